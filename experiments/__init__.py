@@ -1,0 +1,1 @@
+"""Research scripts, thin: parse, call the library, print a table, write JSON and pictures."""

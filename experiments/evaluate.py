@@ -1,0 +1,110 @@
+r"""A trained model and a corpus of covers to the paper's table, with floors, intervals and pictures.
+
+    python -m experiments.evaluate --workdir=runs/mine --corpus=covers.csv
+
+Without --corpus, the training corpus is evaluated, as the paper seems to do. Writes WORKDIR/results.json and
+WORKDIR/figures/: mfcc.png (the paper's Fig. 3.3), pca.png (Fig. 4.1), accuracy.png, bits.png.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from experiments import workdir as layout
+from seqhash import checkpoint, corpus, evaluate, figures, metrics, mfcc
+from seqhash.train import read_rows
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", required=True)
+_CORPUS = flags.DEFINE_string("corpus", None, "manifest with originals and covers; default: the training corpus")
+_LENGTHS = flags.DEFINE_list("lengths", [str(n) for n in metrics.PAPER_LENGTHS], "numbers of consecutive hashes")
+_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "bootstrap draws", lower_bound=1)
+
+
+def main() -> int:
+    """Evaluates; returns the exit status."""
+    workdir = Path(_WORKDIR.value)
+    trained = checkpoint.load_trained(workdir / "checkpoints")
+    training_store = corpus.open_store(layout.features(workdir))
+    store = _evaluation_store(workdir, training_store, trained.config)
+    corpus.require_covers(store.recordings)
+    lengths = tuple(int(n) for n in _LENGTHS.value)
+
+    hashers = {
+        kind: checkpoint.hasher_of(trained, name=f"trained, threshold {kind}", threshold=kind)
+        for kind in ("zero", "median")
+    }
+    codes = {kind: evaluate.hash_corpus(hasher, store.cepstra) for kind, hasher in hashers.items()}
+    systems = {kind: evaluate.measure([coded], store.recordings, lengths=lengths) for kind, coded in codes.items()}
+    main_kind = trained.config.code.threshold
+    other_kind = "median" if main_kind == "zero" else "zero"
+    others = {hashers[other_kind].name: systems[other_kind]} | evaluate.floor_systems(
+        trained.config, trained.statistics, training_store.cepstra, store.recordings, store.cepstra, lengths=lengths
+    )
+    result = evaluate.report(
+        systems[main_kind], others, store.recordings, config=trained.config, resamples=_RESAMPLES.value
+    )
+    result["training"] = _training(workdir, trained, training_store, store)
+    layout.write_json(workdir / "results.json", result)
+    print(evaluate.table(result, name=hashers[main_kind].name))
+    print("Accuracy in %, any tie is wrong (the paper's rule), 95 % interval over covers.")
+    print(f"Setting: {result['training']['setting']}.")
+    print(evaluate.verdict(result))
+    _draw(workdir, result, hashers[main_kind], store, codes[main_kind])
+    print(f"Pictures: {layout.figures(workdir)}; numbers: {workdir / 'results.json'}")
+    return 0
+
+
+def _evaluation_store(workdir: Path, training_store: corpus.Store, config) -> corpus.Store:
+    """The features of the evaluated corpus: the training corpus's own where it is the same."""
+    if _CORPUS.value is None:
+        return training_store
+    recordings = corpus.recordings(_CORPUS.value)
+    if recordings == training_store.recordings:
+        return training_store
+    corpus.require_covers(recordings)
+    report = layout.prepare(recordings, workdir / "evaluation", config)
+    layout.report_failures(report.failed)
+    return corpus.open_store(workdir / "evaluation")
+
+
+def _training(workdir: Path, trained, training_store: corpus.Store, store: corpus.Store) -> dict:
+    """How the model was trained, and whether on what it is evaluated on."""
+    seen = {recording.path for recording in training_store.recordings}
+    shared = sum(recording.path in seen for recording in store.recordings)
+    settings = {0: "trained only on other recordings", len(store.recordings): "trained on the recordings evaluated"}
+    rows = read_rows(workdir)
+    return {
+        "setting": settings.get(shared, f"trained on {shared} of the {len(store.recordings)} recordings evaluated"),
+        "recordings": len(training_store.recordings),
+        "epoch": trained.epoch,
+        "step": trained.step,
+        "loss": {str(row["epoch"]): row["train_loss"] for row in rows if row["epoch"] in (0, 1, trained.epoch)},
+        "epochs": rows,
+    }
+
+
+def _draw(workdir: Path, result: dict, hasher, store: corpus.Store, codes: list[np.ndarray]) -> None:
+    folder = layout.figures(workdir)
+    originals = [i for i, recording in enumerate(store.recordings) if recording.role == "original"]
+    covers = [i for i, recording in enumerate(store.recordings) if recording.role == "cover"]
+    first = store.recordings[originals[0]]
+    frames = np.asarray(store.cepstra[originals[0]][: hasher.config.segment.frames])
+    shown = mfcc.normalise(frames, hasher.statistics, config=hasher.config.segment)
+    figures.mfcc_figure(np.asarray(shown), folder / "mfcc.png", title=f"First second of {first.title or first.id}")
+    states = [hasher.states_of(np.asarray(store.cepstra[i])) for i in covers]
+    works = np.repeat([store.recordings[i].work for i in covers], [len(one) for one in states])
+    titles = {store.recordings[i].work: store.recordings[i].title for i in originals}
+    figures.pca_figure(np.concatenate(states), works, folder / "pca.png", titles=titles)
+    rows = {"trained": result, **result["floors"]}
+    table = {
+        name: {int(n): (a["value"], a["low"], a["high"]) for n, a in values["cover_accuracy"].items()}
+        for name, values in rows.items()
+        if name != "chance"
+    }
+    figures.accuracy_figure(table, folder / "accuracy.png", chance=1 / len(originals))
+    figures.bits_figure(metrics.bit_means(codes), folder / "bits.png")
+
+
+if __name__ == "__main__":
+    layout.run(main)

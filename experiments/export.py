@@ -1,0 +1,73 @@
+r"""A trained run to a directory of plain files that loads without orbax: config, weights, model card.
+
+    python -m experiments.export --workdir=runs/demo --directory=my-hasher --name=my-hasher
+
+    import seqhash; seqhash.load_hasher("my-hasher").hash_samples(samples)
+
+The hasher that the package carries was made by this command and
+python -m experiments.reproduce --workdir=runs/demo, with --directory=seqhash/hashers/paper-128 --name=paper-128.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from experiments import workdir as layout
+from seqhash import checkpoint, evaluate, export
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained and evaluated run", required=True)
+_DIRECTORY = flags.DEFINE_string("directory", None, "where to write; replaced if it is there", required=True)
+_NAME = flags.DEFINE_string("name", None, "name of the hasher, shown beside its results", required=True)
+
+
+def main() -> int:
+    """Exports; returns the exit status."""
+    workdir = Path(_WORKDIR.value)
+    trained = checkpoint.load_trained(workdir / "checkpoints")
+    hasher = checkpoint.hasher_of(trained, name=_NAME.value)
+    results = workdir / "results.json"
+    result = json.loads(results.read_text()) if results.exists() else None
+    directory = export.export_hasher(hasher, _DIRECTORY.value, card=_card(hasher, trained, result))
+    print(
+        f"{directory}: {sum(file.stat().st_size for file in directory.iterdir()) / 1024:.0f} kB, {hasher.digest[:12]}"
+    )
+    return 0
+
+
+def _card(hasher, trained: checkpoint.Trained, result: dict | None) -> str:
+    """The model card: what it is, what it was trained on, its numbers."""
+    config = trained.config
+    lines = [
+        f"# {hasher.name}",
+        "",
+        f"{config.model.hidden_size}-bit audio hasher: {config.segment_seconds:g} s segments, {config.code_rate:g} "
+        f"codes a second, {config.mfcc.sample_rate} Hz, threshold {config.code.threshold}. Sequence-to-sequence LSTM "
+        f"autoencoder ({config.model.layers} layer, decoder fed {config.model.decoder_input}, "
+        f"{config.model.decoder_order} order, handing over {config.model.handover.replace('_', ' ')}).",
+        "",
+        f"Identity (SHA-256 of config and weights): `{hasher.digest}`.",
+        f"Trained for {trained.epoch} epochs, {trained.step} steps.",
+    ]
+    if result is None:
+        return "\n".join([*lines, "", "Not evaluated."]) + "\n"
+    training, rows = result["training"], result["training"]["epochs"]
+    lines += [
+        f"{training['recordings']} recordings; {training['setting']} below. "
+        f"Train loss {rows[0]['train_loss']:.2f} untrained, {rows[-1]['train_loss']:.2f} in the last epoch.",
+        "",
+        "## Cover accuracy and its floors",
+        "",
+        "```",
+        evaluate.table(result, name=hasher.name),
+        "```",
+        "",
+        evaluate.verdict(result),
+        "",
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in result["versions"].items()) + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    layout.run(main)

@@ -1,0 +1,33 @@
+r"""Corpus to feature store: decodes every recording of a manifest or folder and keeps its MFCC frames.
+
+    python -m experiments.prepare --corpus=manifest.csv --workdir=runs/mine
+
+Run again, it makes only what is missing or has changed. Files that cannot be used are listed at the end and left out;
+with --strict the exit status is then 3.
+"""
+
+from absl import flags
+
+from experiments import workdir as layout
+from seqhash import corpus
+from seqhash.config import Config, override
+
+_CORPUS = flags.DEFINE_string("corpus", None, "manifest (.csv) or folder of recordings", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; features go to WORKDIR/features", required=True)
+_SET = flags.DEFINE_multi_string("set", [], "change of the config, as mfcc.coeffs=20; repeatable")
+_WORKERS = flags.DEFINE_integer("workers", 2, "files decoded at a time", lower_bound=1)
+_STRICT = flags.DEFINE_boolean("strict", False, "exit with status 3 if a file could not be used")
+
+
+def main() -> int:
+    """Prepares; returns the exit status."""
+    config = override(Config(), _SET.value)
+    recordings = corpus.recordings(_CORPUS.value)
+    report = layout.prepare(recordings, layout.features(_WORKDIR.value), config, workers=_WORKERS.value)
+    layout.report_failures(report.failed)
+    print(f"{len(report.prepared)} prepared, {len(report.reused)} already there, {len(report.failed)} failed")
+    return layout.EXIT_STRICT if report.failed and _STRICT.value else 0
+
+
+if __name__ == "__main__":
+    layout.run(main)

@@ -1,0 +1,71 @@
+r"""The whole paper in order: a corpus, its features, 40 epochs of training, the table, the figures, an exported hasher.
+
+    python -m experiments.reproduce --workdir=runs/demo                     # the built-in songbook (make demo)
+    python -m experiments.reproduce --workdir=runs/mine --corpus=covers.csv  # your own manifest of covers
+    python -m experiments.reproduce --workdir=runs/mine --corpus=covers.csv --training_corpus=music.csv
+
+Each stage is a command of its own, printed before it runs; what is done is not done again, so a killed run goes on by
+the same command.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+
+from experiments import workdir as layout
+from seqhash import songbook
+
+_WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder of the run")
+_CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of covers; default: the built-in songbook")
+_TRAINING_CORPUS = flags.DEFINE_string("training_corpus", None, "train on this instead of on --corpus")
+_SET = flags.DEFINE_multi_string("set", [], "change of the config, as model.hidden_size=256; repeatable")
+_EXPORT = flags.DEFINE_string("export", None, "also export the hasher under this name, to WORKDIR/NAME")
+
+
+def main() -> int:
+    """Runs every stage; returns the first exit status that is not 0."""
+    started, workdir = time.monotonic(), Path(_WORKDIR.value)
+    corpus = _CORPUS.value or str(songbook.write(workdir / "songbook"))
+    changes = [f"--set={change}" for change in _SET.value]
+    features = [change for change in changes if change.startswith("--set=mfcc.")]
+    where = f"--workdir={workdir}"
+    stages = [
+        ["prepare", where, f"--corpus={_TRAINING_CORPUS.value or corpus}", *features],
+        ["train", where, *changes],
+        ["evaluate", where, f"--corpus={corpus}"],
+    ]
+    if _EXPORT.value:
+        stages.append(["export", where, f"--directory={workdir / _EXPORT.value}", f"--name={_EXPORT.value}"])
+    for name, *arguments in stages:
+        command = [sys.executable, "-m", f"experiments.{name}", *arguments]
+        print("$ python", *command[1:], flush=True)
+        status = subprocess.run(command, check=False).returncode
+        if status:
+            print(f"error: {name} ended with status {status}", file=sys.stderr)
+            return status
+    _compare_with_paper(json.loads((workdir / "results.json").read_text()))
+    print(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Pictures: {layout.figures(workdir)}")
+    return 0
+
+
+def _compare_with_paper(result: dict) -> None:
+    """The paper's own table, ours beside it."""
+    rows, accuracy = result["training"]["epochs"], result["cover_accuracy"]
+    ours = {
+        "accuracy, 1 hash (1 s)": ("10.42 %", f"{100 * accuracy['1']['value']:.2f} %"),
+        "accuracy, 9 hashes (3 s)": ("20.28 %", f"{100 * accuracy['9']['value']:.2f} %"),
+        "collision rate": ("20.09 %", f"{100 * result['collision_rate']:.2f} %"),
+        "loss before training; mean of epoch 1": ("8.883", f"{rows[0]['train_loss']:.3f}; {rows[1]['train_loss']:.3f}"),
+        f"loss, epoch {rows[-1]['epoch']}": ("1.662", f"{rows[-1]['train_loss']:.3f}"),
+    }
+    print(f"\n{'':40}{'paper':>10}  {'here':>20}")
+    for name, (paper, here) in ours.items():
+        print(f"{name:40}{paper:>10}  {here:>20}")
+
+
+if __name__ == "__main__":
+    layout.run(main)

@@ -1,0 +1,64 @@
+r"""Trains on a prepared corpus, reporting after every epoch; a killed run goes on by the same command.
+
+    python -m experiments.train --workdir=runs/mine --set train.epochs=40 --set model.hidden_size=256
+
+Writes WORKDIR/checkpoints, metrics.jsonl, config.json and figures/training.png.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import workdir as layout
+from seqhash import corpus, evaluate, figures
+from seqhash import train as training
+from seqhash.checkpoint import CheckpointError
+from seqhash.config import to_flat_dict
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run, prepared by experiments.prepare", required=True)
+_SET = flags.DEFINE_multi_string("set", [], "change of the config, as model.hidden_size=256; repeatable")
+_RESIDENT = flags.DEFINE_float("resident_gigabytes", 4.0, "frames up to this size stay on the device", lower_bound=0)
+_CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 60.0, "between checkpoints inside an epoch", lower_bound=0)
+_PROGRESS = flags.DEFINE_boolean("progress", True, "progress bars")
+
+
+def main() -> int:
+    """Trains; returns the exit status."""
+    workdir = Path(_WORKDIR.value)
+    store = corpus.open_store(layout.features(workdir))
+    config = layout.config_for(store, _SET.value)
+
+    try:
+        _, rows = training.train(
+            config,
+            store,
+            workdir=workdir,
+            evaluate=lambda hasher: evaluate.epoch_metrics(hasher, store.recordings, store.cepstra),
+            report=lambda row: print(_line(row), flush=True),
+            resident_bytes=int(_RESIDENT.value * 2**30),
+            checkpoint_seconds=_CHECKPOINT.value,
+            progress=_PROGRESS.value,
+        )
+    except (CheckpointError, training.TrainingDiverged) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return layout.EXIT_BAD_INPUT
+    layout.write_json(workdir / "config.json", to_flat_dict(config))
+    figures.training_figure(rows, layout.figures(workdir) / "training.png")
+    return 0
+
+
+def _line(row: dict) -> str:
+    parts = [f"epoch {row['epoch']:3d}", f"train loss {row['train_loss']:.3f}"]
+    if row["validation_loss"] is not None:
+        parts.append(f"validation loss {row['validation_loss']:.3f}")
+    parts.append(f"collisions {100 * row['collision_rate']:.2f} %")
+    parts.append(f"dead bits {row['dead_bits']}")
+    parts += [f"accuracy@{n} {100 * value:.1f} %" for n, value in row.get("accuracy", {}).items()]
+    if "segments_per_second" in row:
+        parts.append(f"{row['segments_per_second']:.0f} segments/s")
+    return "  ".join(parts)
+
+
+if __name__ == "__main__":
+    layout.run(main)

@@ -1,0 +1,95 @@
+"""What the scripts share: where things are in a workdir, and how they end when the user's input is wrong.
+
+W/features/        feature store of the training corpus (prepare)
+W/config.json      config of the run (train)
+W/checkpoints/     orbax checkpoints, config inside (train)
+W/metrics.jsonl    one line an epoch (train)
+W/evaluation/      feature store of another evaluated corpus (evaluate)
+W/results.json     the table (evaluate), pictures beside it in W/figures/
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, logging
+
+from seqhash import corpus, mfcc
+from seqhash.config import Config, from_flat_dict, override, to_flat_dict
+
+EXIT_BAD_INPUT = 2  # a message on stderr says what
+EXIT_STRICT = 3  # --strict, and some files could not be used
+
+
+def features(workdir: str | Path) -> Path:
+    """The feature store of the training corpus."""
+    return Path(workdir) / "features"
+
+
+def figures(workdir: str | Path) -> Path:
+    """The folder of pictures, made where it is missing."""
+    path = Path(workdir) / "figures"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def prepare(
+    recordings: Sequence[corpus.Recording], directory: Path, config: Config, *, workers: int = 2
+) -> corpus.Report:
+    """Features of recordings into a store, skipping what is there and current."""
+    settings = {name: value for name, value in to_flat_dict(config).items() if name.startswith("mfcc.")}
+    return corpus.prepare(
+        recordings,
+        directory,
+        features=lambda blocks: mfcc.stream(blocks, config=config.mfcc),
+        settings=settings,
+        sample_rate=config.mfcc.sample_rate,
+        minimum_seconds=config.segment_seconds + config.mfcc.frame_length / config.mfcc.sample_rate,
+        workers=workers,
+    )
+
+
+def config_for(store: corpus.Store, changes: Sequence[str]) -> Config:
+    """The config of a run on prepared features: what they were made with, then the changes.
+
+    ValueError where a change asks for other features than the store has.
+    """
+    base = from_flat_dict(store.settings)
+    config = override(base, changes)
+    if config.mfcc != base.mfcc:
+        asked = [change for change in changes if change.startswith("mfcc.")]
+        raise ValueError(f"The features were prepared otherwise than {', '.join(asked)}: run prepare with it first.")
+    return config
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Written whole or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(value, indent=1) + "\n")
+    fresh.replace(path)
+
+
+def report_failures(failed: Sequence[tuple[Any, str]]) -> None:
+    """Lists what could not be used, on stderr."""
+    for path, reason in failed:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a script's main under absl; bad input ends in one line on stderr and EXIT_BAD_INPUT, not in a traceback."""
+
+    def guarded(argv: Sequence[str]) -> int | None:
+        if len(argv) > 1:
+            print(f"unexpected argument {argv[1]!r}; see --help", file=sys.stderr)
+            return EXIT_BAD_INPUT
+        try:
+            return main()
+        except (ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_BAD_INPUT
+
+    logging.set_verbosity(logging.WARNING)  # jax and orbax tell much that is of no use here
+    app.run(guarded)

@@ -1,0 +1,211 @@
+"""States to bits to words, and the hasher: samples to words as one jitted program (paper, III, hashing).
+
+A code is ``uint32 (words,)``: bit j of word i is bit 32 i + j of the state's signs, which is
+``np.packbits(bits, bitorder="little").view("<u4")``.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqhash import mfcc
+from seqhash import model as autoencoder
+from seqhash.config import Config, to_flat_dict
+
+_PLACES = np.arange(32, dtype=np.uint32)  # of the bits in a word
+SEGMENT_CHUNK = 64  # segments encoded at a time: the LSTM's batch
+
+Encode = Callable[..., jax.Array]  # encode(params, segments (batch, frames, coeffs), config=...) -> (batch, bits)
+
+
+def threshold(states: jax.Array, thresholds: jax.Array) -> jax.Array:
+    """Bits (..., hidden): state > threshold (the paper's is 0: H > 0 -> 1, H <= 0 -> 0)."""
+    return states > jnp.reshape(thresholds, (1,) * (states.ndim - 1) + (-1,))
+
+
+def pack(bits: jax.Array) -> jax.Array:
+    """bool (..., bits) -> uint32 (..., bits / 32), bit j of word i being bit 32 i + j."""
+    if bits.shape[-1] % 32:
+        raise ValueError(f"The number of bits must be a multiple of 32, got {bits.shape[-1]}.")
+    grouped = bits.reshape(*bits.shape[:-1], -1, 32).astype(jnp.uint32)
+    return jnp.sum(grouped << _PLACES.reshape((1,) * bits.ndim + (32,)), axis=-1, dtype=jnp.uint32)
+
+
+def unpack(words: jax.Array) -> jax.Array:
+    """Inverse of ``pack``: uint32 (..., words) -> bool (..., 32 words)."""
+    bits = (words[..., None] >> _PLACES.reshape((1,) * words.ndim + (32,))) & jnp.uint32(1)
+    return bits.reshape(*words.shape[:-1], -1).astype(bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Hasher:
+    """A function from samples to words, with a name, a code rate and an identity. Made by ``make_hasher``.
+
+    ``hash_samples`` and ``hash_cepstra`` give uint32 (codes, words); code i stands for the segment that begins
+    i / code_rate seconds into the recording. The programs behind them are compiled once for each power of two of
+    recording length, whatever the length inside it.
+    """
+
+    name: str
+    config: Config
+    params: Any
+    statistics: mfcc.Statistics
+    thresholds: np.ndarray  # (hidden,)
+    encode: Encode = field(repr=False)
+
+    @property
+    def code_rate(self) -> float:
+        """Codes a second."""
+        return self.config.code_rate
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the samples it takes."""
+        return self.config.mfcc.sample_rate
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything that decides a bit: config, weights, statistics, thresholds."""
+        flat = {k: v for k, v in to_flat_dict(self.config).items() if not k.startswith("train.")}
+        digest = hashlib.sha256(json.dumps([self.encode.__name__, flat], sort_keys=True).encode())
+        leaves = jax.tree_util.tree_leaves_with_path((self.params, tuple(self.statistics), self.thresholds))
+        for path, leaf in leaves:
+            digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf, "<f4").tobytes())
+        return digest.hexdigest()
+
+    def hash_samples(self, samples: np.ndarray) -> np.ndarray:
+        """Words of a recording: float32 (samples,) in [-1, 1] at ``sample_rate`` -> uint32 (codes, words).
+
+        A recording shorter than a segment has no codes. ValueError where samples are not finite floats in one row:
+        a NaN would hash to zeros without a word.
+        """
+        samples = check_samples(samples)
+        count = mfcc.frame_count(len(samples), self.config.mfcc)
+        segments = mfcc.segment_count(count, config=self.config.segment)
+        frames = _bucket(count)
+        padded = np.zeros(mfcc.padded_length(frames, self.config.mfcc), np.float32)
+        padded[1 : len(samples) + 1] = samples
+        words = _words_of_samples(
+            self.params,
+            self.statistics,
+            self.thresholds,
+            padded,
+            np.int32(len(samples)),
+            np.int32(count),
+            frames=frames,
+            encode=self.encode,
+            config=_hashing_part(self.config),
+        )
+        return np.asarray(words)[:segments]
+
+    def hash_cepstra(self, cepstra: np.ndarray) -> np.ndarray:
+        """Words of the cepstra (frames, coeffs) of a whole recording, as ``mfcc.stream`` gives them."""
+        return self._from_cepstra(_words_of_cepstra, cepstra)
+
+    def states_of(self, cepstra: np.ndarray) -> np.ndarray:
+        """States before the threshold, float32 (codes, hidden), of a whole recording's cepstra (frames, coeffs)."""
+        return self._from_cepstra(_states_of_cepstra, cepstra)
+
+    def _from_cepstra(self, program: Callable[..., jax.Array], cepstra: np.ndarray) -> np.ndarray:
+        count = len(cepstra)
+        padded = np.zeros((_bucket(count), cepstra.shape[1]), np.float32)
+        padded[:count] = cepstra
+        arguments = (self.params, self.statistics, self.thresholds, padded, np.int32(count))
+        values = program(*arguments, encode=self.encode, config=_hashing_part(self.config))
+        return np.asarray(values)[: mfcc.segment_count(count, config=self.config.segment)]
+
+
+def make_hasher(
+    config: Config,
+    params: Any,
+    statistics: mfcc.Statistics,
+    *,
+    name: str,
+    medians: np.ndarray | None = None,
+    encode: Encode = autoencoder.encode,
+) -> Hasher:
+    """A hasher from parameters.
+
+    Args:
+      config: of the features, segments, model and threshold.
+      params: the encoder's parameters.
+      statistics: of the training frames, (coeffs,) each.
+      name: shown beside results and stored in an index.
+      medians: (hidden,) of the training states; needed where config.code.threshold is ``median``.
+      encode: ``encode(params, segments, config=config) -> (batch, bits)``; the paper's model, or a floor.
+    """
+    if config.code.threshold == "median" and medians is None:
+        raise ValueError("code.threshold=median needs the medians of the training states, got none.")
+    shape = (1, config.segment.frames, config.mfcc.coeffs)
+    bits = jax.eval_shape(functools.partial(encode, config=config), params, jnp.zeros(shape)).shape[-1]
+    thresholds = medians if config.code.threshold == "median" else np.zeros(bits)
+    statistics = mfcc.Statistics(np.asarray(statistics.mean, np.float32), np.asarray(statistics.std, np.float32))
+    return Hasher(name, config, params, statistics, np.asarray(thresholds, np.float32), encode)
+
+
+def check_samples(samples: np.ndarray) -> np.ndarray:
+    """The samples as float32, or a ValueError that says what they should be."""
+    samples = np.asarray(samples)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"Samples must be mono floats (samples,) in [-1, 1], got {samples.dtype} {samples.shape}.")
+    if not np.isfinite(samples).all():
+        raise ValueError("Samples must be finite, got NaN or infinite values.")
+    return samples.astype(np.float32)
+
+
+def _bucket(frames: int) -> int:
+    """The power of two of CHUNKs that holds that many frames."""
+    return mfcc.CHUNK * (1 << max(0, -(-frames // mfcc.CHUNK) - 1).bit_length())
+
+
+def _hashing_part(config: Config) -> Config:
+    """The config without what cannot change a state, so that it does not make a program compile again."""
+    return Config(mfcc=config.mfcc, segment=config.segment, model=config.model)
+
+
+def _encode_recording(params, statistics, cepstra, count, *, encode: Encode, config: Config) -> jax.Array:
+    """States (rows, hidden) of padded cepstra (frames, coeffs); rows past the recording's segments are zero."""
+    segment = config.segment
+    if segment.normalisation == "recording":
+        statistics = mfcc.frame_statistics(cepstra, count)
+    rows = -(-max(1, mfcc.segment_count(cepstra.shape[0], config=segment)) // SEGMENT_CHUNK) * SEGMENT_CHUNK
+    span = (SEGMENT_CHUNK - 1) * segment.hop + segment.frames
+    cepstra = jnp.pad(cepstra, ((0, span), (0, 0)))
+
+    def one_chunk(index, states):
+        piece = jax.lax.dynamic_slice_in_dim(cepstra, index * (SEGMENT_CHUNK * segment.hop), span)
+        segments = mfcc.normalise(mfcc.cut_segments(piece, config=segment), statistics, config=segment)
+        state = encode(params, segments, config=config)
+        return jax.lax.dynamic_update_slice_in_dim(states, state, index * SEGMENT_CHUNK, 0)
+
+    shape = (SEGMENT_CHUNK, segment.frames, config.mfcc.coeffs)
+    bits = jax.eval_shape(functools.partial(encode, config=config), params, jnp.zeros(shape)).shape[-1]
+    segments = jnp.maximum(0, (count - segment.frames) // segment.hop + 1)
+    chunks = (segments + SEGMENT_CHUNK - 1) // SEGMENT_CHUNK
+    return jax.lax.fori_loop(0, chunks, one_chunk, jnp.zeros((rows, bits), jnp.float32))
+
+
+@functools.partial(jax.jit, static_argnames=("encode", "config"))
+def _states_of_cepstra(params, statistics, thresholds, cepstra, count, *, encode, config):
+    del thresholds
+    return _encode_recording(params, statistics, cepstra, count, encode=encode, config=config)
+
+
+@functools.partial(jax.jit, static_argnames=("encode", "config"))
+def _words_of_cepstra(params, statistics, thresholds, cepstra, count, *, encode, config):
+    states = _encode_recording(params, statistics, cepstra, count, encode=encode, config=config)
+    return pack(threshold(states, thresholds))
+
+
+@functools.partial(jax.jit, static_argnames=("frames", "encode", "config"))
+def _words_of_samples(params, statistics, thresholds, padded, valid, count, *, frames, encode, config):
+    cepstra = mfcc.chunked(padded, valid, count, frames=frames, config=config.mfcc)
+    states = _encode_recording(params, statistics, cepstra, count, encode=encode, config=config)
+    return pack(threshold(states, thresholds))

@@ -1,0 +1,224 @@
+"""Every knob of the system, with its unit and the paper's value, as frozen (hashable) dataclasses.
+
+A config is data: paths and callables are arguments, never fields. ``override`` changes named fields and is what both
+notebooks and the scripts' ``--set`` use; an unknown name is a ValueError that lists the valid ones.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+Variant = Literal["psf", "librosa"]
+Normalisation = Literal["corpus", "recording", "segment", "none"]
+DecoderInput = Literal["nothing", "own", "truth"]
+DecoderOrder = Literal["forward", "reversed"]
+Handover = Literal["hidden", "hidden_and_cell"]
+Readout = Literal["linear", "mlp", "slice"]
+Dtype = Literal["float32", "bfloat16"]
+Optimizer = Literal["adam", "adamw", "sgd"]
+Schedule = Literal["constant", "cosine"]
+Threshold = Literal["zero", "median"]
+
+
+@dataclass(frozen=True)
+class MfccConfig:
+    """Samples to cepstra (paper, Table 3.1). Lengths are in samples, frequencies in Hz."""
+
+    sample_rate: int = 16_000  # Hz; paper: 16 kHz
+    frame_length: int = 400  # samples; paper: 25 ms
+    frame_step: int = 160  # samples; paper: 10 ms
+    fft_length: int = 512  # points; paper: 512
+    filters: int = 26  # mel bands; paper: 26
+    coeffs: int = 13  # cepstra; paper: 13
+    low_hz: float = 0.0  # lower edge of the first mel band
+    high_hz: float = 8_000.0  # upper edge of the last mel band
+    preemphasis: float = 0.97  # y[t] = x[t] - preemphasis * x[t-1]
+    lifter: int = 22  # cepstrum q is scaled by 1 + lifter/2 sin(pi q / lifter); 0 = off
+    variant: Variant = "psf"  # python_speech_features 0.6 (the paper's parameter set) or librosa.feature.mfcc
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """Cepstra to segments, the unit of hashing (paper, III: 100 x 13 every 0.25 s)."""
+
+    frames: int = 100  # frames of a segment; paper: 100 = 1 s
+    hop: int = 25  # frames between segments; paper: 0.25 s
+    normalisation: Normalisation = "corpus"  # the paper's "normalized": statistics per coefficient over ...
+    clip: float = 5.0  # standard deviations; keeps the log of near-silence (13 deviations out) from ruling; 0 = off
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The sequence-to-sequence autoencoder (paper, Fig. 3.1), and what the paper leaves open."""
+
+    hidden_size: int = 128  # units = bits of a hash; paper: 128
+    layers: int = 1  # LSTM cells on top of each other; paper: 1
+    decoder_input: DecoderInput = "nothing"  # what the decoder is fed; paper: silent
+    decoder_order: DecoderOrder = "reversed"  # order of reconstruction; paper: silent
+    handover: Handover = "hidden"  # the decoder's first state: H alone, or (c, H); paper: "H is the first state"
+    readout: Readout = "linear"  # how hidden_size becomes coeffs; paper: silent
+    truncation: int = 0  # back-propagate through at most this many steps (paper, II); 0 = through all
+    dtype: Dtype = "float32"  # of the matrix products; parameters stay float32
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation. The paper gives 40 epochs and nothing else."""
+
+    epochs: int = 40  # passes over the training segments; paper: 40
+    batch_size: int = 128  # segments a step
+    optimizer: Optimizer = "adam"
+    learning_rate: float = 3e-3  # its peak
+    schedule: Schedule = "cosine"
+    warmup_steps: int = 100  # linear warm-up
+    final_fraction: float = 0.1  # of the peak, at the last step of the cosine
+    clip_norm: float = 5.0  # of the global gradient; 0 = off
+    validation_fraction: float = 0.1  # of the recordings, held out whole, chosen by seed
+    seed: int = 0  # root of everything random
+
+
+@dataclass(frozen=True)
+class CodeConfig:
+    """States to bits (paper, III: H > 0 -> 1, H <= 0 -> 0)."""
+
+    threshold: Threshold = "zero"  # the paper's 0, or the median of each unit over the training states
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of it. ``Config()`` is the paper's model with this package's choices where the paper is silent."""
+
+    mfcc: MfccConfig = field(default_factory=MfccConfig)
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    code: CodeConfig = field(default_factory=CodeConfig)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def code_rate(self) -> float:
+        """Codes a second: 4 in the paper."""
+        return self.mfcc.sample_rate / (self.mfcc.frame_step * self.segment.hop)
+
+    @property
+    def segment_seconds(self) -> float:
+        """Seconds a segment stands for: segment.frames * frame_step (1 s in the paper)."""
+        return self.segment.frames * self.mfcc.frame_step / self.mfcc.sample_rate
+
+    @property
+    def words(self) -> int:
+        """uint32 words of a code."""
+        return self.model.hidden_size // 32
+
+
+def check(config: Config) -> None:
+    """Raises ValueError, with expected and got, where the fields do not make sense."""
+    mfcc, segment, model, train = config.mfcc, config.segment, config.model, config.train
+    for name, value in to_flat_dict(config).items():
+        kind = _field_type(name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}.")
+    positive = {
+        "mfcc.sample_rate": mfcc.sample_rate,
+        "mfcc.frame_step": mfcc.frame_step,
+        "mfcc.frame_length": mfcc.frame_length,
+        "segment.frames": segment.frames,
+        "segment.hop": segment.hop,
+        "model.layers": model.layers,
+        "train.epochs": train.epochs,
+        "train.batch_size": train.batch_size,
+        "train.learning_rate": train.learning_rate,
+    }
+    for name, value in positive.items():
+        if value <= 0:
+            raise ValueError(f"{name} must be positive, got {value}.")
+    if model.hidden_size <= 0 or model.hidden_size % 32:
+        raise ValueError(f"model.hidden_size must be a positive multiple of 32, got {model.hidden_size}.")
+    if model.truncation < 0:
+        raise ValueError(f"model.truncation must be 0 (off) or a number of steps, got {model.truncation}.")
+    if mfcc.fft_length < mfcc.frame_length:
+        raise ValueError(
+            f"mfcc.fft_length must be at least mfcc.frame_length = {mfcc.frame_length}, got {mfcc.fft_length}."
+        )
+    if not 0 < mfcc.coeffs <= mfcc.filters:
+        raise ValueError(f"mfcc.coeffs must be 1 to mfcc.filters = {mfcc.filters}, got {mfcc.coeffs}.")
+    if not 0 <= mfcc.low_hz < mfcc.high_hz <= mfcc.sample_rate / 2:
+        raise ValueError(
+            f"mfcc.low_hz < mfcc.high_hz <= {mfcc.sample_rate / 2} Hz expected, got {mfcc.low_hz}, {mfcc.high_hz}."
+        )
+    if not 0 <= train.validation_fraction < 1:
+        raise ValueError(f"train.validation_fraction must be in [0, 1), got {train.validation_fraction}.")
+    if model.readout == "slice" and mfcc.coeffs > model.hidden_size:
+        raise ValueError(f"model.readout=slice needs mfcc.coeffs <= model.hidden_size, got {mfcc.coeffs}.")
+
+
+def override(config: Config, changes: Mapping[str, Any] | Sequence[str]) -> Config:
+    """A config with some fields changed.
+
+    Args:
+      config: the base.
+      changes: {"model.hidden_size": 256, ...}, or the same as strings, ["model.hidden_size=256", ...].
+
+    Raises:
+      ValueError: an unknown field (the message lists the valid ones), or a value that is not of its type.
+    """
+    if not isinstance(changes, Mapping):
+        changes = dict(_split(change) for change in changes)
+    flat = to_flat_dict(config)
+    for name, value in changes.items():
+        if name not in flat:
+            raise ValueError(f"Unknown config field {name!r}; the fields are: {', '.join(flat)}.")
+        flat[name] = _convert(name, value)
+    return from_flat_dict(flat)
+
+
+def to_flat_dict(config: Config) -> dict[str, Any]:
+    """{"mfcc.sample_rate": 16000, ...}: what is written beside every checkpoint and result."""
+    nested = dataclasses.asdict(config)
+    return {f"{group}.{name}": value for group, values in nested.items() for name, value in values.items()}
+
+
+def from_flat_dict(flat: Mapping[str, Any]) -> Config:
+    """Inverse of ``to_flat_dict``; a field that is not there keeps its default, an unknown one is a ValueError."""
+    groups: dict[str, dict[str, Any]] = {f.name: {} for f in dataclasses.fields(Config)}
+    valid = [f"{group}.{f.name}" for group, kind in _groups().items() for f in dataclasses.fields(kind)]
+    for name, value in flat.items():
+        if name not in valid:
+            raise ValueError(f"Unknown config field {name!r}; the fields are: {', '.join(valid)}.")
+        group, key = name.split(".")
+        groups[group][key] = _convert(name, value)
+    return Config(**{group: kind(**groups[group]) for group, kind in _groups().items()})
+
+
+def _groups() -> dict[str, Any]:
+    return get_type_hints(Config)
+
+
+def _field_type(name: str) -> Any:
+    group, key = name.split(".")
+    return get_type_hints(_groups()[group])[key]
+
+
+def _split(change: str) -> tuple[str, str]:
+    name, equals, value = change.partition("=")
+    if not equals:
+        raise ValueError(f"A change is written name=value, got {change!r}.")
+    return name.strip(), value.strip()
+
+
+def _convert(name: str, value: Any) -> Any:
+    """The value as its field's type; text from a flag or a JSON file is read, anything lossy is refused."""
+    kind = _field_type(name)
+    if get_origin(kind) is Literal:
+        return str(value)  # checked by ``check``, with the choices in the message
+    try:
+        converted = kind(value)
+        exact = isinstance(value, str) or converted == value
+    except (TypeError, ValueError):
+        exact = False
+    if not exact or isinstance(value, bool):
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}.")
+    return converted

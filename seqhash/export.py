@@ -1,0 +1,101 @@
+"""A trained hasher as a directory of plain files: ``hasher.json``, ``weights.npz``, ``README.md`` (its model card).
+
+It loads without orbax, and ``reference`` reads it with numpy alone. The package carries one, ``paper-128``.
+"""
+
+import importlib.resources
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from seqhash import mfcc
+from seqhash import model as autoencoder
+from seqhash.codes import Hasher, make_hasher
+from seqhash.config import from_flat_dict, to_flat_dict
+
+FORMAT = 1
+
+
+class HasherError(ValueError):
+    """No hasher there, or a damaged one, or one of another format."""
+
+
+def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
+    """Writes a hasher of the paper's model, whole or not at all; replaces the one that is there.
+
+    Args:
+      hasher: its encoder must be the autoencoder's; floors are made anew from a seed instead.
+      directory: made where it is missing.
+      card: the model card, Markdown: what it was trained on, its numbers, what it is not good for.
+    """
+    if hasher.encode is not autoencoder.encode:
+        raise ValueError(f"Only the autoencoder's hashers are exported, got {hasher.name!r}.")
+    directory = Path(directory)
+    fresh = directory.with_name(f".{directory.name}.{os.getpid()}")
+    fresh.mkdir(parents=True)
+    try:
+        weights = {name: np.asarray(value, np.float32) for name, value in _flat(hasher.params).items()}
+        np.savez(fresh / "weights.npz", **weights)  # type: ignore[arg-type]
+        description = {
+            "format": FORMAT,
+            "name": hasher.name,
+            "digest": hasher.digest,
+            "config": to_flat_dict(hasher.config),
+            "mean": np.asarray(hasher.statistics.mean).tolist(),
+            "std": np.asarray(hasher.statistics.std).tolist(),
+            "thresholds": hasher.thresholds.tolist(),
+        }
+        (fresh / "hasher.json").write_text(json.dumps(description, indent=1) + "\n")
+        (fresh / "README.md").write_text(card)
+        if directory.exists():
+            shutil.rmtree(directory)
+        fresh.replace(directory)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return directory
+
+
+def load_hasher(name: str | Path) -> Hasher:
+    """A hasher of the package by its name (``paper-128``), or one from a directory that ``export_hasher`` wrote.
+
+    Raises:
+      HasherError: neither a packaged name nor such a directory, another format, or weights that are not those that
+        were exported.
+    """
+    directory = find_hasher(name)
+    try:
+        description = json.loads((directory / "hasher.json").read_text())
+        if description["format"] != FORMAT:
+            raise HasherError(f"{directory}: format {description['format']}, this version reads {FORMAT}.")
+        with np.load(directory / "weights.npz") as weights:
+            params = unflatten_dict({tuple(key.split("/")): weights[key] for key in weights.files})
+        config = from_flat_dict(description["config"])
+        thresholds = np.asarray(description["thresholds"], np.float32)
+        statistics = mfcc.Statistics(np.float32(description["mean"]), np.float32(description["std"]))
+        hasher = make_hasher(config, params, statistics, name=description["name"], medians=thresholds)
+    except (OSError, KeyError, ValueError, EOFError) as error:
+        raise error if isinstance(error, HasherError) else HasherError(f"{directory}: damaged: {error}") from error
+    if hasher.digest != description["digest"]:
+        raise HasherError(f"{directory}: the weights are not those that were exported (digest {hasher.digest[:12]}).")
+    return hasher
+
+
+def find_hasher(name: str | Path) -> Path:
+    """The directory of a packaged hasher or of a path."""
+    packaged = Path(str(importlib.resources.files("seqhash"))) / "hashers"
+    for directory in (packaged / str(name), Path(name)):
+        if (directory / "hasher.json").is_file():
+            return directory
+    names = sorted(path.name for path in packaged.iterdir()) if packaged.is_dir() else []
+    raise HasherError(
+        f"{name}: no such hasher; the package has {', '.join(names) or 'none'}, a directory needs hasher.json."
+    )
+
+
+def _flat(params: Any) -> dict[str, Any]:
+    return {"/".join(key): value for key, value in flatten_dict(params).items()}

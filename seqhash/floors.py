@@ -1,0 +1,76 @@
+"""Floors and companions: hashers that have learned nothing, or next to nothing, about music.
+
+An untrained LSTM reaches what the paper reports for its trained one, so no accuracy is shown without these beside it.
+Each is a ``Hasher``: same segments, same normalisation, same number of bits, same rules.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.decomposition import PCA
+
+from seqhash import mfcc
+from seqhash import model as autoencoder
+from seqhash.codes import Hasher, make_hasher
+from seqhash.config import Config, override
+
+PCA_SEGMENTS = 8_192  # segments the components are fitted on
+
+
+def project(params: dict, segments: jax.Array, *, config: Config) -> jax.Array:
+    """Linear states: (batch, frames, coeffs) -> (segment - offset) @ matrix, (batch, bits)."""
+    del config
+    flat = segments.reshape(segments.shape[0], -1) - params["offset"][None]
+    return jnp.matmul(flat, params["matrix"], precision="highest")
+
+
+def untrained(key: jax.Array, config: Config, statistics: mfcc.Statistics) -> Hasher:
+    """The same LSTM with its initial weights."""
+    return make_hasher(_at_zero(config), autoencoder.init_params(key, config), statistics, name="untrained LSTM")
+
+
+def random_projection(key: jax.Array, config: Config, statistics: mfcc.Statistics) -> Hasher:
+    """Signs of Gaussian projections of the segment: locality-sensitive hashing for angles (Charikar 2002)."""
+    size = config.segment.frames * config.mfcc.coeffs
+    matrix = jax.random.normal(key, (size, config.model.hidden_size)) / np.sqrt(size)
+    params = {"offset": np.zeros(size, np.float32), "matrix": np.asarray(matrix)}
+    return make_hasher(_at_zero(config), params, statistics, name="random projection", encode=project)
+
+
+def pca_sign(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Statistics) -> Hasher:
+    """Signs of the first principal components of the training segments, whose frames are ``cepstra``.
+
+    Where there are fewer components than bits, the bits that remain are constant (and reported as dead).
+    """
+    segments = _some_segments(cepstra, config, statistics)
+    flat = segments.reshape(len(segments), -1)
+    bits = config.model.hidden_size
+    pca = PCA(n_components=min(bits, *flat.shape), svd_solver="covariance_eigh").fit(flat)
+    matrix = np.zeros((flat.shape[1], bits), np.float32)
+    matrix[:, : len(pca.components_)] = pca.components_.T
+    params = {"offset": pca.mean_.astype(np.float32), "matrix": matrix}
+    return make_hasher(_at_zero(config), params, statistics, name="PCA-sign", encode=project)
+
+
+def random_codes(seed: int, codes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Uniform codes in the shape of the given ones: what a hash that hears nothing scores, ties included."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 2**32, size=one.shape, dtype=np.uint32) for one in codes]
+
+
+def _at_zero(config: Config) -> Config:
+    return override(config, {"code.threshold": "zero"})
+
+
+def _some_segments(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Statistics) -> np.ndarray:
+    """Up to PCA_SEGMENTS normalised segments, evenly spaced: float32 (segments, frames, coeffs)."""
+    total = sum(mfcc.segment_count(len(one), config=config.segment) for one in cepstra)
+    stride = max(1, -(-total // PCA_SEGMENTS))
+    chosen = []
+    for one in cepstra:
+        own = mfcc.frame_statistics(one, len(one)) if config.segment.normalisation == "recording" else statistics
+        segments = mfcc.cut_segments(jnp.asarray(one), config=config.segment)[::stride]
+        chosen.append(np.asarray(mfcc.normalise(segments, own, config=config.segment)))
+    return np.concatenate(chosen)

@@ -1,0 +1,333 @@
+"""Samples to cepstra to segments (paper, II, III and Table 3.1), as pure functions.
+
+Two definitions share one grid of frames (``MfccConfig.variant``):
+
+``psf``: python_speech_features 0.6 with its defaults, whose parameter names are those of Table 3.1. Pre-emphasis over
+the whole recording; frames of 400 samples every 160, the last one filled up with zeros, so a recording of n samples
+has 1 + ceil((n - 400) / 160) frames and **exactly 1 s has 99**: a first segment of 100 frames needs 16,081 samples.
+Rectangular window; P[k] = |rfft_512(frame)[k]|^2 / 512; triangular mel filters between whole FFT bins; natural log,
+with exact zeros replaced by 2.22e-16; orthonormal DCT-II; liftering; coefficient 0 is the log of the frame's energy.
+
+``librosa``: librosa.feature.mfcc(n_fft=512, win_length=400, hop_length=160, center=False): Hann window, Slaney mel
+filters, decibels clipped 80 below the loudest value of the whole recording. Pre-emphasis, lifter and log energy are
+not part of it.
+
+Samples are float32 in [-1, 1]. (int16 samples would add 2 ln 32768 = 20.794 to coefficient 0, and nothing else.)
+
+Layout: a recording is walked in chunks of ``CHUNK`` frames that stay in the processor's cache, each framed from
+three contiguous slices rather than by a gather. The number of frames is a run-time value, so that a program is
+compiled once for each bucket of lengths and costs what the recording is long, not what the bucket is.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqhash.config import MfccConfig, SegmentConfig
+
+CHUNK = 128  # frames walked at a time: 1.3 s, 0.2 MB, in the first-level caches
+STREAM_CHUNKS = 32  # chunks of a block of ``stream``: 41 s
+TINY = float(np.finfo(np.float64).eps)  # what python_speech_features puts in the place of an exact zero
+VARIANCE_FLOOR = 1e-6  # a constant coefficient is left at zero instead of divided by zero
+TOP_DECIBELS = 80.0  # librosa's dynamic range
+
+
+def frame_count(samples: int, config: MfccConfig) -> int:
+    """Frames of a recording of that many samples, by the variant's rule."""
+    if config.variant == "librosa":
+        return max(0, 1 + (samples - config.fft_length) // config.frame_step)
+    return 1 + max(0, -(-(samples - config.frame_length) // config.frame_step))
+
+
+def window_span(config: MfccConfig) -> int:
+    """Samples that one frame reads: its length, or librosa's whole FFT window."""
+    return config.fft_length if config.variant == "librosa" else config.frame_length
+
+
+def preemphasize(samples: jax.Array, *, coefficient: float) -> jax.Array:
+    """y[t] = x[t + 1] - coefficient x[t] for (samples + 1,) -> (samples,): the first value is the one before."""
+    return samples[1:] - jnp.float32(coefficient) * samples[:-1]
+
+
+def frame(samples: jax.Array, *, frames: int, length: int, step: int) -> jax.Array:
+    """Overlapping frames (frames, length), frame i = samples[step i : step i + length], from contiguous slices.
+
+    samples must hold at least (frames + ceil(length / step) - 1) step values.
+    """
+    pieces = -(-length // step)
+    rows = samples[: (frames + pieces - 1) * step].reshape(-1, step)
+    return jnp.concatenate([rows[i : i + frames] for i in range(pieces)], axis=1)[:, :length]
+
+
+def power_spectrum(frames: jax.Array, *, fft_length: int) -> jax.Array:
+    """|rfft|^2 of each frame, zero-padded to fft_length: (..., length) -> (..., fft_length / 2 + 1)."""
+    spectrum = jnp.fft.rfft(frames, n=fft_length)
+    return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+
+
+def mel_filters(config: MfccConfig) -> np.ndarray:
+    """The mel filter bank, float64 (fft_length / 2 + 1, filters).
+
+    psf: triangles between whole bins b = floor((fft_length + 1) f / sample_rate) of frequencies f that are equally
+    spaced in 2595 log10(1 + f / 700). librosa: Slaney's scale, triangles over frequency, each of unit area.
+    """
+    if config.variant == "librosa":
+        return _slaney_filters(config)
+    mel = np.linspace(_hz_to_mel(config.low_hz), _hz_to_mel(config.high_hz), config.filters + 2)
+    hz = 700 * (10 ** (mel / 2595) - 1)
+    edges = np.floor((config.fft_length + 1) * hz / config.sample_rate)
+    bins = np.arange(config.fft_length // 2 + 1)[:, None]
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    with np.errstate(divide="ignore", invalid="ignore"):  # an empty flank divides by zero and is not selected
+        rising = (bins >= low) & (bins < centre)
+        falling = (bins >= centre) & (bins < high)
+        return np.where(rising, (bins - low) / (centre - low), np.where(falling, (high - bins) / (high - centre), 0.0))
+
+
+def dct_matrix(config: MfccConfig) -> np.ndarray:
+    """Orthonormal DCT-II, float64 (filters, coeffs): s_q cos(pi q (j + 1/2) / filters)."""
+    band, q = np.arange(config.filters)[:, None] + 0.5, np.arange(config.coeffs)
+    scale = np.sqrt(np.where(q == 0, 1, 2) / config.filters)
+    return scale * np.cos(np.pi * q * band / config.filters)
+
+
+def lifter_weights(config: MfccConfig) -> np.ndarray:
+    """1 + lifter/2 sin(pi q / lifter) for each coefficient q, float64 (coeffs,); ones where lifter is 0."""
+    if config.lifter <= 0:
+        return np.ones(config.coeffs)
+    return 1 + config.lifter / 2 * np.sin(np.pi * np.arange(config.coeffs) / config.lifter)
+
+
+def analysis_window(config: MfccConfig) -> np.ndarray:
+    """What each frame is multiplied by: ones (psf), or librosa's periodic Hann centred in the FFT's span."""
+    if config.variant == "psf":
+        return np.ones(config.frame_length)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.frame_length) / config.frame_length)
+    left = (config.fft_length - config.frame_length) // 2
+    return np.pad(hann, (left, config.fft_length - config.frame_length - left))
+
+
+def levels(power: jax.Array, *, config: MfccConfig) -> jax.Array:
+    """Log mel levels of power spectra: (frames, bins) -> (frames, filters + 1), the last column the log energy.
+
+    Natural logs (psf), or decibels without the clip, which needs the whole recording (librosa).
+    """
+    energies = jnp.matmul(power, jnp.asarray(_mel_and_energy(config), jnp.float32), precision="highest")
+    if config.variant == "librosa":
+        return (10 / np.log(10)) * jnp.log(jnp.maximum(energies, 1e-10))
+    return jnp.log(jnp.where(energies == 0, TINY, energies))
+
+
+def cepstra_from_levels(logs: jax.Array, loudest: jax.Array, *, config: MfccConfig) -> jax.Array:
+    """DCT, lifter and log energy: (frames, filters + 1) -> (frames, coeffs).
+
+    loudest is the largest mel level of the recording, from which librosa's variant clips; psf does not use it.
+    """
+    bands, log_energy = logs[:, :-1], logs[:, -1:]
+    if config.variant == "librosa":
+        bands = jnp.maximum(bands, loudest - TOP_DECIBELS)
+        return jnp.matmul(bands, jnp.asarray(dct_matrix(config), jnp.float32), precision="highest")
+    table = jnp.asarray(dct_matrix(config) * lifter_weights(config), jnp.float32)
+    cepstra = jnp.matmul(bands, table, precision="highest")
+    return jnp.concatenate([log_energy, cepstra[:, 1:]], axis=1)
+
+
+def padded_length(frames: int, config: MfccConfig) -> int:
+    """Length of the padded samples that ``chunked`` reads for that many frames (a multiple of CHUNK)."""
+    return 1 + frames * config.frame_step + _halo(config)
+
+
+def chunked(padded: jax.Array, valid: jax.Array, count: jax.Array, *, frames: int, config: MfccConfig) -> jax.Array:
+    """Cepstra of a padded recording: the one place where samples become cepstra.
+
+    Args:
+      padded: (padded_length(frames),) the sample before the first (0 at a recording's start), the samples, zeros.
+      valid: number of values of padded[1:] that are samples; what follows is silence after pre-emphasis too.
+      count: frames to compute; the rest of the rows stay zero.
+      frames: rows of the result, a multiple of CHUNK (static).
+
+    Returns:
+      float32 (frames, coeffs).
+    """
+    logs = _chunked_levels(padded, valid, count, frames=frames, config=config)
+    within = jnp.arange(frames)[:, None] < count
+    loudest = jnp.max(jnp.where(within, logs[:, :-1], -jnp.inf))
+    return jnp.where(within, cepstra_from_levels(logs, loudest, config=config), 0.0)
+
+
+def mfcc(samples: jax.Array, *, config: MfccConfig) -> jax.Array:
+    """Cepstra of a whole recording: float32 (samples,) -> (frames, coeffs). Pure; jit and vmap it as you like.
+
+    For recordings of many lengths use ``stream``, which compiles once.
+    """
+    count = frame_count(samples.shape[0], config)
+    if count == 0:
+        return jnp.zeros((0, config.coeffs), jnp.float32)
+    frames = _round_up(count, CHUNK)
+    size = padded_length(frames, config)
+    padded = jnp.pad(samples.astype(jnp.float32), (1, max(0, size - 1 - samples.shape[0])))[:size]
+    cepstra = chunked(padded, jnp.int32(samples.shape[0]), jnp.int32(count), frames=frames, config=config)
+    return cepstra[:count]
+
+
+def stream(blocks: Iterable[np.ndarray], *, config: MfccConfig) -> np.ndarray:
+    """Cepstra of a recording of any length that comes in blocks of samples, in bounded memory.
+
+    One compiled program for all recordings. Equal to ``mfcc`` of the concatenated blocks to float32 rounding.
+
+    Args:
+      blocks: float32 (any,) arrays in order.
+
+    Returns:
+      float32 (frames, coeffs); no frames where there are no samples.
+    """
+    frames = CHUNK * STREAM_CHUNKS
+    parts, total = [], 0
+    for padded, valid, last in _windows(blocks, frames, config):
+        count = min(frames, frame_count(valid, config)) if last else frames
+        part = _stream_levels(padded, np.int32(valid), np.int32(count), frames=frames, config=config)
+        parts.append(np.asarray(part)[:count])
+        total += valid
+    logs = np.concatenate(parts)
+    if total == 0 or len(logs) == 0:
+        return np.zeros((0, config.coeffs), np.float32)
+    loudest = np.float32(logs[:, :-1].max(initial=-np.inf))
+    return np.concatenate([_finish(logs[i : i + frames], loudest, frames, config) for i in range(0, len(logs), frames)])
+
+
+def segment_count(frames: int, *, config: SegmentConfig) -> int:
+    """Segments of a recording of that many frames: those that fit whole."""
+    return max(0, (frames - config.frames) // config.hop + 1)
+
+
+class Statistics(NamedTuple):
+    """Mean and standard deviation of each coefficient, float32 (..., coeffs), over training frames."""
+
+    mean: jax.typing.ArrayLike
+    std: jax.typing.ArrayLike
+
+
+def frame_statistics(cepstra: jax.Array, count: jax.Array) -> Statistics:
+    """Statistics of the first ``count`` rows of (frames, coeffs)."""
+    real = (jnp.arange(cepstra.shape[0]) < count)[:, None]
+    mean = jnp.sum(jnp.where(real, cepstra, 0), axis=0) / count
+    variance = jnp.sum(jnp.where(real, jnp.square(cepstra - mean[None]), 0), axis=0) / count
+    return Statistics(mean, jnp.sqrt(variance + VARIANCE_FLOOR))
+
+
+def normalise(segments: jax.Array, statistics: Statistics, *, config: SegmentConfig) -> jax.Array:
+    """The paper's "normalized": standardised per coefficient, then clipped at +-config.clip deviations.
+
+    The clip keeps digital silence, 8 to 13 deviations below the mean of music, from ruling the loss.
+
+    Args:
+      segments: (..., segment frames, coeffs).
+      statistics: of the training set (normalisation = corpus) or of the segment's recording (recording), with as many
+        leading axes as it needs. Normalisation ``segment`` (every segment by itself) and ``none`` leave them unused.
+    """
+    if config.normalisation == "none":
+        return segments
+    mean, std = (jnp.reshape(value, (1,) * (segments.ndim - np.ndim(value)) + np.shape(value)) for value in statistics)
+    if config.normalisation == "segment":
+        mean = jnp.mean(segments, axis=-2, keepdims=True)
+        std = jnp.sqrt(jnp.mean(jnp.square(segments - mean), axis=-2, keepdims=True) + VARIANCE_FLOOR)
+    scaled = (segments - mean) / std
+    return jnp.clip(scaled, -config.clip, config.clip) if config.clip > 0 else scaled
+
+
+def cut_segments(cepstra: jax.Array, *, config: SegmentConfig) -> jax.Array:
+    """Segments of the frames of a whole recording: (frames, coeffs) -> (segments, segment frames, coeffs)."""
+    starts = jnp.arange(segment_count(cepstra.shape[0], config=config)) * config.hop
+    return jax.vmap(lambda start: jax.lax.dynamic_slice_in_dim(cepstra, start, config.frames))(starts)
+
+
+# ---------------------------------------------------------------------------------------------- inside
+
+
+def _hz_to_mel(hz: float) -> float:
+    return float(2595 * np.log10(1 + hz / 700))
+
+
+def _slaney_filters(config: MfccConfig) -> np.ndarray:
+    """Slaney's Auditory Toolbox scale: linear (200/3 Hz a mel) below 1 kHz, logarithmic (ln 6.4 / 27) above."""
+    step, corner, growth = 200 / 3, 1000.0, np.log(6.4) / 27
+
+    def to_mel(hz: float) -> float:
+        return hz / step if hz < corner else corner / step + float(np.log(hz / corner)) / growth
+
+    mel = np.linspace(to_mel(config.low_hz), to_mel(config.high_hz), config.filters + 2)
+    hz = np.where(mel < corner / step, mel * step, corner * np.exp(growth * (mel - corner / step)))
+    bins = np.fft.rfftfreq(config.fft_length, 1 / config.sample_rate)[:, None]
+    rising = (bins - hz[:-2]) / (hz[1:-1] - hz[:-2])
+    falling = (hz[2:] - bins) / (hz[2:] - hz[1:-1])
+    return np.maximum(0, np.minimum(rising, falling)) * 2 / (hz[2:] - hz[:-2])
+
+
+@functools.lru_cache(maxsize=16)
+def _mel_and_energy(config: MfccConfig) -> np.ndarray:
+    """Filter bank and total energy as one table (bins, filters + 1), so that one product gives both.
+
+    psf's 1 / fft_length is folded in. Float64 until it is used.
+    """
+    filters = mel_filters(config)
+    table = np.concatenate([filters, np.ones((len(filters), 1))], axis=1)
+    return table if config.variant == "librosa" else table / config.fft_length
+
+
+def _halo(config: MfccConfig) -> int:
+    """Samples after the last frame's step that its window still needs, in whole steps."""
+    return _round_up(window_span(config), config.frame_step) - config.frame_step
+
+
+def _chunked_levels(padded: jax.Array, valid: jax.Array, count: jax.Array, *, frames: int, config: MfccConfig):
+    """Log levels (frames, filters + 1), CHUNK frames at a time; only chunks that hold one of ``count`` are visited."""
+    step, span = config.frame_step, window_span(config)
+    size = CHUNK * step + _halo(config)
+    window = analysis_window(config)
+
+    def one_chunk(index, logs):
+        start = index * (CHUNK * step)
+        piece = jax.lax.dynamic_slice_in_dim(padded, start, size + 1)
+        if config.variant == "psf":
+            piece = preemphasize(piece, coefficient=config.preemphasis)
+            piece = jnp.where(start + jnp.arange(size) < valid, piece, 0.0)
+        else:
+            piece = piece[1:]
+        pieces = frame(piece, frames=CHUNK, length=span, step=step)
+        if config.variant == "librosa":
+            pieces = pieces * jnp.asarray(window, jnp.float32)[None]
+        chunk_levels = levels(power_spectrum(pieces, fft_length=config.fft_length), config=config)
+        return jax.lax.dynamic_update_slice_in_dim(logs, chunk_levels, index * CHUNK, 0)
+
+    chunks = (count + CHUNK - 1) // CHUNK
+    return jax.lax.fori_loop(0, chunks, one_chunk, jnp.zeros((frames, config.filters + 1), jnp.float32))
+
+
+_stream_levels = jax.jit(_chunked_levels, static_argnames=("frames", "config"))
+_finish_levels = jax.jit(cepstra_from_levels, static_argnames=("config",))
+
+
+def _finish(logs: np.ndarray, loudest: np.float32, frames: int, config: MfccConfig) -> np.ndarray:
+    """``cepstra_from_levels`` on rows padded to one shape, so that it compiles once."""
+    padded = np.pad(logs, ((0, frames - len(logs)), (0, 0)))
+    return np.asarray(_finish_levels(padded, loudest, config=config))[: len(logs)]
+
+
+def _windows(blocks: Iterable[np.ndarray], frames: int, config: MfccConfig) -> Iterator[tuple[np.ndarray, int, bool]]:
+    """Re-cuts blocks into the padded windows of ``chunked``: (padded, valid, last)."""
+    size, advance = padded_length(frames, config), frames * config.frame_step
+    pending = np.zeros(1, np.float32)  # starts with the sample before
+    for block in blocks:
+        pending = np.concatenate([pending, block])
+        while len(pending) > size:  # more than a window: this one is not the last
+            yield pending[:size], size - 1, False
+            pending = pending[advance:]
+    yield np.pad(pending, (0, size - len(pending))), len(pending) - 1, True
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

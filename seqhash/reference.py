@@ -1,0 +1,105 @@
+"""An exported hasher in numpy alone: the specification of the bits, and a way to use them where jax is not wanted.
+
+Float64 throughout, written to be read. It agrees with the compiled program except where a state lies within float32
+rounding of the threshold.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Weights = dict[str, np.ndarray]
+
+
+def hash_samples(directory: str | Path, samples: np.ndarray) -> np.ndarray:
+    """Words of a recording: float (samples,) in [-1, 1] at the config's sample rate -> uint32 (codes, words).
+
+    Args:
+      directory: an exported hasher.
+    """
+    description = json.loads((Path(directory) / "hasher.json").read_text())
+    with np.load(Path(directory) / "weights.npz") as stored:
+        weights = {name: stored[name].astype(np.float64) for name in stored.files}
+    return pack(states_of(description, weights, samples) > np.asarray(description["thresholds"], np.float32))
+
+
+def states_of(description: dict[str, Any], weights: Weights, samples: np.ndarray) -> np.ndarray:
+    """H of every segment: float64 (codes, hidden)."""
+    config = description["config"]
+    if config["mfcc.variant"] != "psf":
+        raise ValueError(f"mfcc.variant must be psf here, got {config['mfcc.variant']}.")
+    cepstra = mfcc(np.asarray(samples, np.float64), config)
+    starts = np.arange(0, len(cepstra) - config["segment.frames"] + 1, config["segment.hop"])
+    segments = (
+        np.stack([cepstra[i : i + config["segment.frames"]] for i in starts]) if len(starts) else np.zeros((0, 0, 0))
+    )
+    return lstm(weights, normalise(segments, cepstra, description), config["model.layers"], config["model.hidden_size"])
+
+
+def mfcc(samples: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """Cepstra (frames, coeffs), as python_speech_features 0.6 defines them."""
+    length, step, fft = config["mfcc.frame_length"], config["mfcc.frame_step"], config["mfcc.fft_length"]
+    filters, coeffs, lifter = config["mfcc.filters"], config["mfcc.coeffs"], config["mfcc.lifter"]
+    emphasised = np.append(samples[:1], samples[1:] - config["mfcc.preemphasis"] * samples[:-1])
+    frames = 1 + max(0, -(-(len(samples) - length) // step))
+    padded = np.pad(emphasised, (0, max(0, (frames - 1) * step + length - len(samples))))
+    windows = np.stack([padded[i * step : i * step + length] for i in range(frames)])
+    power = np.abs(np.fft.rfft(windows, fft)) ** 2 / fft
+    mel = np.linspace(*(2595 * np.log10(1 + config[f"mfcc.{edge}_hz"] / 700) for edge in ("low", "high")), filters + 2)
+    edges = np.floor((fft + 1) * 700 * (10 ** (mel / 2595) - 1) / config["mfcc.sample_rate"]).astype(int)
+    bank = np.zeros((filters, fft // 2 + 1))
+    for j, (low, centre, high) in enumerate(zip(edges[:-2], edges[1:-1], edges[2:], strict=True)):
+        bank[j, low:centre] = (np.arange(low, centre) - low) / (centre - low)
+        bank[j, centre:high] = (high - np.arange(centre, high)) / (high - centre)
+    bands, energy = power @ bank.T, power.sum(axis=1)
+    tiny = np.finfo(np.float64).eps
+    logs = np.log(np.where(bands == 0, tiny, bands))
+    q, j = np.arange(coeffs), np.arange(filters)[:, None]
+    basis = np.sqrt(np.where(q == 0, 1, 2) / filters) * np.cos(np.pi * q * (j + 0.5) / filters)
+    cepstra = (logs @ basis) * (1 + lifter / 2 * np.sin(np.pi * q / lifter) if lifter else 1)
+    cepstra[:, 0] = np.log(np.where(energy == 0, tiny, energy))
+    return cepstra
+
+
+def normalise(segments: np.ndarray, cepstra: np.ndarray, description: dict[str, Any]) -> np.ndarray:
+    """Standardised and clipped segments, (segments, frames, coeffs)."""
+    kind, clip = description["config"]["segment.normalisation"], description["config"]["segment.clip"]
+    if kind == "none" or not len(segments):
+        return segments
+    mean, std = np.array(description["mean"]), np.array(description["std"])
+    if kind == "recording":
+        mean, std = cepstra.mean(axis=0), np.sqrt(cepstra.var(axis=0) + 1e-6)
+    if kind == "segment":
+        mean, std = segments.mean(axis=1, keepdims=True), np.sqrt(segments.var(axis=1, keepdims=True) + 1e-6)
+    scaled = (segments - mean) / std
+    return np.clip(scaled, -clip, clip) if clip else scaled
+
+
+def lstm(weights: Weights, segments: np.ndarray, layers: int, hidden_size: int) -> np.ndarray:
+    """The final hidden state of the top cell: (segments, frames, coeffs) -> (segments, hidden)."""
+    carry = [(np.zeros((len(segments), hidden_size)),) * 2 for _ in range(layers)]
+    for values in np.moveaxis(segments, 1, 0):
+        for layer in range(layers):
+            c, h = carry[layer]
+            i, f, g, o = (_gate(weights, f"cells_{layer}", gate, values, h) for gate in "ifgo")
+            c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+            values = _sigmoid(o) * np.tanh(c)
+            carry[layer] = (c, values)
+    return carry[-1][1]
+
+
+def pack(bits: np.ndarray) -> np.ndarray:
+    """bool (codes, bits) -> uint32 (codes, bits / 32), bit j of word i being bit 32 i + j."""
+    return np.packbits(bits, axis=-1, bitorder="little").view("<u4").astype(np.uint32)
+
+
+def _gate(weights: Weights, cell: str, gate: str, values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Input and recurrent part of a gate, before its nonlinearity; the bias belongs to the recurrent part."""
+    recurrent = hidden @ weights[f"{cell}/h{gate}/kernel"] + weights[f"{cell}/h{gate}/bias"]
+    return values @ weights[f"{cell}/i{gate}/kernel"] + recurrent
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(x / 2))

@@ -1,0 +1,472 @@
+"""Training (paper, IV): a pure step, stretches of steps on the device, and the linear loop around them.
+
+All that is random is a function of (seed, epoch) and all that is ordered a function of the step, so a resumed run
+needs the train state and nothing else, and equals a run that was not interrupted (bit by bit, on one machine with the
+same number of threads).
+
+One mesh axis, ``data``: the state is replicated, a batch is sharded. Nothing here assumes that all devices belong to
+this process. Frames stay on the device and segments are gathered there; frames that do not fit are read from the
+memory-mapped store, a stretch at a time.
+"""
+
+import contextlib
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from seqhash import checkpoint, corpus, losses, mfcc
+from seqhash import model as autoencoder
+from seqhash.codes import Hasher, make_hasher
+from seqhash.config import Config, TrainConfig
+
+STRETCH = 16  # steps in one program: on a CPU, one step a program spends half its time in page faults
+LOSS_BATCH = 256  # segments of a program that only measures the loss
+MEDIAN_SEGMENTS = 16_384  # how many training states the medians are taken over
+FIRST_LOSS_SEGMENTS = 2048  # how many training segments measure the loss before the first step
+
+
+class TrainingDiverged(RuntimeError):
+    """A metric is no longer finite; the message names it and the step."""
+
+
+class TrainState(NamedTuple):
+    """All that changes in training. A checkpoint is this."""
+
+    step: jax.Array  # int32, steps done
+    loss_sum: jax.Array  # float32, sum of the losses of this epoch's steps so far
+    params: Any
+    opt_state: Any
+
+
+class Frames(NamedTuple):
+    """Cepstra of the recordings and how each is normalised."""
+
+    cepstra: Sequence[np.ndarray]  # float32 (frames, coeffs) of each recording
+    statistics: mfcc.Statistics  # (recordings, coeffs): what each recording's frames are standardised by
+
+
+class Batch(NamedTuple):
+    """Raw segments and the statistics of their recordings."""
+
+    segments: jax.Array  # float32 (batch, segment frames, coeffs)
+    mean: jax.Array  # float32 (batch, 1, coeffs)
+    std: jax.Array
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What a model is trained on: recordings' frames, which of them train, and the training frames' statistics."""
+
+    frames: Frames
+    statistics: mfcc.Statistics  # (coeffs,) of the training frames
+    training: np.ndarray  # (segments, 2) int64: recording, first frame
+    validation: np.ndarray
+
+
+def make_dataset(store: corpus.Store, *, config: Config) -> Dataset:
+    """Splits recordings into training and validation (whole recordings, by config.train.seed).
+
+    Raises:
+      ValueError: fewer training segments than a batch.
+    """
+    recordings, cepstra = store.recordings, store.cepstra
+    train_index, validation_index = corpus.split(
+        recordings, fraction=config.train.validation_fraction, seed=config.train.seed
+    )
+    mean, std = corpus.statistics([cepstra[i] for i in train_index])
+    statistics = mfcc.Statistics(mean.astype(np.float32), std.astype(np.float32))
+    if config.segment.normalisation == "recording":
+        each = [corpus.statistics([one]) for one in cepstra]
+    else:
+        each = [(statistics.mean, statistics.std)] * len(cepstra)
+    table = mfcc.Statistics(*(np.stack(values).astype(np.float32) for values in zip(*each, strict=True)))
+    dataset = Dataset(
+        Frames(cepstra, table),
+        statistics,
+        _segments_of(cepstra, train_index, config),
+        _segments_of(cepstra, validation_index, config),
+    )
+    if len(dataset.training) < config.train.batch_size:
+        raise ValueError(
+            f"train.batch_size = {config.train.batch_size} needs at least as many training segments, "
+            f"got {len(dataset.training)}; make it smaller or add recordings."
+        )
+    return dataset
+
+
+def make_optimizer(config: TrainConfig, *, steps: int) -> optax.GradientTransformation:
+    """Warm-up, then constant or cosine to ``final_fraction`` of the peak at the last of ``steps``."""
+    warmup = min(config.warmup_steps, max(1, steps // 2))
+    if config.schedule == "cosine":
+        rate = optax.warmup_cosine_decay_schedule(
+            0.0, config.learning_rate, warmup, steps, config.learning_rate * config.final_fraction
+        )
+    else:
+        rate = optax.warmup_constant_schedule(0.0, config.learning_rate, warmup)
+    makers: dict[str, Callable[..., optax.GradientTransformation]] = {
+        "adam": optax.adam,
+        "adamw": optax.adamw,
+        "sgd": functools.partial(optax.sgd, momentum=0.9),
+    }
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm > 0 else optax.identity()
+    return optax.chain(clip, makers[config.optimizer](rate))
+
+
+def steps_per_epoch(dataset: Dataset, config: Config) -> int:
+    """Whole batches in the training segments; the rest of an epoch's random order is left out."""
+    return len(dataset.training) // config.train.batch_size
+
+
+def init_state(config: Config, *, steps: int) -> TrainState:
+    """The state before the first step."""
+    params = autoencoder.init_params(jax.random.fold_in(jax.random.key(config.train.seed), 0), config)
+    opt_state = make_optimizer(config.train, steps=steps).init(params)
+    return TrainState(jnp.int32(0), jnp.float32(0), params, opt_state)
+
+
+def epoch_order(dataset: Dataset, epoch: int, config: Config) -> np.ndarray:
+    """int32 (segments,): the random order of an epoch's segments, a function of (seed, epoch)."""
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.train.seed), 1), epoch)
+    return np.asarray(jax.random.permutation(key, len(dataset.training)), np.int32)
+
+
+def batch_loss(params: Any, batch: Batch, *, config: Config) -> jax.Array:
+    """Reconstruction error of each normalised segment of a batch: float32 (batch,)."""
+    segments = mfcc.normalise(batch.segments, mfcc.Statistics(batch.mean, batch.std), config=config.segment)
+    _, reconstruction = autoencoder.reconstruct(params, segments, config=config)
+    return jax.vmap(losses.reconstruction_error)(segments, reconstruction)
+
+
+def train_step(
+    state: TrainState, batch: Batch, *, config: Config, optimizer: optax.GradientTransformation
+) -> tuple[TrainState, jax.Array]:
+    """One update: the next state and the loss before it."""
+    loss, grads = jax.value_and_grad(lambda params: jnp.mean(batch_loss(params, batch, config=config)))(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, state.loss_sum + loss, params, opt_state), loss
+
+
+def make_stretch(config: Config, mesh: Mesh, *, steps: int, batch_at: Callable[..., Batch]) -> Callable:
+    """A jitted ``stretch(state, count, *source)``: ``count`` <= STRETCH steps without the host between them.
+
+    Args:
+      steps: of the whole run, for the schedule.
+      batch_at: ``batch_at(source, i) -> Batch``, the i-th batch of the stretch, on the device.
+
+    Returns:
+      A function to (state, losses (STRETCH,)), of which the first ``count`` are set. ``count`` is a run-time value:
+      an epoch's last, shorter stretch compiles nothing. The state is donated.
+    """
+    optimizer = make_optimizer(config.train, steps=steps)
+    replicated, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+
+    def stretch(state: TrainState, count: jax.Array, source: Any) -> tuple[TrainState, jax.Array]:
+        def one_step(i, carry):
+            state, values = carry
+            batch = jax.lax.with_sharding_constraint(batch_at(source, i), sharded)
+            state, loss = train_step(state, batch, config=config, optimizer=optimizer)
+            return state, values.at[i].set(loss)
+
+        return jax.lax.fori_loop(0, count, one_step, (state, jnp.zeros(STRETCH)))
+
+    # Without out_shardings the second call would compile again.
+    return jax.jit(stretch, donate_argnums=0, out_shardings=(replicated, replicated))
+
+
+class Resident(NamedTuple):
+    """A source whose frames are all on the device."""
+
+    cepstra: jax.Array  # float32 (all frames, coeffs)
+    statistics: mfcc.Statistics  # (recordings, coeffs)
+    rows: jax.Array  # int32 (STRETCH, batch): first frame of each segment
+    owners: jax.Array  # int32 (STRETCH, batch): its recording
+
+
+def resident_batch(source: Resident, i: jax.Array, *, config: Config) -> Batch:
+    """Gathers batch i on the device."""
+    cut = functools.partial(jax.lax.dynamic_slice_in_dim, slice_size=config.segment.frames)
+    segments = jax.vmap(cut, in_axes=(None, 0))(source.cepstra, source.rows[i])
+    owners = source.owners[i]
+    return Batch(segments, source.statistics.mean[owners][:, None], source.statistics.std[owners][:, None])
+
+
+def streamed_batch(source: Batch, i: jax.Array) -> Batch:
+    """Batch i of a stretch that the host has gathered: fields with a leading axis of STRETCH."""
+    return Batch(*(field[i] for field in source))
+
+
+class Progress(NamedTuple):
+    """Where ``fit`` is, each time it hands over."""
+
+    epoch: int  # epochs finished
+    state: TrainState
+    row: dict[str, Any] | None  # the epoch's metrics; None between, at a point worth a checkpoint
+
+
+def fit(
+    config: Config,
+    dataset: Dataset,
+    *,
+    state: TrainState | None = None,
+    mesh: Mesh | None = None,
+    resident_bytes: int = 4 << 30,
+    progress: bool = True,
+) -> Iterator[Progress]:
+    """Trains, and yields after every stretch (row = None) and every epoch (its losses and speed as a row).
+
+    Args:
+      config: the model and how it is trained.
+      dataset: from ``make_dataset``.
+      state: where to go on; None starts anew. At step 0, epoch 0 is yielded first: the untrained model.
+      mesh: devices, one axis ``data``; None takes all.
+      resident_bytes: frames up to this size stay on the device, more are streamed.
+      progress: a bar on the screen.
+
+    Raises:
+      TrainingDiverged: a loss is not finite.
+    """
+    mesh = mesh or Mesh(np.asarray(jax.devices()), ("data",))
+    devices = mesh.devices.size
+    if config.train.batch_size % devices:
+        raise ValueError(
+            f"train.batch_size must be a multiple of the {devices} devices, got {config.train.batch_size}."
+        )
+    per_epoch = steps_per_epoch(dataset, config)
+    steps = per_epoch * config.train.epochs
+    put = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec()))
+    state = put(init_state(config, steps=steps) if state is None else state)
+    next_source, batch_at = _sources(dataset, config, mesh, resident_bytes)
+    stretch = make_stretch(config, mesh, steps=steps, batch_at=batch_at)
+    done = int(state.step)
+    if done == 0:
+        some = dataset.training[:: max(1, len(dataset.training) // FIRST_LOSS_SEGMENTS)]
+        first_loss = mean_loss(state.params, dataset.frames, some, config=config)
+        validation_loss = mean_loss(state.params, dataset.frames, dataset.validation, config=config)
+        yield Progress(0, state, {"epoch": 0, "step": 0, "train_loss": first_loss, "validation_loss": validation_loss})
+    for epoch in range(done // per_epoch, config.train.epochs):
+        order = epoch_order(dataset, epoch, config)
+        first, begun = done - epoch * per_epoch, time.perf_counter()
+        bar = tqdm(
+            total=per_epoch, initial=first, desc=f"epoch {epoch + 1}/{config.train.epochs}", unit="step",
+            disable=not progress, leave=False,
+        )  # fmt: skip
+        pending: tuple[int, int, Any] = (done, 0, None)
+        for start in range(first, per_epoch, STRETCH):
+            count = min(STRETCH, per_epoch - start)
+            state, values = stretch(state, np.int32(count), next_source(order, start))
+            # The losses of the stretch before are fetched once this one is under way: the device never waits.
+            _check_losses(*pending)
+            pending = (epoch * per_epoch + start, count, values)
+            bar.update(count)
+            if start + count < per_epoch:
+                yield Progress(epoch, state, None)
+        loss = _check_losses(*pending)
+        bar.set_postfix(loss=f"{loss:.3f}")
+        bar.close()
+        seconds = time.perf_counter() - begun
+        done = (epoch + 1) * per_epoch
+        row = {
+            "epoch": epoch + 1,
+            "step": done,
+            "train_loss": float(state.loss_sum) / per_epoch,
+            "validation_loss": mean_loss(state.params, dataset.frames, dataset.validation, config=config),
+            "segments_per_second": (per_epoch - first) * config.train.batch_size / seconds,
+        }
+        state = state._replace(loss_sum=put(jnp.float32(0)))
+        yield Progress(epoch + 1, state, row)
+
+
+def train(
+    config: Config,
+    store: corpus.Store,
+    *,
+    workdir: str | Path | None = None,
+    evaluate: Callable[[Hasher], dict[str, Any]] | None = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+    mesh: Mesh | None = None,
+    resident_bytes: int = 4 << 30,
+    checkpoint_seconds: float = 60.0,
+    progress: bool = True,
+) -> tuple[Hasher, list[dict[str, Any]]]:
+    """Trains a hasher: what the scripts and ablations call, ``train(override(base, change), store)``.
+
+    Args:
+      config: the model and how it is trained.
+      store: the prepared corpus.
+      workdir: where checkpoints (``checkpoints/``) and metric lines (``metrics.jsonl``) go. The same call on a workdir
+        whose run was killed goes on from its newest checkpoint. None keeps nothing.
+      evaluate: further metrics of an epoch, from the hasher as it is then.
+      report: is told every epoch's row of metrics, as it comes.
+      checkpoint_seconds: between checkpoints inside a long epoch; one is written after every epoch anyway.
+
+    Returns:
+      The trained hasher, and one row of metrics for each epoch, epoch 0 being the untrained model.
+
+    Raises:
+      TrainingDiverged: a metric is not finite. CheckpointError: the workdir holds another config's run.
+    """
+    dataset = make_dataset(store, config=config)
+    mesh = mesh or Mesh(np.asarray(jax.devices()), ("data",))
+    steps = steps_per_epoch(dataset, config) * config.train.epochs
+    state = jax.device_put(init_state(config, steps=steps), NamedSharding(mesh, PartitionSpec()))
+    medians, rows = np.zeros(config.model.hidden_size, np.float32), list[dict[str, Any]]()
+    with contextlib.ExitStack() as stack:
+        manager = None
+        if workdir is not None:
+            manager = stack.enter_context(checkpoint.open_manager(Path(workdir) / "checkpoints"))
+            restored = checkpoint.restore(manager, state, config=config)
+            if restored is not None:
+                state, medians, epoch = restored
+                rows = [row for row in read_rows(workdir) if row["epoch"] <= epoch]
+            _write_rows(workdir, rows)
+        saved = time.monotonic()
+        run = fit(config, dataset, state=state, mesh=mesh, resident_bytes=resident_bytes, progress=progress)
+        for epoch, state, row in run:
+            if row is not None:
+                medians = training_medians(dataset, state.params, config=config)
+                hasher = _hasher(config, dataset, state.params, medians)
+                row = row | (evaluate(hasher) if evaluate else {})
+                _check_row(row)
+                rows.append(row)
+                _write_rows(workdir, rows[-1:], append=True)
+                if report:
+                    report(row)
+            if manager and int(state.step) and (row is not None or time.monotonic() - saved > checkpoint_seconds):
+                checkpoint.save(
+                    manager, state, config=config, statistics=dataset.statistics, medians=medians, epoch=epoch
+                )
+                saved = time.monotonic()
+    return _hasher(config, dataset, state.params, medians), rows
+
+
+def training_medians(dataset: Dataset, params: Any, *, config: Config) -> np.ndarray:
+    """Median of each unit over (up to MEDIAN_SEGMENTS, evenly spaced) training states: float32 (hidden,)."""
+    some = dataset.training[:: -(-len(dataset.training) // MEDIAN_SEGMENTS)]
+    params, states = jax.device_get(params), []
+    for start in range(0, len(some), LOSS_BATCH):
+        part = some[start : start + LOSS_BATCH]
+        batch = gather(dataset.frames, np.resize(part, (LOSS_BATCH, 2)), segment_frames=config.segment.frames)
+        states.append(np.asarray(_states(params, batch, config=config))[: len(part)])
+    return np.median(np.concatenate(states), axis=0)
+
+
+def read_rows(workdir: str | Path) -> list[dict[str, Any]]:
+    """The metric lines of a workdir, one for each finished epoch."""
+    path = Path(workdir) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def mean_loss(params: Any, frames: Frames, segments: np.ndarray, *, config: Config) -> float | None:
+    """Mean reconstruction error over segments (recording, first frame); None where there are none."""
+    if not len(segments):
+        return None
+    params = jax.device_get(params)
+    total = 0.0
+    for start in range(0, len(segments), LOSS_BATCH):
+        some = segments[start : start + LOSS_BATCH]
+        batch = gather(frames, np.resize(some, (LOSS_BATCH, 2)), segment_frames=config.segment.frames)
+        total += float(np.sum(np.asarray(_losses(params, batch, config=config), np.float64)[: len(some)]))
+    return total / len(segments)
+
+
+def gather(frames: Frames, segments: np.ndarray, *, segment_frames: int) -> Batch:
+    """A batch on the host, from memory or from the memory-mapped store."""
+    cut = [frames.cepstra[recording][first : first + segment_frames] for recording, first in segments]
+    owners = segments[:, 0]
+    mean, std = (np.asarray(values)[owners][:, None] for values in frames.statistics)
+    return Batch(np.stack(cut), mean, std)  # type: ignore[arg-type]
+
+
+def batch_states(params: Any, batch: Batch, *, config: Config) -> jax.Array:
+    """H of the segments of a batch: float32 (batch, hidden)."""
+    segments = mfcc.normalise(batch.segments, mfcc.Statistics(batch.mean, batch.std), config=config.segment)
+    return autoencoder.encode(params, segments, config=config)
+
+
+_losses = jax.jit(batch_loss, static_argnames=("config",))
+_states = jax.jit(batch_states, static_argnames=("config",))
+
+
+def _segments_of(cepstra: Sequence[np.ndarray], index: np.ndarray, config: Config) -> np.ndarray:
+    rows = []
+    for recording in index:
+        count = mfcc.segment_count(len(cepstra[recording]), config=config.segment)
+        first = np.arange(count, dtype=np.int64) * config.segment.hop
+        rows.append(np.stack([np.full(count, recording, np.int64), first], axis=1))
+    return np.concatenate(rows) if rows else np.zeros((0, 2), np.int64)
+
+
+def _sources(dataset: Dataset, config: Config, mesh: Mesh, resident_bytes: int) -> tuple[Callable, Callable]:
+    """(next_source(order, start), batch_at) for frames that stay on the device, or are streamed to it."""
+    cepstra, batch_size = dataset.frames.cepstra, config.train.batch_size
+    first_rows = np.concatenate([[0], np.cumsum([len(one) for one in cepstra])])
+    replicated = NamedSharding(mesh, PartitionSpec())
+
+    def stretch_segments(order: np.ndarray, start: int) -> np.ndarray:
+        """(STRETCH, batch, 2), the last rows of an epoch repeated where there are no more."""
+        chosen = order[start * batch_size : (start + STRETCH) * batch_size]
+        return dataset.training[np.resize(chosen, STRETCH * batch_size)].reshape(STRETCH, batch_size, 2)
+
+    if first_rows[-1] * cepstra[0].shape[1] * 4 <= resident_bytes and first_rows[-1] < 2**31:
+        resident = jax.device_put(np.concatenate(cepstra), replicated)
+        statistics = jax.device_put(dataset.frames.statistics, replicated)
+
+        def next_resident(order: np.ndarray, start: int) -> Resident:
+            recording, first = np.moveaxis(stretch_segments(order, start), -1, 0)
+            rows = (first_rows[recording] + first).astype(np.int32)
+            return Resident(resident, statistics, *jax.device_put((rows, recording.astype(np.int32)), replicated))
+
+        return next_resident, functools.partial(resident_batch, config=config)
+
+    def next_streamed(order: np.ndarray, start: int) -> Batch:
+        segments = stretch_segments(order, start)
+        flat = gather(dataset.frames, segments.reshape(-1, 2), segment_frames=config.segment.frames)
+        fields = (field.reshape(STRETCH, batch_size, *field.shape[1:]) for field in flat)
+        return jax.device_put(Batch(*fields), NamedSharding(mesh, PartitionSpec(None, "data")))
+
+    return next_streamed, streamed_batch
+
+
+def _check_losses(first_step: int, count: int, values: jax.Array | None) -> float:
+    """The last of ``count`` losses; raises at the first that is not finite."""
+    if values is None:
+        return math.nan
+    for i, loss in enumerate(np.asarray(values)[:count]):
+        if not np.isfinite(loss):
+            raise TrainingDiverged(
+                f"train_loss is {loss} at step {first_step + i + 1}; "
+                "try a smaller train.learning_rate or train.clip_norm."
+            )
+    return float(loss)
+
+
+def _hasher(config: Config, dataset: Dataset, params: Any, medians: np.ndarray) -> Hasher:
+    return make_hasher(config, jax.device_get(params), dataset.statistics, name="trained", medians=medians)
+
+
+def _check_row(row: dict[str, Any]) -> None:
+    for name, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TrainingDiverged(f"{name} is {value} after epoch {row['epoch']}, step {row['step']}.")
+
+
+def _write_rows(workdir: str | Path | None, rows: list[dict[str, Any]], *, append: bool = False) -> None:
+    if workdir is None or jax.process_index() != 0:
+        return
+    with (Path(workdir) / "metrics.jsonl").open("a" if append else "w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -1,0 +1,45 @@
+"""Installs the package ``seqhash``; the tools' settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="seqhash",
+    version="0.1.0",
+    description="Learned audio hashing: a sequence-to-sequence autoencoder whose bits keep distance, in JAX.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["seqhash", "seqhash.*"]),
+    package_data={"seqhash": ["py.typed", "data/*", "hashers/*/*"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "jax>=0.10",
+        "flax>=0.12",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12",
+        "numpy>=2.0",
+        "librosa>=0.11",
+        "scikit-learn>=1.5",
+        "absl-py>=2.1",
+        "soundfile>=0.13",
+        "soxr>=0.5",
+        "matplotlib>=3.9",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda12]>=0.10"],
+        "tpu": ["jax[tpu]>=0.10"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "python_speech_features>=0.6",
+            "scipy>=1.13",
+            "hypothesis>=6.100",
+            "ruff>=0.14",
+            "mypy>=1.13",
+        ],
+        "dev": ["pre-commit>=4", "build>=1.2", "torch>=2.9"],
+    },
+)

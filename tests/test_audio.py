@@ -1,0 +1,326 @@
+"""audio.py against soundfile, soxr, scipy and hand-written bytes; bad files are made by really damaging good ones."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from scipy.io import wavfile
+
+from seqhash import audio
+
+RATE = 44_100
+FORMATS = {  # suffix -> soundfile's format and subtype
+    "wav": ("WAV", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+}
+
+
+def _noise(seconds: float, rate: int = RATE, channels: int = 2) -> np.ndarray:
+    return 0.2 * np.random.default_rng(0).standard_normal((round(seconds * rate), channels))
+
+
+def _write(path: Path, samples: np.ndarray, rate: int = RATE, **options: str | float) -> Path:
+    form, subtype = FORMATS[path.suffix[1:]]
+    soundfile.write(path, samples, rate, **{"format": form, "subtype": subtype, **options})
+    return path
+
+
+def _good(folder: Path, suffix: str) -> Path:
+    return _write(folder / f"good.{suffix}", _noise(3, 48_000), 48_000)
+
+
+def _reason(path: Path, **options: float) -> str:
+    with pytest.raises(audio.AudioError) as caught:
+        audio.read(path, sample_rate=16_000, **options)
+    assert caught.value.path == path
+    assert str(caught.value) == f"{path}: {caught.value.reason}"
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_read_is_soundfile_then_soxr(tmp_path, suffix):
+    path = _good(tmp_path, suffix)
+    whole, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    expected = soxr.resample(whole[:, 0], rate, 16_000, quality="HQ")
+    samples = audio.read(path, sample_rate=16_000)
+    assert samples.dtype == np.float32
+    np.testing.assert_array_equal(samples, expected)  # exact: the stream and the whole go through the same filter
+    assert len(samples) == 48_000
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 44_101, 48_000, 96_000])
+def test_a_sine_keeps_its_frequency_length_and_amplitude(tmp_path, rate):
+    count = 2 * rate + 123
+    time = np.arange(count) / rate
+    path = _write(tmp_path / "sine.wav", 0.5 * np.sin(2 * np.pi * 1000 * time), rate, subtype="FLOAT")
+    samples = audio.read(path, sample_rate=16_000)
+    assert abs(len(samples) - count * 16_000 / rate) <= 0.5
+    middle = slice(2_000, -2_000)  # the ends feel that the sine starts and stops
+    expected = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(len(samples)) / 16_000)
+    assert np.abs(samples - expected)[middle].max() < 1e-4  # HQ is 20 bits; measured 2e-6 to 5e-6
+
+
+def test_the_first_channel_is_taken_not_the_mean(tmp_path):
+    left = _noise(1, channels=1)[:, 0]
+    path = _write(tmp_path / "two.wav", np.stack([left, -left, 0 * left], axis=1))
+    alone = _write(tmp_path / "one.wav", left)
+    np.testing.assert_array_equal(audio.read(path, sample_rate=8_000), audio.read(alone, sample_rate=8_000))
+
+
+@pytest.mark.parametrize("block_seconds", [0.01, 0.5, 1.7, 1000.0])
+def test_samples_do_not_depend_on_the_block_size(tmp_path, block_seconds):
+    path = _write(tmp_path / "x.flac", _noise(5, channels=1))
+    parts = list(audio.blocks(path, sample_rate=16_000, block_seconds=block_seconds))
+    np.testing.assert_array_equal(np.concatenate(parts), audio.read(path, sample_rate=16_000))
+    assert {len(part) for part in parts[:-1]} <= {round(block_seconds * 16_000)}
+    assert 0 < len(parts[-1]) <= round(block_seconds * 16_000)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        (np.uint8, [0, 64, 128, 255], [-1, -0.5, 0, 127 / 128]),
+        (np.int16, [-(2**15), 1, 0, 2**15 - 1], [-1, 2**-15, 0, 1 - 2**-15]),
+        (np.int32, [-(2**31), 2**8, 0, 2**30], [-1, 2**-23, 0, 0.5]),
+        (np.float32, [-1.5, 1e-9, 0, 0.25], [-1.5, 1e-9, 0, 0.25]),
+        (np.float64, [-1.5, 1e-9, 0, 0.25], [-1.5, 1e-9, 0, 0.25]),
+    ],
+)
+def test_sample_formats_by_hand(tmp_path, dtype, values, expected):
+    wavfile.write(tmp_path / "x.wav", 16_000, np.array(values, dtype))
+    np.testing.assert_array_equal(audio.read(tmp_path / "x.wav", sample_rate=16_000), np.array(expected, np.float32))
+
+
+def test_24_bits_by_hand(tmp_path):
+    values = [-(2**23), 1, 0, 2**23 - 1]
+    body = b"".join(value.to_bytes(3, "little", signed=True) for value in values)
+    fmt = b"".join(
+        n.to_bytes(size, "little") for n, size in [(1, 2), (1, 2), (16_000, 4), (48_000, 4), (3, 2), (24, 2)]
+    )
+    chunks = b"WAVEfmt " + (16).to_bytes(4, "little") + fmt + b"data" + len(body).to_bytes(4, "little") + body
+    (tmp_path / "x.wav").write_bytes(b"RIFF" + len(chunks).to_bytes(4, "little") + chunks)
+    samples = audio.read(tmp_path / "x.wav", sample_rate=16_000)
+    np.testing.assert_array_equal(samples, np.array(values) / 2**23)
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, "rf64.wav"])
+@pytest.mark.parametrize("share", [0.002, 0.1, 0.5, 0.97, 0.999])
+def test_truncated(tmp_path, suffix, share):
+    rf64 = suffix == "rf64.wav"
+    path = _write(tmp_path / "good.wav", _noise(3), format="RF64") if rf64 else _good(tmp_path, suffix)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    reason = _reason(path)
+    assert "truncated" in reason or share == 0.002  # of a header alone, or none, the reason may be another
+
+
+def test_ogg_cut_between_two_pages(tmp_path):
+    path = _good(tmp_path, "ogg")
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"OggS")])
+    assert _reason(path) == "truncated: the last Ogg page does not end its stream"
+
+
+def test_flac_cut_between_two_frames(tmp_path):
+    path = _write(tmp_path / "x.flac", _noise(2, channels=1))
+    data = path.read_bytes()
+    second = data.rindex(b"\xff\xf8")  # the sync code of the last frame with blocks of equal length
+    path.write_bytes(data[:second])
+    assert "truncated" in _reason(path)
+
+
+def test_chained_ogg(tmp_path):
+    path = _good(tmp_path, "ogg")
+    path.write_bytes(path.read_bytes() * 2)
+    assert "several Ogg streams" in _reason(path)
+
+
+def _without_xing(path: Path) -> Path:
+    """The file less its first MPEG frame, which holds the Xing/Info header and no sound."""
+    data = path.read_bytes()
+    assert b"Xing" in data[:60] or b"Info" in data[:60]
+    start = data.index(b"\xff\xfb", 4)
+    path.write_bytes(data[start:])
+    return path
+
+
+def test_mp3_without_xing_header(tmp_path):
+    samples = _noise(3, channels=1)
+    constant = _without_xing(_write(tmp_path / "c.mp3", samples, bitrate_mode="CONSTANT", compression_level=0.5))
+    assert len(audio.read(constant, sample_rate=RATE)) >= len(samples)  # and the encoder's delay, which nothing cuts
+    data = constant.read_bytes()
+    constant.write_bytes(data[: len(data) // 2 + 5])
+    assert _reason(constant) == "truncated: the last MPEG frame is cut"
+    loud_first = samples * np.linspace(1, 0, len(samples))[:, None] ** 4  # so the first frame is no guide to the length
+    variable = _without_xing(_write(tmp_path / "v.mp3", loud_first, bitrate_mode="VARIABLE"))
+    assert "without a Xing header" in _reason(variable)
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\x00\x00\x00\x00\x02\x01" + bytes(257)])
+def test_mp3_with_id3_tags(tmp_path, tag):
+    path = _good(tmp_path, "mp3")
+    expected = audio.read(path, sample_rate=16_000)
+    path.write_bytes(tag + path.read_bytes() + b"TAG" + bytes(125))
+    np.testing.assert_array_equal(audio.read(path, sample_rate=16_000), expected)
+
+
+def test_mpeg_frames_by_the_standard():
+    # ISO 11172-3: 144 * 128000 / 44100 = 417.96 bytes; 13818-3: 72 * 64000 / 22050 = 208.98; the padding bit adds one
+    assert audio._mpeg_frame(b"\xff\xfb\x90\x64") == (417, 1152, 36)
+    assert audio._mpeg_frame(b"\xff\xfb\x92\xc4") == (418, 1152, 21)
+    assert audio._mpeg_frame(b"\xff\xf3\x80\x64") == (208, 576, 21)
+    assert audio._mpeg_frame(b"\xff\xe3\x80\xc4") == (417, 576, 13)
+    for bad in (b"\xff\xfb\xf0\x64", b"\xff\xfb\x9c\x64", b"\xff\xfd\x90\x64", b"\xff\xeb\x90\x64", b"RIFF", b"\xff"):
+        assert audio._mpeg_frame(bad) is None
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, "raw", "txt"])
+def test_not_audio(tmp_path, capfd, suffix):
+    path = tmp_path / f"x.{suffix}"
+    path.write_bytes(np.random.default_rng(0).bytes(200_000))
+    assert "not audio" in _reason(path)
+    path.write_text("These are words.\n" * 1000)
+    assert "not audio" in _reason(path)
+    path.write_bytes(b"")
+    assert _reason(path) == "an empty file (0 bytes)"
+    assert capfd.readouterr().err == ""  # mpg123 would write there
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_truncated_mp3_says_nothing_on_stderr(tmp_path, capfd, share):
+    path = _good(tmp_path, "mp3")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    assert "truncated" in _reason(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_riff_that_is_no_wav_and_wav_without_data(tmp_path):
+    (tmp_path / "x.wav").write_bytes(b"RIFF\x64\0\0\0AVI LIST" + bytes(100))
+    assert "not audio" in _reason(tmp_path / "x.wav")
+    (tmp_path / "y.wav").write_bytes(b"RIFF\x04\0\0\0WAVE")
+    assert "no data chunk" in _reason(tmp_path / "y.wav")
+
+
+def test_not_a_file(tmp_path):
+    assert _reason(tmp_path / "missing.wav") == "no such file"
+    assert _reason(tmp_path) == "a folder, not a file"
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert _reason(tmp_path / "pipe.wav") == "not a regular file"  # and did not wait for someone to write
+
+
+def test_silence_nan_and_infinity(tmp_path):
+    samples = _noise(2, channels=1)[:, 0]
+    assert "digital silence" in _reason(_write(tmp_path / "zeros.flac", 0 * samples))
+    for value in (np.nan, np.inf, -np.inf):
+        broken = samples.copy()
+        broken[-1] = value
+        assert "NaN or infinite" in _reason(_write(tmp_path / "x.wav", broken, subtype="FLOAT"))
+    assert "NaN or infinite" in _reason(_write(tmp_path / "x.wav", samples * 1e300, subtype="DOUBLE"))
+
+
+def test_one_sample_is_not_silence(tmp_path):
+    samples = np.zeros(3 * RATE)
+    samples[-1] = 2**-15
+    assert audio.read(_write(tmp_path / "x.wav", samples), sample_rate=RATE).any()
+
+
+def test_too_short(tmp_path):
+    path = _write(tmp_path / "x.wav", _noise(1.0))
+    assert len(audio.read(path, sample_rate=16_000, minimum_seconds=1.0)) == 16_000
+    assert _reason(path, minimum_seconds=1.001) == "too short: 1.000 s, at least 1.001 s needed"
+    assert _reason(_write(tmp_path / "none.wav", _noise(0))) == "no samples"
+
+
+def test_too_short_is_known_before_the_first_block(tmp_path):
+    path = _write(tmp_path / "x.wav", _noise(1.0))
+    with pytest.raises(audio.AudioError, match="too short"):
+        next(audio.blocks(path, sample_rate=16_000, minimum_seconds=2, block_seconds=0.1))
+
+
+def test_absurd_sample_rate(tmp_path):
+    path = _write(tmp_path / "x.wav", _noise(1.0), 1)
+    assert "sample rate" in _reason(path)
+
+
+def test_wav_from_a_pipe(tmp_path):
+    path = _write(tmp_path / "x.wav", _noise(1, 16_000, 1), 16_000)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    assert len(audio.read(path, sample_rate=16_000)) == 16_000
+
+
+def test_flac_from_a_pipe(tmp_path):
+    path = _good(tmp_path, "flac")
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # STREAMINFO: the number of samples is 36 bits, and 0 where it is unknown
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    assert "does not say how many samples" in _reason(path)
+
+
+def test_damage_in_the_middle(tmp_path):
+    path = _good(tmp_path, "flac")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 100] = np.random.default_rng(0).bytes(100)
+    path.write_bytes(data)
+    assert "damaged" in _reason(path)
+
+
+def test_an_error_survives_a_worker_process():
+    error = pickle.loads(pickle.dumps(audio.AudioError("a.wav", "bad")))
+    assert (error.path, error.reason, str(error)) == (Path("a.wav"), "bad", "a.wav: bad")
+
+
+@pytest.mark.parametrize("options", [{"sample_rate": 0}, {"sample_rate": 8_000, "block_seconds": 0.0}])
+def test_options(options):
+    with pytest.raises(ValueError, match="got 0"):
+        audio.blocks("x.wav", **options)
+
+
+def test_memory_is_bounded(tmp_path):
+    """Five minutes at 48 kHz are 115 MB of float32 stereo; reading them by blocks takes a fraction of it."""
+    path = tmp_path / "long.flac"
+    minute = _noise(60, 48_000)
+    with soundfile.SoundFile(path, "w", 48_000, 2, format="FLAC", subtype="PCM_16", compression_level=0) as file:
+        for _ in range(5):
+            file.write(minute)
+    program = (
+        "import resource, sys; from seqhash import audio\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "before = peak()\n"
+        "count = sum(len(b) for b in audio.blocks(sys.argv[1], sample_rate=16_000, block_seconds=10))\n"
+        "print(count, peak() - before, 'jax' in sys.modules)"
+    )
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", program, str(path)]
+    out = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    count, mebibytes, has_jax = out.split()
+    assert int(count) == 5 * 60 * 16_000
+    assert int(mebibytes) < 60  # the file's pages count too: they are mapped; measured 10 to 20
+    assert has_jax == "False"
+
+
+def _corpora() -> Path:
+    return Path(os.environ.get("SEQHASH_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
+
+
+def test_real_files():
+    files = sorted(_corpora().glob("covers*/audio/*"))[::40]
+    if not files:
+        pytest.skip("the real corpora are not there (SEQHASH_CORPORA)")
+    for file in files:
+        whole, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        expected = whole[:, 0] if rate == 16_000 else soxr.resample(whole[:, 0], rate, 16_000, quality="HQ")
+        np.testing.assert_array_equal(audio.read(file, sample_rate=16_000), expected)
