@@ -44,7 +44,9 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return layout.EXIT_BAD_INPUT
     layout.write_json(workdir / "config.json", to_flat_dict(config))
-    figures.training_figure(rows, layout.figures(workdir) / "training.png")
+    originals = sum(recording.role == "original" for recording in store.recordings)
+    chance = 1 / originals if originals else None
+    figures.training_figure(rows, layout.figures(workdir) / "training.png", chance=chance)
     return 0
 
 

@@ -9,6 +9,7 @@ W/results.json     the table (evaluate), pictures beside it in W/figures/
 """
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -66,10 +67,18 @@ def config_for(store: corpus.Store, changes: Sequence[str]) -> Config:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Written whole or not at all."""
+    """Written whole or not at all; what is not a number (an accuracy over no windows) becomes null."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(value, indent=1) + "\n")
+    fresh.write_text(json.dumps(_strict(value), indent=1, allow_nan=False) + "\n")
     fresh.replace(path)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def report_failures(failed: Sequence[tuple[Any, str]]) -> None:

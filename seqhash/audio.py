@@ -15,11 +15,10 @@ MP3       fewer bytes or samples than the Xing/Info header promises; without one
 ========  =====================================================================================================
 """
 
-import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import soundfile
@@ -174,60 +173,75 @@ def _check_container(path: Path) -> int | None:
         if not path.is_file():
             raise AudioError(path, "not a regular file")  # a pipe would block for ever
         with open(path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
                 raise AudioError(path, "an empty file (0 bytes)")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _inspect(path, data)
+            return _inspect(path, file, size)
     except OSError as error:
         raise AudioError(path, f"cannot be read ({error.strerror or error})") from error
 
 
-def _inspect(path: Path, data: mmap.mmap) -> int | None:
-    magic = data[:4]
+def _inspect(path: Path, file: BinaryIO, size: int) -> int | None:
+    magic = _bytes(file, 0, 4)
     if magic in (b"RIFF", b"RIFX", b"RF64"):
-        _check_riff(path, data)
+        _check_riff(path, file, size)
     elif magic == b"OggS":
-        _check_ogg(path, data)
+        _check_ogg(path, file, size)
     elif magic[:3] == b"ID3" or path.suffix.lower() == ".mp3" or _mpeg_frame(magic):
-        return _mpeg_promise(path, data)
+        return _mpeg_promise(path, file, size)
     return None
 
 
-def _check_riff(path: Path, data: mmap.mmap) -> None:
-    order: Literal["big", "little"] = "big" if data[:4] == b"RIFX" else "little"
-    if data[8:12] != b"WAVE":
+def _bytes(file: BinaryIO, position: int, count: int) -> bytes:
+    file.seek(position)
+    return file.read(count)
+
+
+def _check_riff(path: Path, file: BinaryIO, size: int) -> None:
+    head = _bytes(file, 0, 12)
+    if head[8:] != b"WAVE":
         return  # a film or a picture: libsndfile says so
-    position, long_size = 12, None
-    while position + 8 <= len(data):
-        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], order)
+    order: Literal["big", "little"] = "big" if head[:4] == b"RIFX" else "little"
+    position, long_length = 12, None
+    while position + 8 <= size:
+        name, length = _bytes(file, position, 4), int.from_bytes(_bytes(file, position + 4, 4), order)
         position += 8
-        if name == b"ds64":  # RF64: the sizes that do not fit 32 bits
-            long_size = int.from_bytes(data[position + 8 : position + 16], "little")
+        if name == b"ds64":  # RF64: the lengths that do not fit 32 bits
+            long_length = int.from_bytes(_bytes(file, position + 8, 8), "little")
         if name == b"data":
-            left_open = size >= 0xFFFFF000 or 0x7FFFF000 <= size <= 0x7FFFFFFF  # written by a pipe
-            size = long_size if long_size is not None else size
-            if size > len(data) - position and (long_size is not None or not left_open):
-                raise AudioError(path, f"truncated: {len(data) - position} of {size} bytes of samples are there")
+            left_open = length >= 0xFFFFF000 or 0x7FFFF000 <= length <= 0x7FFFFFFF  # written by a pipe
+            promised = length if long_length is None else long_length
+            if promised > size - position and (long_length is not None or not left_open):
+                raise AudioError(path, f"truncated: {size - position} of {promised} bytes of samples are there")
             return
-        position += size + size % 2
+        position += length + length % 2
     raise AudioError(path, "truncated or damaged: no data chunk")
 
 
-def _check_ogg(path: Path, data: mmap.mmap) -> None:
-    position, flags, ended = 0, 0, False
+def _check_ogg(path: Path, file: BinaryIO, size: int) -> None:
+    position, ended = 0, False
     while position >= 0:
-        if position + 27 > len(data) or position + 27 + data[position + 26] > len(data):
+        header = _bytes(file, position, 27 + 255)
+        lengths = header[27 : 27 + header[26]] if len(header) >= 27 else b""
+        following = position + 27 + len(lengths) + sum(lengths)
+        if len(header) < 27 or len(lengths) < header[26] or following > size:
             raise AudioError(path, "truncated: the last Ogg page is cut")
-        flags, lacing = data[position + 5], data[position + 26]
-        if flags & 2 and ended:
+        if header[5] & 2 and ended:
             raise AudioError(path, "several Ogg streams one after the other, of which only the first would be read")
-        ended = bool(flags & 4)
-        position += 27 + lacing + sum(data[position + 27 : position + 27 + lacing])
-        if position > len(data):
-            raise AudioError(path, "truncated: the last Ogg page is cut")
-        position = data.find(b"OggS", position)
+        ended = bool(header[5] & 4)
+        position = _find_page(file, following)
     if not ended:
         raise AudioError(path, "truncated: the last Ogg page does not end its stream")
+
+
+def _find_page(file: BinaryIO, position: int) -> int:
+    """Where the next Ogg page starts, nearly always here; -1 if nowhere."""
+    while piece := _bytes(file, position, 4):
+        if piece == b"OggS":
+            return position
+        at = _bytes(file, position, _JUNK).find(b"OggS", 1)
+        position += at if at > 0 else max(_JUNK - 3, 1)  # a page that starts in the last 3 bytes is found next time
+    return -1
 
 
 class _MpegFrame(NamedTuple):
@@ -259,45 +273,45 @@ def _mpeg_frame(header: bytes) -> _MpegFrame | None:
     return _MpegFrame(72 * bits // hertz + padding, 576, 13 if mono else 21)
 
 
-def _mpeg_promise(path: Path, data: mmap.mmap) -> int | None:
-    start = 0
-    if data[:3] == b"ID3" and len(data) > 10:
-        size = sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
-        start = 10 + size + (10 if data[5] & 0x10 else 0)
-        if data[start : start + 4] == b"fLaC":  # some taggers put ID3 before FLAC
+def _mpeg_promise(path: Path, file: BinaryIO, size: int) -> int | None:
+    start, head = 0, _bytes(file, 0, 10)
+    if head[:3] == b"ID3" and len(head) == 10:
+        length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        start = 10 + length + (10 if head[5] & 0x10 else 0)
+        if _bytes(file, start, 4) == b"fLaC":  # some taggers put ID3 before FLAC
             return None
-    first = _first_mpeg_frame(data, start)
-    if first is None:
+    junk = _first_mpeg_frame(_bytes(file, start, _JUNK))
+    if junk is None:
         raise AudioError(path, "not audio: no MPEG frame in it")
-    position, frame = first
-    tag = data[position + frame.xing : position + frame.xing + 16]
-    if tag[:4] not in (b"Xing", b"Info") or not tag[7] & 1:
-        return _walk_mpeg(path, data, position)
+    start += junk
+    frame = _mpeg_frame(_bytes(file, start, 4))
+    tag = _bytes(file, start + (frame.xing if frame else 0), 16)
+    if tag[:4] not in (b"Xing", b"Info") or not int.from_bytes(tag[4:8], "big") & 1:
+        return _walk_mpeg(path, file, size, start)
     promised = int.from_bytes(tag[12:16], "big") if tag[7] & 2 else 0
-    if promised > len(data) - position:  # here, because mpg123 would write about it to stderr
-        raise AudioError(path, f"truncated: {len(data) - position} of {promised} bytes are there")
+    if promised > size - start:  # here, because mpg123 would write about it to stderr
+        raise AudioError(path, f"truncated: {size - start} of {promised} bytes are there")
     return None  # libsndfile takes the number of samples from the Xing header
 
 
-def _first_mpeg_frame(data: mmap.mmap, start: int) -> tuple[int, _MpegFrame] | None:
-    """The first header that is followed by another one, or by the end."""
-    position = data.find(b"\xff", start, start + _JUNK)
+def _first_mpeg_frame(head: bytes) -> int | None:
+    """Where the first header is that is followed by another one, or by the end."""
+    position = head.find(b"\xff")
     while position >= 0:
-        frame = _mpeg_frame(data[position : position + 4])
-        if frame:
-            following = position + frame.length
-            if following >= len(data) or _mpeg_frame(data[following : following + 4]):
-                return position, frame
-        position = data.find(b"\xff", position + 1, start + _JUNK)
+        if frame := _mpeg_frame(head[position : position + 4]):
+            following = head[position + frame.length : position + frame.length + 4]
+            if not following or _mpeg_frame(following):
+                return position
+        position = head.find(b"\xff", position + 1)
     return None
 
 
-def _walk_mpeg(path: Path, data: mmap.mmap, position: int) -> int:
+def _walk_mpeg(path: Path, file: BinaryIO, size: int, position: int) -> int:
     """Samples by counting frames: without a Xing header libsndfile guesses from the first frame and stops there."""
     samples = 0
-    while frame := _mpeg_frame(data[position : position + 4]):
+    while frame := _mpeg_frame(_bytes(file, position, 4)):
         position += frame.length
-        if position > len(data):
+        if position > size:
             raise AudioError(path, "truncated: the last MPEG frame is cut")
         samples += frame.samples
     return max(samples - 2 * 1152, 0)  # the decoder's delay, and a first frame that leans on one before it

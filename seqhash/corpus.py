@@ -264,7 +264,7 @@ def _ids(given: Sequence[str], files: Sequence[Path], folder: Path) -> list[str]
     stems = [i or file.stem for i, file in zip(given, files, strict=True)]
     uses = Counter(stems)
     return [
-        i if i or uses[stem] == 1 else Path(os.path.relpath(file, folder)).as_posix()
+        i or (stem if uses[stem] == 1 else Path(os.path.relpath(file, folder)).as_posix())
         for i, stem, file in zip(given, stems, files, strict=True)
     ]
 

@@ -217,11 +217,16 @@ def _accuracy(tally: metrics.Tally, covers: Sequence[Recording], mask: np.ndarra
 
 
 def _difference(a: metrics.Tally, b: metrics.Tally, works: Sequence[str], resamples: int) -> dict[str, float]:
-    """Accuracy of a minus that of b; each tally may pool several seeds, so shares are compared, not counts."""
+    """Accuracy of a minus that of b, drawing whole works: the covers of a work succeed and fail together.
+
+    A tally may pool several seeds, so shares are compared, not counts.
+    """
     windows = np.maximum(a.windows, 1)
     share_a, share_b = a.strict / windows, b.strict / np.maximum(b.windows, 1)
     weights = a.windows
-    difference = metrics.paired_difference(share_a * weights, share_b * weights, weights, resamples=resamples)
+    difference = metrics.paired_difference(
+        share_a * weights, share_b * weights, weights, groups=works, resamples=resamples
+    )
     return difference._asdict()
 
 

@@ -7,6 +7,7 @@ where there are more things than colours, markers tell them apart too. Shares an
 in per cent. Folders of a path are created.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -170,8 +171,9 @@ def draw_training(rows: Sequence[Mapping[str, Any]], *, chance: float | None = N
     for axes in (loss, repeats, *rest):
         _tidy(axes)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set_ylim(0, 1.25 * axes.dataLim.y1 or None)  # room for the legend
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        largest = axes.dataLim.y1  # -inf if nothing is drawn
+        axes.set_ylim(0, 1.25 * largest if 0 < largest < math.inf else None)  # room for the legend
         if axes is not loss:
             axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
         if axes is not repeats:

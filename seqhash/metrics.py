@@ -428,8 +428,7 @@ def _diagonal_sums(table: np.ndarray, lengths: Sequence[int], *, bits: int) -> I
 
 def _bits(codes: np.ndarray) -> np.ndarray:
     """uint8 (codes, bits) of 0 and 1; bit 32 i + j is bit j of word i on any machine."""
-    little = np.ascontiguousarray(codes, "<u4").view(np.uint8)
-    return np.unpackbits(little, axis=1, bitorder="little")
+    return np.unpackbits(np.ascontiguousarray(codes, "<u4").view(np.uint8), axis=1, bitorder="little")
 
 
 def _signs(codes: np.ndarray) -> np.ndarray:

@@ -106,8 +106,8 @@ def make_model(config: Config) -> Autoencoder:
 
 def init_params(key: jax.Array, config: Config) -> Any:
     """Fresh parameters: 4 (13 x 128 + 128 x 128 + 128) + 128 x 13 + 13 = 74,381 numbers for the paper's sizes."""
-    segments = jnp.zeros((1, config.segment.frames, config.mfcc.coeffs), jnp.float32)
-    return make_model(config).init(key, segments)["params"]
+    one_frame = jnp.zeros((1, 1, config.mfcc.coeffs), jnp.float32)  # parameters do not depend on the number of frames
+    return jax.jit(make_model(config).init)(key, one_frame)["params"]
 
 
 def encode(params: Any, segments: jax.Array, *, config: Config) -> jax.Array:

@@ -12,9 +12,8 @@ import json
 import multiprocessing
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -35,8 +34,6 @@ COLUMNS = (
 )
 _FX = ("wet", "rt60", "low_db", "high_db", "squeeze", "rms_db", "noise_db", "band")
 _SOURCES = ("data/songbook.txt", "notation.py", "arrangement.py", "synth.py", "songbook.py")
-
-_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 _LEADS = {
     "country": {
@@ -278,25 +275,9 @@ def _record_all(jobs: list[tuple[str, str, int, str, Path]], workers: int) -> It
             _record(*job)
             yield
         return
-    with _one_blas_thread(), ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_record, *job) for job in jobs]
         yield from (future.result() for future in as_completed(futures))
-
-
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Processes started meanwhile use one thread each for matrix products.
-
-    Workers that each start a thread for every core are four times slower on two cores; and only the environment, which
-    numpy reads when it is loaded, reaches a new process in time.
-    """
-    added = [name for name in _BLAS_THREADS if name not in os.environ]
-    os.environ.update(dict.fromkeys(added, "1"))
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def _record(work_id: str, version: str, seed: int, tag: str, folder: Path) -> None:

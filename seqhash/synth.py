@@ -1,9 +1,9 @@
 """Notes -> samples: instruments as sums of partials with noise, and the room and microphone around them. numpy alone.
 
 Two physical models carry every pitched instrument. ``Struck`` (strings plucked or hit, bars, tines) is a sum of modes
-that each decay at their own rate, so a note is one complex matrix product. ``Driven`` (bow, breath, reed, bellows) is a
-harmonic sum over one phase that carries vibrato and drift, with a spectrum that brightens with the envelope and with
-noise of the bow or the breath. Pitches are MIDI numbers, times seconds, samples at ``SAMPLE_RATE``.
+that each decay at their own rate. ``Driven`` (bow, breath, reed, bellows) is a harmonic sum over one phase that carries
+vibrato and drift, with a spectrum that brightens with the envelope and with noise of the bow or the breath. Pitches are
+MIDI numbers, times seconds, samples at ``SAMPLE_RATE``.
 """
 
 from collections.abc import Iterable
@@ -242,16 +242,29 @@ def _ring(rng: np.random.Generator, model: Struck, pitch: float, loudness: float
         frequency = ratios * first * 2 ** (cents / 1200)
         modes.append((-rates / longer + 2j * np.pi * frequency) / SAMPLE_RATE)
         amplitudes.append(amplitude * gains * np.exp(1j * rng.uniform(-0.6, 0.6, len(ratios))))
-    mode, size = np.concatenate(modes), min(_LONGEST, 1.2 * ring)
-    blocks = np.arange(0, int(size * SAMPLE_RATE), _BLOCK)
-    coarse = np.exp(np.outer(blocks, mode)) * np.concatenate(amplitudes)
-    fine = np.exp(np.outer(mode, np.arange(_BLOCK)))
-    tone = (coarse.astype(np.complex64) @ fine.astype(np.complex64)).imag.ravel()
+    tone = _decays(np.concatenate(amplitudes), np.concatenate(modes), int(min(_LONGEST, 1.2 * ring) * SAMPLE_RATE))
     tone[:24] *= np.linspace(0, 1, 24, dtype=np.float32)
     tone *= np.float32(0.25 / np.sqrt(np.sum(gains**2)))
     noise = _band_noise(rng, model.thump_hz, 1600) * np.exp(-np.arange(1600) / (0.012 * SAMPLE_RATE))
     tone[: min(1600, len(tone))] += (model.thump * loudness * noise[: len(tone)]).astype(np.float32)
     return tone
+
+
+def _decays(amplitudes: np.ndarray, modes: np.ndarray, samples: int) -> np.ndarray:
+    """imag of the sum of a exp(m n), float32 (samples to the next whole block,).
+
+    Each mode is an outer product of its values at the blocks' starts and within a block, and ends 80 dB down. No matrix
+    product: threads of BLAS in every worker cost more than they give.
+    """
+    total = np.zeros((-(-samples // _BLOCK), _BLOCK), np.float32)
+    within = np.arange(_BLOCK)
+    for amplitude, mode in zip(amplitudes, modes, strict=True):
+        blocks = min(len(total), int(9.21 / -mode.real / _BLOCK) + 1)
+        starts = (amplitude * np.exp(mode * _BLOCK * np.arange(blocks))).astype(np.complex64)
+        values = np.exp(mode * within).astype(np.complex64)
+        total[:blocks] += np.outer(starts.real, values.imag)
+        total[:blocks] += np.outer(starts.imag, values.real)
+    return total.ravel()
 
 
 def _damped(rng: np.random.Generator, model: Struck, tone: np.ndarray, event: Event) -> np.ndarray:
@@ -292,7 +305,7 @@ def _drive(rng: np.random.Generator, model: Driven, event: Event, hiss: np.ndarr
 def _voice(
     rng: np.random.Generator, model: Driven, event: Event, t: np.ndarray, envelope: np.ndarray, cents: float
 ) -> np.ndarray:
-    """One reed or player: harmonics of one phase, as imag(c @ z^k)."""
+    """One reed or player: harmonics of one phase."""
     wobble = np.sin(2 * np.pi * (model.vibrato_hz * rng.uniform(0.92, 1.08) * t + rng.uniform()), dtype=np.float32)
     wobble *= np.clip((t - 0.12) / 0.25, 0, 1)
     drift = rng.normal(0, 1.0) * np.sin(2 * np.pi * rng.uniform(0.4, 1.2) * t)
@@ -306,14 +319,18 @@ def _voice(
     bright /= np.sqrt(np.sum(bright**2))
     turn = np.exp(1j * rng.uniform(0, 2 * np.pi, len(k)))
     soft = bright * k**-model.dull
-    spectra = np.stack([soft * turn, (bright - soft) * turn]).astype(np.complex64)
-    powers = np.empty((len(k), len(z)), np.complex64)
-    powers[0] = z
-    for i in range(1, len(k)):
-        np.multiply(powers[i - 1], z, out=powers[i])
-    dark, edge = (spectra @ powers).imag
+    dark, edge = _series(soft * turn, z).imag, _series((bright - soft) * turn, z).imag
     force = envelope * np.float32(0.3 + 0.9 * event.loudness)
     return np.float32(0.25) * envelope * (1 + np.float32(model.tremor) * wobble) * (dark + force * edge)
+
+
+def _series(coefficients: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Sum of c_k z^k for k = 1, 2, ... by Horner's rule, complex64."""
+    total = np.full_like(z, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        total *= z
+        total += np.complex64(coefficient)
+    return total * z
 
 
 def _band_noise(rng: np.random.Generator, centre: float, samples: int = 4 * SAMPLE_RATE) -> np.ndarray:

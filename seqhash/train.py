@@ -106,15 +106,19 @@ def make_dataset(store: corpus.Store, *, config: Config) -> Dataset:
     return dataset
 
 
+def learning_rate(step: jax.Array, *, config: TrainConfig, steps: int) -> jax.Array:
+    """Linear warm-up, then constant, or a cosine to ``final_fraction`` of the peak at the last of ``steps``."""
+    warmup = min(config.warmup_steps, steps // 2)
+    rate = config.learning_rate * jnp.minimum(1.0, (step + 1) / (warmup + 1))
+    if config.schedule == "constant":
+        return rate
+    done = jnp.clip((step - warmup) / (steps - warmup), 0.0, 1.0)
+    return rate * (config.final_fraction + (1 - config.final_fraction) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
+
+
 def make_optimizer(config: TrainConfig, *, steps: int) -> optax.GradientTransformation:
-    """Warm-up, then constant or cosine to ``final_fraction`` of the peak at the last of ``steps``."""
-    warmup = min(config.warmup_steps, max(1, steps // 2))
-    if config.schedule == "cosine":
-        rate = optax.warmup_cosine_decay_schedule(
-            0.0, config.learning_rate, warmup, steps, config.learning_rate * config.final_fraction
-        )
-    else:
-        rate = optax.warmup_constant_schedule(0.0, config.learning_rate, warmup)
+    """Clipping by the global norm, then the config's optimizer on its schedule."""
+    rate = functools.partial(learning_rate, config=config, steps=steps)
     makers: dict[str, Callable[..., optax.GradientTransformation]] = {
         "adam": optax.adam,
         "adamw": optax.adamw,

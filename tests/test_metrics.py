@@ -92,13 +92,15 @@ def test_nearest_and_judge_equal_brute_force_for_any_sizes(seed, query_codes, re
     assert (strict.sum(), lenient.sum()) == brute_judge(query, references, 0, n)
 
 
-def test_nearest_joins_blocks_of_the_query(monkeypatch):
+@pytest.mark.parametrize("name", ["_BLOCK", "_TABLE"])
+def test_nearest_joins_blocks_of_the_query(monkeypatch, name):
     generator = np.random.default_rng(0)
-    query, reference = random_codes(generator, 200, 1, 5), random_codes(generator, 30, 1, 5)
-    monkeypatch.setattr(metrics, "_BLOCK", 1)  # blocks of 64 windows: the smallest
-    found = metrics.nearest(query, [reference], lengths=(1, 9))
+    query = random_codes(generator, 200, 1, 5)
+    references = [random_codes(generator, count, 1, 5) for count in (30, 12)]
+    monkeypatch.setattr(metrics, name, 1)  # blocks of 64 windows: the smallest
+    found = metrics.nearest(query, references, lengths=(1, 9))
     for n in (1, 9):
-        distances, positions = brute_nearest(query, [reference], n)
+        distances, positions = brute_nearest(query, references, n)
         assert found[n].distance.tolist() == distances
         assert found[n].positions.tolist() == positions
 

@@ -53,7 +53,7 @@ def test_notes_by_hand():
         ("d2 ^c=c", "d3 ^c=c", 12, "a bar of 3 quarter notes expected, got 7/2"),
         ('"NC"d4 |', '"NC"d6 |', 12, "a bar of 2 quarter notes expected, got 3"),
         ("D,2 d'2 |", "D,2 d'2", 14, "ends with a bar line"),
-        (" D,2", " H2", 14, "cannot read 'H2"),
+        (" D,2", " H2", 14, 'cannot read "H2'),
         ("e4-", '"Xm"e4-', 12, "a chord is a root"),
         ("f6- | f4", "f6- | g4", 14, "a tie joins"),
         ('z2 | "Bm"f6- | f4 z2 | D,2 d', '"Bm"f6- | f4 z2 | D,4 d', 13, "the pickup of part B is 0"),
@@ -104,13 +104,14 @@ def test_the_works():
 
 
 def test_bars_by_a_second_count():
-    """Lengths of the letters between bar lines, added up without the parser; broken rhythm moves none out of its bar."""
+    """Lengths of the letters between bar lines, added up without the parser; broken rhythm stays within its bar."""
     text = resources.files("seqhash").joinpath("data/songbook.txt").read_text(encoding="utf-8")
     tunes = text.split("X:")[1:]
     for tune, work in zip(tunes, songbook.works(), strict=True):
         unit = Fraction(re.search(r"^L:(.*)$", tune, re.M)[1])
         metre = Fraction(re.search(r"^M:(.*)$", tune, re.M)[1])
-        for block, part in zip(re.split(r"^P:[A-E]$", tune, flags=re.M)[1:], work.parts, strict=True):
+        body = re.split(r"^K:.*$", tune, flags=re.M)[1]
+        for block, part in zip(re.split(r"^P:[A-E]$", body, flags=re.M)[1:], work.parts, strict=True):
             bars = [
                 sum(
                     Fraction(int(above or 1), int(below or 2) if slash else 1)
@@ -219,7 +220,7 @@ def test_key_shift_is_heard():
 
 @pytest.fixture(scope="module")
 def rendered():
-    pairs = [("yankee_doodle", "orig"), ("greensleeves", "cov1"), ("fur_elise", "cov3")]
+    pairs = [("yankee_doodle", "orig"), ("greensleeves", "cov1")]
     return {pair: songbook.render(*pair, seed=0) for pair in pairs}
 
 

@@ -1,0 +1,143 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqhash import codes, mfcc, model
+from seqhash.config import Config, override
+from tests.test_mfcc import music_like
+
+CONFIG = override(Config(), {"model.hidden_size": 32})
+STATISTICS = mfcc.Statistics(np.linspace(-3, 3, 13, dtype=np.float32), np.linspace(1, 4, 13, dtype=np.float32))
+
+
+def make(config: Config = CONFIG, **options) -> codes.Hasher:
+    params = model.init_params(jax.random.key(0), config)
+    return codes.make_hasher(config, params, STATISTICS, name="test", **options)
+
+
+def test_pack_is_numpy_packbits_little():
+    bits = np.random.default_rng(0).random((7, 128)) < 0.5
+    words = np.asarray(codes.pack(jnp.asarray(bits)))
+    assert words.dtype == np.uint32
+    np.testing.assert_array_equal(words, np.packbits(bits, axis=-1, bitorder="little").view("<u4"))
+    np.testing.assert_array_equal(codes.unpack(jnp.asarray(words)), bits)
+
+
+def test_bit_order_by_hand():
+    bits = np.zeros(64, bool)
+    bits[[0, 5, 32, 63]] = True
+    np.testing.assert_array_equal(codes.pack(jnp.asarray(bits)), np.array([1 + 32, 1 + 2**31], np.uint32))
+
+
+def test_pack_refuses_a_part_of_a_word():
+    with pytest.raises(ValueError, match="multiple of 32, got 33"):
+        codes.pack(jnp.zeros((2, 33), bool))
+
+
+def test_threshold_is_strict():
+    states = jnp.array([[-0.1, 0.0, 0.1]])
+    np.testing.assert_array_equal(codes.threshold(states, jnp.zeros(3)), [[False, False, True]])
+
+
+@pytest.mark.parametrize("samples", [0, 100, 16_080, 16_081, 20_081, 60_000, 333_333])
+def test_hash_samples_is_the_composition_of_the_steps(samples):
+    signal = music_like(max(samples, 4100))[:samples]
+    hasher = make()
+    got = hasher.hash_samples(signal)
+    frames = mfcc.frame_count(samples, CONFIG.mfcc)
+    assert got.shape == (mfcc.segment_count(frames, config=CONFIG.segment), 1)
+    assert got.dtype == np.uint32
+    if not len(got):
+        return
+    cepstra = mfcc.mfcc(jnp.asarray(signal), config=CONFIG.mfcc)
+    segments = mfcc.normalise(mfcc.cut_segments(cepstra, config=CONFIG.segment), STATISTICS, config=CONFIG.segment)
+    encode = jax.jit(model.encode, static_argnames="config")
+    states = np.asarray(encode(hasher.params, segments, config=CONFIG))
+    # A state within float rounding of 0 may fall on either side when the batch has another shape.
+    sure = np.abs(states) > 1e-5
+    assert sure.mean() > 0.95
+    bits = np.asarray(codes.unpack(jnp.asarray(got)))
+    np.testing.assert_array_equal(bits[sure], (states > 0)[sure])
+    np.testing.assert_array_equal(hasher.hash_cepstra(mfcc.stream([signal], config=CONFIG.mfcc)), got)
+    np.testing.assert_allclose(hasher.states_of(np.asarray(cepstra)), states, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["recording", "segment", "none"])
+def test_other_normalisations_give_the_same_from_samples_and_from_cepstra(kind):
+    hasher = make(override(CONFIG, {"segment.normalisation": kind}))
+    signal = music_like(70_000)
+    got = hasher.hash_samples(signal)
+    assert len(got) == 14
+    np.testing.assert_array_equal(hasher.hash_cepstra(mfcc.stream([signal], config=CONFIG.mfcc)), got)
+    # The bucket's padding must not leak into the statistics.
+    assert (got != make().hash_samples(signal)).any()
+
+
+def test_compiles_once_per_bucket_not_per_length():
+    hasher = make(override(CONFIG, {"segment.clip": 4.0}))  # a config of its own, so that nothing is compiled yet
+    before = codes._words_of_samples._cache_size()
+    for samples in (40_000, 41_000, 55_555, 60_000):  # 249 to 374 frames: buckets of 256 and 512
+        hasher.hash_samples(music_like(samples))
+    assert codes._words_of_samples._cache_size() - before == 2
+
+
+def test_medians_are_used_when_asked_for():
+    medians = np.linspace(-0.2, 0.2, 32, dtype=np.float32)
+    hasher = make(override(CONFIG, {"code.threshold": "median"}), medians=medians)
+    cepstra = mfcc.stream([music_like(60_000)], config=CONFIG.mfcc)
+    bits = np.asarray(codes.unpack(jnp.asarray(hasher.hash_cepstra(cepstra))))
+    np.testing.assert_array_equal(bits, hasher.states_of(cepstra) > medians)
+    with pytest.raises(ValueError, match="needs the medians"):
+        make(override(CONFIG, {"code.threshold": "median"}))
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.full(20_000, np.nan, np.float32), "finite"),
+        (np.array([0.0, np.inf]), "finite"),
+        (np.zeros(20_000, np.int16), "int16"),
+        (np.zeros((20_000, 2), np.float32), r"\(20000, 2\)"),
+    ],
+)
+def test_samples_that_cannot_be_hashed_are_refused(samples, message):
+    with pytest.raises(ValueError, match=message):
+        make().hash_samples(samples)
+
+
+def test_digest_follows_everything_that_decides_a_bit():
+    base = make()
+    assert base.digest == make().digest
+    others = [
+        make(override(CONFIG, {"segment.hop": 20})),
+        codes.make_hasher(CONFIG, base.params, mfcc.Statistics(STATISTICS.mean + 1, STATISTICS.std), name="test"),
+        codes.make_hasher(CONFIG, model.init_params(jax.random.key(1), CONFIG), STATISTICS, name="test"),
+    ]
+    assert len({base.digest, *(other.digest for other in others)}) == 4
+    # How it was trained, and what it is called, do not.
+    renamed = codes.make_hasher(override(CONFIG, {"train.epochs": 3}), base.params, STATISTICS, name="other")
+    assert renamed.digest == base.digest
+
+
+def test_a_hasher_of_many_words():
+    hasher = make(override(CONFIG, {"model.hidden_size": 256}))
+    assert hasher.hash_samples(music_like(30_000)).shape == (4, 8)
+    assert (hasher.code_rate, hasher.sample_rate) == (4.0, 16_000)
+
+
+def test_encode_is_given_whole_batches_only():
+    """Rows past a recording's end are computed and dropped: no shape depends on the recording."""
+    shapes = set()
+
+    def spy(params, segments, *, config):
+        shapes.add(segments.shape)
+        return segments[:, 0, :1] * jnp.ones((1, 32)) + params
+
+    hasher = codes.make_hasher(CONFIG, np.zeros((1, 32), np.float32), STATISTICS, name="spy", encode=spy)
+    for samples in (20_000, 90_000):
+        hasher.hash_samples(music_like(samples))
+    assert shapes == {(1, 100, 13), (codes.SEGMENT_CHUNK, 100, 13)}
+    assert functools.reduce(max, (shape[0] for shape in shapes)) == codes.SEGMENT_CHUNK

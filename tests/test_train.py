@@ -1,0 +1,264 @@
+import functools
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from seqhash import checkpoint, corpus, train
+from seqhash.codes import Hasher
+from seqhash.config import Config, override
+
+SMALL = override(
+    Config(),
+    {
+        "model.hidden_size": 32,
+        "segment.frames": 10,
+        "segment.hop": 5,
+        "train.batch_size": 8,
+        "train.epochs": 3,
+        "train.warmup_steps": 4,
+        "train.validation_fraction": 0.25,
+    },
+)
+
+
+def small_store(recordings: int = 4, frames: int = 700) -> corpus.Store:
+    """A store of random walks in 13 dimensions, one of them too short for a segment."""
+    rng = np.random.default_rng(0)
+    walks = [np.cumsum(rng.standard_normal((frames + 10 * i, 13)), axis=0) * 0.3 for i in range(recordings)]
+    cepstra = tuple(walk.astype(np.float32) for walk in [*walks, walks[0][:7]])
+    rows = tuple(corpus.Recording(f"r{i}", Path(f"r{i}.wav"), "", "", "", "", {}) for i in range(len(cepstra)))
+    return corpus.Store(rows, cepstra, {}, ())
+
+
+def one_device() -> Mesh:
+    return Mesh(np.asarray(jax.devices()[:1]), ("data",))
+
+
+def losses_of(config: Config, **options) -> list[float]:
+    rows = [p.row for p in train.fit(config, train.make_dataset(small_store(), config=config), progress=False, **options)]
+    return [row["train_loss"] for row in rows if row]
+
+
+def leaves(state) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def test_dataset_holds_out_whole_recordings_and_takes_statistics_from_training_alone():
+    store = small_store()
+    dataset = train.make_dataset(store, config=SMALL)
+    held_out = set(dataset.validation[:, 0])
+    assert held_out
+    assert not held_out & set(dataset.training[:, 0])
+    frames = np.concatenate([c for i, c in enumerate(store.cepstra) if i not in held_out and len(c) >= 10])
+    np.testing.assert_allclose(dataset.statistics.mean, frames.mean(axis=0), rtol=0.05, atol=0.05)
+    for recording, first in dataset.training:
+        assert first % 5 == 0
+        assert first + 10 <= len(store.cepstra[recording])
+
+
+def test_a_corpus_smaller_than_a_batch_is_refused():
+    with pytest.raises(ValueError, match="train.batch_size = 100000 needs"):
+        train.make_dataset(small_store(), config=override(SMALL, {"train.batch_size": 100_000}))
+
+
+def test_every_epoch_visits_segments_once_in_an_order_of_its_own():
+    dataset = train.make_dataset(small_store(), config=SMALL)
+    first, second = (train.epoch_order(dataset, epoch, SMALL) for epoch in (0, 1))
+    np.testing.assert_array_equal(np.sort(first), np.arange(len(dataset.training)))
+    assert (first != second).any()
+    np.testing.assert_array_equal(first, train.epoch_order(dataset, 0, SMALL))
+    other = override(SMALL, {"train.seed": 1})
+    assert (first != train.epoch_order(dataset, 0, other)).any()
+
+
+def test_loss_goes_down_from_the_variance():
+    values = losses_of(override(SMALL, {"train.epochs": 8, "train.learning_rate": 1e-2}), mesh=one_device())
+    assert 8 < values[0] < 18  # 13 standardised coefficients, nothing reconstructed
+    assert values[-1] < 0.7 * values[0]
+
+
+def test_step_is_adam_on_the_clipped_gradient():
+    """One step of the compiled path against optax by hand."""
+    config = override(SMALL, {"train.schedule": "constant", "train.warmup_steps": 0, "train.clip_norm": 0.5})
+    dataset = train.make_dataset(small_store(), config=config)
+    state = train.init_state(config, steps=10)
+    batch = train.gather(dataset.frames, dataset.training[:8], segment_frames=10)
+    optimizer = train.make_optimizer(config.train, steps=10)
+    after, loss = jax.jit(functools.partial(train.train_step, config=config, optimizer=optimizer))(state, batch)
+    assert np.isfinite(loss)
+
+    def mean_loss(params):
+        return jnp.mean(train.batch_loss(params, batch, config=config))
+
+    grads = jax.jit(jax.grad(mean_loss))(state.params)
+    norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)))
+    clipped = jax.tree.map(lambda g: g * jnp.minimum(1, 0.5 / norm), grads)
+    # Adam's first step is lr * g / (|g| + eps).
+    expected = jax.tree.map(lambda p, g: p - 3e-3 * g / (jnp.abs(g) + 1e-8), state.params, clipped)
+    for a, b in zip(leaves(after.params), leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_streamed_and_resident_frames_train_alike():
+    assert losses_of(SMALL, mesh=one_device(), resident_bytes=0) == losses_of(SMALL, mesh=one_device())
+
+
+def test_four_devices_train_as_one():
+    assert len(jax.devices()) == 4
+    one, four = losses_of(SMALL, mesh=one_device()), losses_of(SMALL)
+    np.testing.assert_allclose(four, one, rtol=1e-4)  # sums are taken in another order
+
+
+def test_batches_must_divide_among_the_devices():
+    with pytest.raises(ValueError, match="multiple of the 4 devices, got 6"):
+        losses_of(override(SMALL, {"train.batch_size": 6}))
+
+
+@pytest.mark.parametrize("kind", ["recording", "segment", "none"])
+def test_other_normalisations_train(kind):
+    values = losses_of(override(SMALL, {"segment.normalisation": kind, "train.epochs": 1}), mesh=one_device())
+    assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"train.optimizer": "adamw"}, {"train.optimizer": "sgd", "train.learning_rate": 1e-3}]
+)
+def test_other_optimizers_train(changes):
+    values = losses_of(override(SMALL, changes | {"train.epochs": 2}), mesh=one_device())
+    assert values[-1] < values[0]
+
+
+def test_schedule_warms_up_and_decays():
+    config = override(SMALL, {"train.learning_rate": 2.0}).train  # four steps of warm-up, cosine to a tenth
+    rates = [float(train.learning_rate(jnp.int32(step), config=config, steps=104)) for step in range(105)]
+    np.testing.assert_allclose(rates[:5], [0.4, 0.8, 1.2, 1.6, 2.0], rtol=1e-6)
+    assert math.isclose(rates[54], 2 * (0.1 + 0.9 / 2), rel_tol=1e-5)  # half-way down
+    assert math.isclose(rates[104], 0.2, rel_tol=1e-5)
+    flat = override(SMALL, {"train.schedule": "constant", "train.warmup_steps": 0}).train
+    assert math.isclose(float(train.learning_rate(jnp.int32(0), config=flat, steps=10)), 3e-3, rel_tol=1e-6)
+
+
+def test_nan_stops_with_the_step_and_the_metric():
+    store = small_store()
+    store.cepstra[1][:] = np.nan
+    config = override(SMALL, {"train.validation_fraction": 0.0})
+    with pytest.raises(train.TrainingDiverged, match=r"train_loss is nan at step \d+"):
+        list(train.fit(config, train.make_dataset(store, config=config), progress=False, mesh=one_device()))
+
+
+def test_a_nan_among_the_epoch_metrics_stops_it_too(tmp_path):
+    with pytest.raises(train.TrainingDiverged, match="collision_rate is nan after epoch 0, step 0"):
+        train.train(SMALL, small_store(), evaluate=lambda _: {"collision_rate": math.nan}, progress=False)
+
+
+def test_train_returns_a_hasher_and_writes_rows_and_checkpoints(tmp_path):
+    told = []
+    hasher, rows = train.train(
+        SMALL,
+        small_store(),
+        workdir=tmp_path,
+        evaluate=lambda h: {"bits": h.states_of(small_store().cepstra[0]).shape[1]},
+        report=told.append,
+        progress=False,
+        mesh=one_device(),
+    )
+    assert isinstance(hasher, Hasher)
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    assert rows == told == train.read_rows(tmp_path)
+    assert rows[1]["bits"] == 32
+    assert rows[2]["segments_per_second"] > 0
+    trained = checkpoint.load_trained(tmp_path / "checkpoints")
+    assert (trained.config, trained.epoch, trained.step) == (SMALL, 3, rows[-1]["step"])
+    again = checkpoint.hasher_of(trained, name="again")
+    assert again.digest == hasher.digest
+    recordings = np.unique(train.make_dataset(small_store(), config=SMALL).training[:, 0])
+    states = np.concatenate([hasher.states_of(small_store().cepstra[i]) for i in recordings])
+    np.testing.assert_allclose(trained.medians, np.median(states, axis=0), atol=1e-5)
+    # Run again, there is nothing left to do.
+    same, same_rows = train.train(SMALL, small_store(), workdir=tmp_path, progress=False, mesh=one_device())
+    assert same.digest == hasher.digest
+    assert same_rows == rows
+
+
+def test_another_config_in_the_same_workdir_is_refused(tmp_path):
+    config = override(SMALL, {"train.epochs": 1})
+    train.train(config, small_store(), workdir=tmp_path, progress=False, mesh=one_device())
+    with pytest.raises(checkpoint.CheckpointError, match=r"train.seed is 0 there, 5 here"):
+        train.train(override(config, {"train.seed": 5}), small_store(), workdir=tmp_path, progress=False)
+
+
+def test_no_checkpoint_is_said(tmp_path):
+    with pytest.raises(checkpoint.CheckpointError, match="train first"):
+        checkpoint.load_trained(tmp_path / "nowhere")
+    with pytest.raises(checkpoint.CheckpointError, match="train first"):
+        checkpoint.load_trained(tmp_path)
+
+
+def test_a_checkpoint_of_four_devices_loads_on_one(tmp_path):
+    four, _ = train.train(SMALL, small_store(), workdir=tmp_path, progress=False)
+    assert checkpoint.hasher_of(checkpoint.load_trained(tmp_path / "checkpoints"), name="x").digest == four.digest
+    resumed, _ = train.train(SMALL, small_store(), workdir=tmp_path, progress=False, mesh=one_device())
+    assert resumed.digest == four.digest
+
+
+RUN = """
+import sys
+from pathlib import Path
+import numpy as np
+from tests.test_train import SMALL, one_device, small_store
+from seqhash import train
+from seqhash.config import override
+config = override(SMALL, {"train.epochs": 6})
+hasher, rows = train.train(
+    config, small_store(frames=2500), workdir=Path(sys.argv[1]), checkpoint_seconds=0.0, progress=False, mesh=one_device()
+)
+np.savez(sys.argv[2], losses=[row["train_loss"] for row in rows], **{str(i): v for i, v in enumerate(
+    __import__("jax").tree.leaves(hasher.params))})
+"""
+
+
+def run_training(workdir: Path, result: Path, *, kill_after: float | None = None) -> bool:
+    """Trains in a process of its own; True if it was killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(workdir), str(result)],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(result.parent / "cache")},
+        stderr=subprocess.PIPE,
+    )
+    if kill_after is not None:
+        # Counted from the first row of metrics on: before that there is nothing that could be lost.
+        while process.poll() is None and not (workdir / "metrics.jsonl").exists():
+            time.sleep(0.02)
+        time.sleep(kill_after)
+        process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise AssertionError(errors.decode()[-2000:])
+    return process.returncode == -signal.SIGKILL
+
+
+def test_a_run_killed_at_random_moments_ends_bit_equal(tmp_path):
+    run_training(tmp_path / "whole", tmp_path / "whole.npz")
+    rng, kills = random.Random(0), 0
+    for _ in range(3):
+        kills += run_training(tmp_path / "killed", tmp_path / "killed.npz", kill_after=rng.uniform(0.1, 1.5))
+    run_training(tmp_path / "killed", tmp_path / "killed.npz")
+    assert kills >= 1
+    whole, killed = np.load(tmp_path / "whole.npz"), np.load(tmp_path / "killed.npz")
+    assert len(whole["losses"]) == 7
+    for name in whole.files:
+        np.testing.assert_array_equal(whole[name], killed[name], err_msg=name)
+    lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(7))
