@@ -314,4 +314,4 @@ def _walk_mpeg(path: Path, file: BinaryIO, size: int, position: int) -> int:
         if position > size:
             raise AudioError(path, "truncated: the last MPEG frame is cut")
         samples += frame.samples
-    return max(samples - 2 * 1152, 0)  # the decoder's delay, and a first frame that leans on one before it
+    return max(samples - 2 * 1152, 0)  # a first frame that leans on one before it, and a guess a little short

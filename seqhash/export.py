@@ -4,9 +4,11 @@ It loads without orbax, and ``reference`` reads it with numpy alone. The package
 """
 
 import importlib.resources
+import io
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +74,13 @@ def load_hasher(name: str | Path) -> Hasher:
         description = json.loads((directory / "hasher.json").read_text())
         if description["format"] != FORMAT:
             raise HasherError(f"{directory}: format {description['format']}, this version reads {FORMAT}.")
-        with np.load(directory / "weights.npz") as weights:
+        with np.load(io.BytesIO((directory / "weights.npz").read_bytes())) as weights:
             params = unflatten_dict({tuple(key.split("/")): weights[key] for key in weights.files})
         config = from_flat_dict(description["config"])
         thresholds = np.asarray(description["thresholds"], np.float32)
         statistics = mfcc.Statistics(np.float32(description["mean"]), np.float32(description["std"]))
         hasher = make_hasher(config, params, statistics, name=description["name"], medians=thresholds)
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise error if isinstance(error, HasherError) else HasherError(f"{directory}: damaged: {error}") from error
     if hasher.digest != description["digest"]:
         raise HasherError(f"{directory}: the weights are not those that were exported (digest {hasher.digest[:12]}).")

@@ -123,8 +123,10 @@ def reconstruct(params: Any, segments: jax.Array, *, config: Config) -> tuple[ja
 def _scan(step: Any) -> Any:
     """``step(module, carry, x_t)`` over axis 1 with one set of parameters for all times (variable_broadcast).
 
-    Without it linen makes a set for each time step (variable_axes) or finds none.
+    Without it linen makes a set for each time step (variable_axes) or finds none. The backward pass computes a step's
+    gates again (remat): storing them for all steps costs more in memory traffic than one product more.
     """
+    step = nn.remat(step, prevent_cse=False)
     return nn.scan(step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
 
 

@@ -126,8 +126,9 @@ def test_truncated(tmp_path, suffix, share):
 def test_ogg_cut_between_two_pages(tmp_path):
     path = _good(tmp_path, "ogg")
     data = path.read_bytes()
-    path.write_bytes(data[: data.rindex(b"OggS")])
-    assert _reason(path) == "truncated: the last Ogg page does not end its stream"
+    for cut in (data.rindex(b"OggS"), data.index(b"OggS", 4)):  # before the last page, and after the first
+        path.write_bytes(data[:cut])
+        assert _reason(path) == "truncated: the last Ogg page does not end its stream"
 
 
 def test_flac_cut_between_two_frames(tmp_path):
@@ -219,6 +220,17 @@ def test_truncated_mp3_says_nothing_on_stderr(tmp_path, capfd, share):
     assert capfd.readouterr().err == ""
 
 
+def test_wav_with_a_chunk_of_odd_length_before_its_data(tmp_path):
+    path = _write(tmp_path / "x.wav", _noise(1, 16_000, 1), 16_000)
+    expected = audio.read(path, sample_rate=16_000)
+    data = path.read_bytes()
+    at = data.index(b"data")
+    path.write_bytes(data[:at] + b"note\x05\0\0\0hello\0" + data[at:])
+    np.testing.assert_array_equal(audio.read(path, sample_rate=16_000), expected)
+    path.write_bytes(path.read_bytes()[:-2])
+    assert _reason(path) == "truncated: 31998 of 32000 bytes of samples are there"
+
+
 def test_riff_that_is_no_wav_and_wav_without_data(tmp_path):
     (tmp_path / "x.wav").write_bytes(b"RIFF\x64\0\0\0AVI LIST" + bytes(100))
     assert "not audio" in _reason(tmp_path / "x.wav")
@@ -244,9 +256,10 @@ def test_silence_nan_and_infinity(tmp_path):
 
 
 def test_one_sample_is_not_silence(tmp_path):
-    samples = np.zeros(3 * RATE)
-    samples[-1] = 2**-15
-    assert audio.read(_write(tmp_path / "x.wav", samples), sample_rate=RATE).any()
+    for position in (0, -1):
+        samples = np.zeros(5 * RATE)
+        samples[position] = 2**-15
+        assert audio.read(_write(tmp_path / "x.wav", samples), sample_rate=RATE).any()
 
 
 def test_too_short(tmp_path):

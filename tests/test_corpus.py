@@ -395,8 +395,29 @@ def test_decoding_runs_ahead_but_not_far(tmp_path, monkeypatch, workers):
     assert sorted(opened) == [r.path.stem for r in recordings]
 
 
+def test_decoders_wait_and_give_up_when_nobody_takes_their_blocks(five, tmp_path, monkeypatch):
+    made = []
+
+    def endless(path, **options):
+        while True:
+            made.append(path)
+            yield np.zeros(10, np.float32)
+
+    monkeypatch.setattr(audio, "blocks", endless)
+
+    def features(blocks):
+        next(iter(blocks))
+        threading.Event().wait(0.1)
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):  # and not waiting for ever for the decoders to end
+        _prepare(five, tmp_path / "store", features)
+    assert len(made) <= 7  # two threads: one block in hand and two queued each, and the one that was taken
+
+
 def test_hostile_ids_stay_in_the_folder(five, tmp_path):
     ids = ["../../x", "a/b", "a_b", "é" * 300, "con*?:"]
+    shutil.copy(five[1].path, five[2].path)  # a/b and a_b: one name once made safe, and one content
     recordings = [dataclasses.replace(r, id=i) for r, i in zip(five, ids, strict=True)]
     _prepare(recordings, tmp_path / "store")
     assert [r.id for r in corpus.open_store(tmp_path / "store").recordings] == ids

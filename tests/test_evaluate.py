@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from seqhash import evaluate, floors, metrics, mfcc, train
+from seqhash.config import Config, override
+from seqhash.corpus import Recording, Store
+
+CONFIG = override(Config(), {"model.hidden_size": 32, "segment.frames": 20, "segment.hop": 10})
+STATISTICS = mfcc.Statistics(np.zeros(13, np.float32), np.ones(13, np.float32))
+
+
+def corpus_of_walks(works: int = 4) -> Store:
+    """Each work is a random walk; cov1 is it with a little noise, cov2 another walk altogether."""
+    rng = np.random.default_rng(0)
+    rows, cepstra = [], []
+    for work in range(works):
+        walk = np.cumsum(rng.standard_normal((300, 13)), axis=0).astype(np.float32)
+        walk = (walk - walk.mean(axis=0)) / walk.std(axis=0)
+        other = np.cumsum(rng.standard_normal((300, 13)), axis=0).astype(np.float32)
+        versions = {"orig": walk, "cov1": walk + 0.01 * rng.standard_normal(walk.shape).astype(np.float32), "cov2": other}
+        for name, values in versions.items():
+            role, key = ("original", "0") if name == "orig" else ("cover", "0" if name == "cov1" else "5")
+            path = Path(f"w{work}_{name}.wav")
+            genre = "country" if work < 2 else "classical"
+            rows.append(Recording(path.stem, path, f"w{work}", role, f"Work {work}", genre, {"key_shift": key}))
+            cepstra.append(values)
+    return Store(tuple(rows), tuple(cepstra), {}, ())
+
+
+@pytest.fixture(scope="module")
+def result():
+    store = corpus_of_walks()
+    hasher = floors.untrained(jax.random.key(0), CONFIG, STATISTICS)
+    system = evaluate.measure([evaluate.hash_corpus(hasher, store.cepstra)], store.recordings, lengths=(1, 9))
+    others = evaluate.floor_systems(CONFIG, STATISTICS, store.cepstra, store.recordings, store.cepstra, lengths=(1, 9))
+    return evaluate.report(system, others, store.recordings, config=CONFIG, resamples=100)
+
+
+def test_covers_that_are_copies_are_found_and_splits_tell_them_apart(result):
+    accuracy = result["cover_accuracy"]["9"]
+    assert accuracy["splits"]["same key"]["value"] > 0.9  # cov1, nearly a copy
+    assert accuracy["splits"]["other key"]["value"] < 0.6  # cov2, unrelated
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    assert set(accuracy["splits"]) == {"genre classical", "genre country", "same key", "other key"}
+    assert accuracy["windows"] == 8 * (29 - 9 + 1)
+
+
+def test_floors_are_there_and_chance_is_chance(result):
+    assert set(result["floors"]) == {"chance", "untrained LSTM", "random projection", "PCA-sign", "random codes"}
+    assert result["floors"]["chance"]["cover_accuracy"]["1"]["value"] == 0.25
+    assert result["floors"]["random codes"]["cover_accuracy"]["1"]["lenient"] < 0.45
+    assert len(result["floors"]["untrained LSTM"]["cover_accuracy"]["1"]["by_seed"]) == evaluate.FLOOR_SEEDS
+    assert result["corpus"] == {"recordings": 12, "originals": 4, "covers": 8}
+
+
+def test_gain_is_the_difference_of_the_accuracies(result):
+    for name, gain in result["gain"].items():
+        for n, difference in gain.items():
+            ours, theirs = (source["cover_accuracy"][n]["value"] for source in (result, result["floors"][name]))
+            assert np.isclose(difference["value"], ours - theirs, atol=1e-9)
+            assert difference["low"] <= difference["value"] <= difference["high"]
+
+
+def test_table_and_verdict_read_as_sentences(result):
+    text = evaluate.table(result, name="mine")
+    lines = text.splitlines()
+    assert lines[0].split() [:4] == ["1", "hash", "9", "hashes"]
+    assert any(line.startswith("mine") and "[" in line for line in lines)
+    assert any(line.startswith("paper") and "10.42" in line for line in lines)
+    assert "no different" in evaluate.verdict(result)  # an untrained LSTM against an untrained LSTM
+
+
+def test_epoch_metrics_with_and_without_roles():
+    store = corpus_of_walks()
+    hasher = floors.untrained(jax.random.key(0), CONFIG, STATISTICS)
+    row = evaluate.epoch_metrics(hasher, store.recordings, store.cepstra)
+    assert row["unique_rate"] + row["collision_rate"] == 1.0
+    codes = evaluate.hash_corpus(hasher, store.cepstra)
+    covers, originals = ([i for i, r in enumerate(store.recordings) if r.role == role] for role in ("cover", "original"))
+    expected = metrics.cover_accuracy(
+        [codes[i] for i in covers],
+        [store.recordings[i].work for i in covers],
+        [codes[i] for i in originals],
+        [store.recordings[i].work for i in originals],
+        lengths=(1, 9),
+    )
+    assert row["accuracy"] == {n: values.value for n, values in expected.items()}
+    plain = [Recording(r.id, r.path, "", "", "", "", {}) for r in store.recordings]
+    assert "accuracy" not in evaluate.epoch_metrics(hasher, plain, store.cepstra)
+
+
+def test_pca_sign_is_scikit_learns():
+    store = corpus_of_walks()
+    hasher = floors.pca_sign(store.cepstra, CONFIG, STATISTICS)
+    segments = np.concatenate(
+        [np.stack([np.clip(one[i : i + 20], -5, 5) for i in range(0, 281, 10)]) for one in store.cepstra]
+    ).reshape(-1, 260)
+    components = PCA(32, svd_solver="full").fit_transform(segments)
+    states = np.concatenate([hasher.states_of(one) for one in store.cepstra])
+    np.testing.assert_allclose(np.abs(states), np.abs(components), atol=2e-2)  # a component's sign is free
+
+
+def test_random_projection_keeps_angles():
+    """The share of differing bits is the angle over pi (Charikar 2002)."""
+    config = override(CONFIG, {"model.hidden_size": 4096})
+    hasher = floors.random_projection(jax.random.key(0), config, STATISTICS)
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 260))
+    b = a + 0.5 * b
+    angle = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    states = [np.asarray(hasher.states_of(v.reshape(20, 13).astype(np.float32)))[0] for v in (a, b)]
+    assert np.isclose(((states[0] > 0) != (states[1] > 0)).mean(), angle / np.pi, atol=0.03)
+
+
+def test_floors_of_a_trained_run_use_its_normalisation():
+    config = override(CONFIG, {"segment.normalisation": "recording", "train.batch_size": 8})
+    store = corpus_of_walks()
+    dataset = train.make_dataset(store, config=config)
+    hasher = floors.pca_sign(store.cepstra, config, dataset.statistics)
+    shifted = store.cepstra[0] * 3 + 10  # undone by the recording's own statistics
+    np.testing.assert_allclose(hasher.states_of(shifted), hasher.states_of(store.cepstra[0]), atol=1e-3)

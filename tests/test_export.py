@@ -1,0 +1,103 @@
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from seqhash import codes, export, mfcc, model, reference
+from seqhash.config import Config, override
+from tests.test_mfcc import music_like
+
+STATISTICS = mfcc.Statistics(
+    np.array([-2, *np.linspace(-20, 20, 12)], np.float32), np.array([4, *np.linspace(10, 30, 12)], np.float32)
+)
+
+
+def exported(tmp_path, **changes):
+    config = override(Config(), {"model.hidden_size": 64, **changes})
+    params = model.init_params(jax.random.key(0), config)
+    medians = np.linspace(-0.1, 0.1, 64, dtype=np.float32)
+    hasher = codes.make_hasher(config, params, STATISTICS, name="mine", medians=medians)
+    return hasher, export.export_hasher(hasher, tmp_path / "mine", card="# mine\n")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model.layers": 2},
+        {"code.threshold": "median"},
+        {"segment.normalisation": "recording"},
+        {"segment.normalisation": "segment"},
+        {"segment.normalisation": "none", "mfcc.lifter": 0},
+    ],
+    ids=str,
+)
+def test_an_exported_hasher_gives_the_same_bits_in_jax_and_in_numpy_alone(tmp_path, changes):
+    hasher, directory = exported(tmp_path, **changes)
+    signal = music_like(100_000)
+    expected = hasher.hash_samples(signal)
+    assert expected.shape == (21, 2)
+    loaded = export.load_hasher(directory)
+    assert (loaded.name, loaded.digest, loaded.config) == ("mine", hasher.digest, hasher.config)
+    np.testing.assert_array_equal(loaded.hash_samples(signal), expected)
+    np.testing.assert_array_equal(reference.hash_samples(directory, signal), expected)
+
+
+def test_the_reference_needs_no_jax(tmp_path):
+    _, directory = exported(tmp_path)
+    program = (
+        "import sys, numpy as np; from seqhash import reference;"
+        f"words = reference.hash_samples({str(directory)!r}, np.sin(np.arange(20000) / 9));"
+        "assert words.shape == (1, 2) and 'jax' not in sys.modules and 'flax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_short_recordings_have_no_codes_in_the_reference_either(tmp_path):
+    hasher, directory = exported(tmp_path)
+    for samples in (0, 100, 16_080):
+        short = music_like(5000)[:samples] if samples < 5000 else music_like(samples)
+        assert hasher.hash_samples(short).shape == reference.hash_samples(directory, short).shape == (0, 2)
+
+
+def test_exporting_again_replaces(tmp_path):
+    _, directory = exported(tmp_path)
+    hasher, _ = exported(tmp_path, **{"model.layers": 2})
+    assert export.load_hasher(directory).digest == hasher.digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+    assert (directory / "README.md").read_text() == "# mine\n"
+
+
+def test_what_is_no_hasher_is_refused_by_name(tmp_path):
+    with pytest.raises(export.HasherError, match="no-such: no such hasher; the package has"):
+        export.load_hasher("no-such")
+    _, directory = exported(tmp_path)
+    description = json.loads((directory / "hasher.json").read_text())
+    (directory / "hasher.json").write_text(json.dumps(description | {"format": 99}))
+    with pytest.raises(export.HasherError, match="format 99, this version reads 1"):
+        export.load_hasher(directory)
+    (directory / "hasher.json").write_text(json.dumps(description | {"digest": "0" * 64}))
+    with pytest.raises(export.HasherError, match="not those that were exported"):
+        export.load_hasher(directory)
+    (directory / "hasher.json").write_text("{")
+    with pytest.raises(export.HasherError, match="damaged"):
+        export.load_hasher(directory)
+    (directory / "hasher.json").write_text(json.dumps(description))
+    (directory / "weights.npz").write_bytes((directory / "weights.npz").read_bytes()[:1000])
+    with pytest.raises(export.HasherError, match="damaged"):
+        export.load_hasher(directory)
+
+
+def test_only_the_papers_model_is_exported(tmp_path):
+    hasher = codes.make_hasher(
+        override(Config(), {"model.hidden_size": 32}),
+        np.zeros((1, 32), np.float32),
+        STATISTICS,
+        name="floor",
+        encode=lambda params, segments, config: segments[:, 0, :1] + params,
+    )
+    with pytest.raises(ValueError, match="Only the autoencoder's"):
+        export.export_hasher(hasher, tmp_path / "x", card="")
