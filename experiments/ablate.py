@@ -35,6 +35,7 @@ def main() -> int:
     store = corpus.open_store(layout.features(workdir))
     corpus.require_covers(store.recordings)
     base = layout.config_for(store, _SET.value)
+    layout.use_all_cores(base.train.batch_size)
     plan = [(change, int(seed)) for change in _CHANGE.value for seed in _SEEDS.value]
     configs = [override(base, [*filter(None, change.split(",")), f"train.seed={seed}"]) for change, seed in plan]
     rows: dict[str, list[dict[str, Any]]] = {change: [] for change in _CHANGE.value}

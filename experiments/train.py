@@ -28,6 +28,7 @@ def main() -> int:
     workdir = Path(_WORKDIR.value)
     store = corpus.open_store(layout.features(workdir))
     config = layout.config_for(store, _SET.value)
+    layout.use_all_cores(config.train.batch_size)
 
     try:
         _, rows = training.train(

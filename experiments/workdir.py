@@ -16,11 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import app, logging
 
 from seqhash import corpus, mfcc
 from seqhash.config import Config, from_flat_dict, override, to_flat_dict
 
+SEGMENTS_A_CORE = 32  # smallest part of a batch that keeps a core busy
 EXIT_BAD_INPUT = 2  # a message on stderr says what
 EXIT_STRICT = 3  # --strict, and some files could not be used
 
@@ -64,6 +66,17 @@ def config_for(store: corpus.Store, changes: Sequence[str]) -> Config:
         asked = [change for change in changes if change.startswith("mfcc.")]
         raise ValueError(f"The features were prepared otherwise than {', '.join(asked)}: run prepare with it first.")
     return config
+
+
+def use_all_cores(batch_size: int) -> None:
+    """Makes the CPU's cores devices of their own, each walking a part of the batch. Call before jax computes.
+
+    One program on two cores is no faster than on one (the products of a step are too small to share); two devices
+    are 1.9 times as fast. A device keeps at least SEGMENTS_A_CORE segments; GPUs and TPUs are not concerned.
+    """
+    most = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, batch_size // SEGMENTS_A_CORE)
+    devices = max(n for n in range(1, max(1, most) + 1) if batch_size % n == 0)
+    jax.config.update("jax_num_cpu_devices", devices)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -154,44 +154,57 @@ def batch_loss(params: Any, batch: Batch, *, config: Config) -> jax.Array:
 
 
 def train_step(
-    state: TrainState, batch: Batch, *, config: Config, optimizer: optax.GradientTransformation
+    state: TrainState,
+    batch: Batch,
+    *,
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    mean: Callable[[Any], Any] = lambda tree: tree,
 ) -> tuple[TrainState, jax.Array]:
-    """One update: the next state and the loss before it."""
+    """One update: the next state and the loss before it. ``mean`` averages loss and gradient over the devices."""
     loss, grads = jax.value_and_grad(lambda params: jnp.mean(batch_loss(params, batch, config=config)))(state.params)
+    loss, grads = mean((loss, grads))
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, state.loss_sum + loss, params, opt_state), loss
 
 
-def make_stretch(config: Config, mesh: Mesh, *, steps: int, batch_at: Callable[..., Batch]) -> Callable:
-    """A jitted ``stretch(state, count, *source)``: ``count`` <= STRETCH steps without the host between them.
+def make_stretch(config: Config, mesh: Mesh, *, steps: int, batch_at: Callable[..., Batch], source_spec: Any) -> Callable:
+    """A jitted ``stretch(state, count, source)``: ``count`` <= STRETCH steps without the host between them.
+
+    Every device walks its own part of each batch (shard_map: left to itself, the compiler runs the scans over time
+    on whole batches, on every device), and one mean over the mesh a step keeps their states equal.
 
     Args:
       steps: of the whole run, for the schedule.
-      batch_at: ``batch_at(source, i) -> Batch``, the i-th batch of the stretch, on the device.
+      batch_at: ``batch_at(source, i) -> Batch``, a device's part of the i-th batch of the stretch.
+      source_spec: how a source is laid out over the mesh.
 
     Returns:
       A function to (state, losses (STRETCH,)), of which the first ``count`` are set. ``count`` is a run-time value:
       an epoch's last, shorter stretch compiles nothing. The state is donated.
     """
     optimizer = make_optimizer(config.train, steps=steps)
-    replicated, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    step = functools.partial(
+        train_step, config=config, optimizer=optimizer, mean=functools.partial(jax.lax.pmean, axis_name="data")
+    )
 
     def stretch(state: TrainState, count: jax.Array, source: Any) -> tuple[TrainState, jax.Array]:
         def one_step(i, carry):
             state, values = carry
-            batch = jax.lax.with_sharding_constraint(batch_at(source, i), sharded)
-            state, loss = train_step(state, batch, config=config, optimizer=optimizer)
+            state, loss = step(state, batch_at(source, i))
             return state, values.at[i].set(loss)
 
         return jax.lax.fori_loop(0, count, one_step, (state, jnp.zeros(STRETCH)))
 
-    # Without out_shardings the second call would compile again.
-    return jax.jit(stretch, donate_argnums=0, out_shardings=(replicated, replicated))
+    everywhere = PartitionSpec()
+    specs = {"in_specs": (everywhere, everywhere, source_spec), "out_specs": (everywhere, everywhere)}
+    # check_vma would sum gradients over the mesh by itself; here the mean is taken in train_step, for all to see.
+    return jax.jit(jax.shard_map(stretch, mesh=mesh, check_vma=False, **specs), donate_argnums=0)
 
 
 class Resident(NamedTuple):
-    """A source whose frames are all on the device."""
+    """A source whose frames are all on every device; the places to cut them are laid out over the mesh."""
 
     cepstra: jax.Array  # float32 (all frames, coeffs)
     statistics: mfcc.Statistics  # (recordings, coeffs)
@@ -200,7 +213,7 @@ class Resident(NamedTuple):
 
 
 def resident_batch(source: Resident, i: jax.Array, *, config: Config) -> Batch:
-    """Gathers batch i on the device."""
+    """Gathers this device's part of batch i."""
     cut = functools.partial(jax.lax.dynamic_slice_in_dim, slice_size=config.segment.frames)
     segments = jax.vmap(cut, in_axes=(None, 0))(source.cepstra, source.rows[i])
     owners = source.owners[i]
@@ -252,8 +265,8 @@ def fit(
     steps = per_epoch * config.train.epochs
     put = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec()))
     state = put(init_state(config, steps=steps) if state is None else state)
-    next_source, batch_at = _sources(dataset, config, mesh, resident_bytes)
-    stretch = make_stretch(config, mesh, steps=steps, batch_at=batch_at)
+    next_source, batch_at, source_spec = _sources(dataset, config, mesh, resident_bytes)
+    stretch = make_stretch(config, mesh, steps=steps, batch_at=batch_at, source_spec=source_spec)
     done = int(state.step)
     if done == 0:
         some = dataset.training[:: max(1, len(dataset.training) // FIRST_LOSS_SEGMENTS)]
@@ -415,11 +428,12 @@ def _segments_of(cepstra: Sequence[np.ndarray], index: np.ndarray, config: Confi
     return np.concatenate(rows) if rows else np.zeros((0, 2), np.int64)
 
 
-def _sources(dataset: Dataset, config: Config, mesh: Mesh, resident_bytes: int) -> tuple[Callable, Callable]:
-    """(next_source(order, start), batch_at) for frames that stay on the device, or are streamed to it."""
+def _sources(dataset: Dataset, config: Config, mesh: Mesh, resident_bytes: int) -> tuple[Callable, Callable, Any]:
+    """(next_source(order, start), batch_at, spec) for frames that stay on the device, or are streamed to it."""
     cepstra, batch_size = dataset.frames.cepstra, config.train.batch_size
     first_rows = np.concatenate([[0], np.cumsum([len(one) for one in cepstra])])
-    replicated = NamedSharding(mesh, PartitionSpec())
+    everywhere, by_batch = PartitionSpec(), PartitionSpec(None, "data")
+    replicated, sharded = NamedSharding(mesh, everywhere), NamedSharding(mesh, by_batch)
 
     def stretch_segments(order: np.ndarray, start: int) -> np.ndarray:
         """(STRETCH, batch, 2), the last rows of an epoch repeated where there are no more."""
@@ -433,17 +447,18 @@ def _sources(dataset: Dataset, config: Config, mesh: Mesh, resident_bytes: int) 
         def next_resident(order: np.ndarray, start: int) -> Resident:
             recording, first = np.moveaxis(stretch_segments(order, start), -1, 0)
             rows = (first_rows[recording] + first).astype(np.int32)
-            return Resident(resident, statistics, *jax.device_put((rows, recording.astype(np.int32)), replicated))
+            return Resident(resident, statistics, *jax.device_put((rows, recording.astype(np.int32)), sharded))
 
-        return next_resident, functools.partial(resident_batch, config=config)
+        spec = Resident(everywhere, everywhere, by_batch, by_batch)  # type: ignore[arg-type]
+        return next_resident, functools.partial(resident_batch, config=config), spec
 
     def next_streamed(order: np.ndarray, start: int) -> Batch:
         segments = stretch_segments(order, start)
         flat = gather(dataset.frames, segments.reshape(-1, 2), segment_frames=config.segment.frames)
         fields = (field.reshape(STRETCH, batch_size, *field.shape[1:]) for field in flat)
-        return jax.device_put(Batch(*fields), NamedSharding(mesh, PartitionSpec(None, "data")))
+        return jax.device_put(Batch(*fields), sharded)
 
-    return next_streamed, streamed_batch
+    return next_streamed, streamed_batch, by_batch
 
 
 def _check_losses(first_step: int, count: int, values: jax.Array | None) -> float:
