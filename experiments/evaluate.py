@@ -96,8 +96,10 @@ def _draw(workdir: Path, result: dict, hasher, store: corpus.Store, codes: list[
     works = np.repeat([store.recordings[i].work for i in covers], [len(one) for one in states])
     titles = {store.recordings[i].work: store.recordings[i].title for i in originals}
     genres = np.repeat([store.recordings[i].genre for i in covers], [len(one) for one in states])
-    genres = genres if len(set(genres)) > 1 else None
-    figures.pca_figure(np.concatenate(states), works, folder / "pca.png", titles=titles, genres=genres)
+    several = len(set(genres)) > 1
+    figures.pca_figure(
+        np.concatenate(states), works, folder / "pca.png", titles=titles, genres=genres if several else None
+    )
     rows = {"trained": result, **result["floors"]}
     table = {
         name: {int(n): (a["value"], a["low"], a["high"]) for n, a in values["cover_accuracy"].items()}

@@ -54,7 +54,9 @@ def measure(
         for codes in codes_by_seed
     ]
     pooled = {
-        n: metrics.Tally(*(sum(fields) for fields in zip(*(tallies[n] for tallies in all_tallies), strict=True)))
+        n: metrics.Tally(
+            *(np.sum(fields, axis=0) for fields in zip(*(tallies[n] for tallies in all_tallies), strict=True))
+        )
         for n in lengths
     }
     values = [{n: float(t[n].strict.sum() / max(1, t[n].windows.sum())) for n in lengths} for t in all_tallies]

@@ -78,7 +78,7 @@ def load_hasher(name: str | Path) -> Hasher:
             params = unflatten_dict({tuple(key.split("/")): weights[key] for key in weights.files})
         config = from_flat_dict(description["config"])
         thresholds = np.asarray(description["thresholds"], np.float32)
-        statistics = mfcc.Statistics(np.float32(description["mean"]), np.float32(description["std"]))
+        statistics = mfcc.Statistics(*(np.asarray(description[name], np.float32) for name in ("mean", "std")))
         hasher = make_hasher(config, params, statistics, name=description["name"], medians=thresholds)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise error if isinstance(error, HasherError) else HasherError(f"{directory}: damaged: {error}") from error

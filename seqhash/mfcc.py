@@ -29,6 +29,8 @@ import numpy as np
 
 from seqhash.config import MfccConfig, SegmentConfig
 
+Array = jax.Array | np.ndarray
+
 CHUNK = 128  # frames walked at a time: 1.3 s, 0.2 MB, in the first-level caches
 STREAM_CHUNKS = 32  # chunks of a block of ``stream``: 41 s
 TINY = float(np.finfo(np.float64).eps)  # what python_speech_features puts in the place of an exact zero
@@ -207,11 +209,11 @@ def segment_count(frames: int, *, config: SegmentConfig) -> int:
 class Statistics(NamedTuple):
     """Mean and standard deviation of each coefficient, float32 (..., coeffs), over training frames."""
 
-    mean: jax.typing.ArrayLike
-    std: jax.typing.ArrayLike
+    mean: Array
+    std: Array
 
 
-def frame_statistics(cepstra: jax.Array, count: jax.Array) -> Statistics:
+def frame_statistics(cepstra: Array, count: jax.Array | int) -> Statistics:
     """Statistics of the first ``count`` rows of (frames, coeffs)."""
     real = (jnp.arange(cepstra.shape[0]) < count)[:, None]
     mean = jnp.sum(jnp.where(real, cepstra, 0), axis=0) / count
@@ -219,7 +221,7 @@ def frame_statistics(cepstra: jax.Array, count: jax.Array) -> Statistics:
     return Statistics(mean, jnp.sqrt(variance + VARIANCE_FLOOR))
 
 
-def normalise(segments: jax.Array, statistics: Statistics, *, config: SegmentConfig) -> jax.Array:
+def normalise(segments: Array, statistics: Statistics, *, config: SegmentConfig) -> jax.Array:
     """The paper's "normalized": standardised per coefficient, then clipped at +-config.clip deviations.
 
     The clip keeps digital silence, 8 to 13 deviations below the mean of music, from ruling the loss.
@@ -229,6 +231,7 @@ def normalise(segments: jax.Array, statistics: Statistics, *, config: SegmentCon
       statistics: of the training set (normalisation = corpus) or of the segment's recording (recording), with as many
         leading axes as it needs. Normalisation ``segment`` (every segment by itself) and ``none`` leave them unused.
     """
+    segments = jnp.asarray(segments)
     if config.normalisation == "none":
         return segments
     mean, std = (jnp.reshape(value, (1,) * (segments.ndim - np.ndim(value)) + np.shape(value)) for value in statistics)

@@ -47,7 +47,8 @@ def mfcc(samples: np.ndarray, config: dict[str, Any]) -> np.ndarray:
     padded = np.pad(emphasised, (0, max(0, (frames - 1) * step + length - len(samples))))
     windows = np.stack([padded[i * step : i * step + length] for i in range(frames)])
     power = np.abs(np.fft.rfft(windows, fft)) ** 2 / fft
-    mel = np.linspace(*(2595 * np.log10(1 + config[f"mfcc.{edge}_hz"] / 700) for edge in ("low", "high")), filters + 2)
+    low_mel, high_mel = (2595 * np.log10(1 + config[f"mfcc.{edge}_hz"] / 700) for edge in ("low", "high"))
+    mel = np.linspace(low_mel, high_mel, filters + 2)
     edges = np.floor((fft + 1) * 700 * (10 ** (mel / 2595) - 1) / config["mfcc.sample_rate"]).astype(int)
     bank = np.zeros((filters, fft // 2 + 1))
     for j, (low, centre, high) in enumerate(zip(edges[:-2], edges[1:-1], edges[2:], strict=True)):
@@ -56,8 +57,8 @@ def mfcc(samples: np.ndarray, config: dict[str, Any]) -> np.ndarray:
     bands, energy = power @ bank.T, power.sum(axis=1)
     tiny = np.finfo(np.float64).eps
     logs = np.log(np.where(bands == 0, tiny, bands))
-    q, j = np.arange(coeffs), np.arange(filters)[:, None]
-    basis = np.sqrt(np.where(q == 0, 1, 2) / filters) * np.cos(np.pi * q * (j + 0.5) / filters)
+    q, band = np.arange(coeffs), np.arange(filters)[:, None] + 0.5
+    basis = np.sqrt(np.where(q == 0, 1, 2) / filters) * np.cos(np.pi * q * band / filters)
     cepstra = (logs @ basis) * (1 + lifter / 2 * np.sin(np.pi * q / lifter) if lifter else 1)
     cepstra[:, 0] = np.log(np.where(energy == 0, tiny, energy))
     return cepstra

@@ -85,13 +85,12 @@ def make_dataset(store: corpus.Store, *, config: Config) -> Dataset:
     train_index, validation_index = corpus.split(
         recordings, fraction=config.train.validation_fraction, seed=config.train.seed
     )
-    mean, std = corpus.statistics([cepstra[i] for i in train_index])
-    statistics = mfcc.Statistics(mean.astype(np.float32), std.astype(np.float32))
+    statistics = _statistics([cepstra[i] for i in train_index])
     if config.segment.normalisation == "recording":
-        each = [corpus.statistics([one]) for one in cepstra]
+        each = [_statistics([one]) for one in cepstra]
     else:
-        each = [(statistics.mean, statistics.std)] * len(cepstra)
-    table = mfcc.Statistics(*(np.stack(values).astype(np.float32) for values in zip(*each, strict=True)))
+        each = [statistics] * len(cepstra)
+    table = mfcc.Statistics(*(np.stack(values) for values in zip(*each, strict=True)))
     dataset = Dataset(
         Frames(cepstra, table),
         statistics,
@@ -169,7 +168,9 @@ def train_step(
     return TrainState(state.step + 1, state.loss_sum + loss, params, opt_state), loss
 
 
-def make_stretch(config: Config, mesh: Mesh, *, steps: int, batch_at: Callable[..., Batch], source_spec: Any) -> Callable:
+def make_stretch(
+    config: Config, mesh: Mesh, *, steps: int, batch_at: Callable[..., Batch], source_spec: Any
+) -> Callable:
     """A jitted ``stretch(state, count, source)``: ``count`` <= STRETCH steps without the host between them.
 
     Every device walks its own part of each batch (shard_map: left to itself, the compiler runs the scans over time
@@ -198,9 +199,15 @@ def make_stretch(config: Config, mesh: Mesh, *, steps: int, batch_at: Callable[.
         return jax.lax.fori_loop(0, count, one_step, (state, jnp.zeros(STRETCH)))
 
     everywhere = PartitionSpec()
-    specs = {"in_specs": (everywhere, everywhere, source_spec), "out_specs": (everywhere, everywhere)}
     # check_vma would sum gradients over the mesh by itself; here the mean is taken in train_step, for all to see.
-    return jax.jit(jax.shard_map(stretch, mesh=mesh, check_vma=False, **specs), donate_argnums=0)
+    on_mesh = jax.shard_map(
+        stretch,
+        mesh=mesh,
+        in_specs=(everywhere, everywhere, source_spec),
+        out_specs=(everywhere, everywhere),
+        check_vma=False,
+    )
+    return jax.jit(on_mesh, donate_argnums=0)
 
 
 class Resident(NamedTuple):
@@ -417,6 +424,12 @@ def batch_states(params: Any, batch: Batch, *, config: Config) -> jax.Array:
 
 _losses = jax.jit(batch_loss, static_argnames=("config",))
 _states = jax.jit(batch_states, static_argnames=("config",))
+
+
+def _statistics(cepstra: Sequence[np.ndarray]) -> mfcc.Statistics:
+    """As ``mfcc.frame_statistics`` has them: a constant coefficient does not divide by zero."""
+    mean, std = corpus.statistics(cepstra)
+    return mfcc.Statistics(mean.astype(np.float32), np.sqrt(std**2 + mfcc.VARIANCE_FLOOR).astype(np.float32))
 
 
 def _segments_of(cepstra: Sequence[np.ndarray], index: np.ndarray, config: Config) -> np.ndarray:

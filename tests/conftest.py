@@ -7,7 +7,7 @@ import pytest
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
-import jax  # noqa: E402  (the flag must be set before)
+import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

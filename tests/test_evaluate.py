@@ -21,7 +21,11 @@ def corpus_of_walks(works: int = 4) -> Store:
         walk = np.cumsum(rng.standard_normal((300, 13)), axis=0).astype(np.float32)
         walk = (walk - walk.mean(axis=0)) / walk.std(axis=0)
         other = np.cumsum(rng.standard_normal((300, 13)), axis=0).astype(np.float32)
-        versions = {"orig": walk, "cov1": walk + 0.01 * rng.standard_normal(walk.shape).astype(np.float32), "cov2": other}
+        versions = {
+            "orig": walk,
+            "cov1": walk + 0.01 * rng.standard_normal(walk.shape).astype(np.float32),
+            "cov2": other,
+        }
         for name, values in versions.items():
             role, key = ("original", "0") if name == "orig" else ("cover", "0" if name == "cov1" else "5")
             path = Path(f"w{work}_{name}.wav")
@@ -68,7 +72,7 @@ def test_gain_is_the_difference_of_the_accuracies(result):
 def test_table_and_verdict_read_as_sentences(result):
     text = evaluate.table(result, name="mine")
     lines = text.splitlines()
-    assert lines[0].split() [:4] == ["1", "hash", "9", "hashes"]
+    assert lines[0].split()[:4] == ["1", "hash", "9", "hashes"]
     assert any(line.startswith("mine") and "[" in line for line in lines)
     assert any(line.startswith("paper") and "10.42" in line for line in lines)
     assert "no different" in evaluate.verdict(result)  # an untrained LSTM against an untrained LSTM
@@ -80,7 +84,9 @@ def test_epoch_metrics_with_and_without_roles():
     row = evaluate.epoch_metrics(hasher, store.recordings, store.cepstra)
     assert row["unique_rate"] + row["collision_rate"] == 1.0
     codes = evaluate.hash_corpus(hasher, store.cepstra)
-    covers, originals = ([i for i, r in enumerate(store.recordings) if r.role == role] for role in ("cover", "original"))
+    covers, originals = (
+        [i for i, r in enumerate(store.recordings) if r.role == role] for role in ("cover", "original")
+    )
     expected = metrics.cover_accuracy(
         [codes[i] for i in covers],
         [store.recordings[i].work for i in covers],

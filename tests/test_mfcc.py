@@ -12,8 +12,7 @@ import soundfile
 import soxr
 
 from seqhash import mfcc as m
-from seqhash.config import MfccConfig, SegmentConfig, override
-from seqhash.config import Config
+from seqhash.config import Config, MfccConfig, SegmentConfig, override
 
 PSF, LIBROSA = MfccConfig(), MfccConfig(variant="librosa")
 
@@ -150,7 +149,8 @@ def test_normalisation(kind):
 
 def test_other_parameters_match_the_reference_too():
     config = override(
-        Config(), {"mfcc.coeffs": 20, "mfcc.filters": 40, "mfcc.lifter": 0, "mfcc.low_hz": 100.0, "mfcc.frame_step": 200}
+        Config(),
+        {"mfcc.coeffs": 20, "mfcc.filters": 40, "mfcc.lifter": 0, "mfcc.low_hz": 100.0, "mfcc.frame_step": 200},
     ).mfcc
     signal = music_like(20_000)
     expected = psf.mfcc(

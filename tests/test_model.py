@@ -47,14 +47,14 @@ def test_parameter_count_of_the_paper():
 @pytest.mark.parametrize("order", ["forward", "reversed"])
 @pytest.mark.parametrize("fed", ["nothing", "own", "truth"])
 def test_against_a_loop_in_numpy(handover, order, fed):
-    config = override(
-        SMALL, {"model.handover": handover, "model.decoder_order": order, "model.decoder_input": fed}
-    )
+    config = override(SMALL, {"model.handover": handover, "model.decoder_order": order, "model.decoder_input": fed})
     segments = segments_of(config)
     params = jax.tree.map(np.asarray, model.init_params(jax.random.key(1), config))
     states, reconstruction = reconstruct(params, segments, config=config)
     cell, read = params["cells_0"], params["readout"]
-    for segment, state, output in zip(np.asarray(segments), np.asarray(states), np.asarray(reconstruction), strict=True):
+    for segment, state, output in zip(
+        np.asarray(segments), np.asarray(states), np.asarray(reconstruction), strict=True
+    ):
         zeros = np.zeros(32)
         (c, h), _ = lstm_loop(cell, segment, (zeros, zeros))
         np.testing.assert_allclose(state, h, atol=1e-6)
@@ -103,9 +103,7 @@ def test_hidden_handover_lets_nothing_pass_around_the_hash():
     module = model.make_model(config)
 
     def decode(state, target):
-        return module.apply(
-            {"params": params}, model._from_hidden(state, 1), target, method=model.Autoencoder._decode
-        )
+        return module.apply({"params": params}, model._from_hidden(state, 1), target, method=model.Autoencoder._decode)
 
     state = encode(params, segments, config=config)
     np.testing.assert_array_equal(decode(state, segments), decode(state, -segments))
@@ -115,9 +113,7 @@ def test_truncation_keeps_values_and_cuts_gradients():
     free, cut = SMALL, override(SMALL, {"model.truncation": 5})
     params = model.init_params(jax.random.key(5), free)
     segments = segments_of(free)
-    for a, b in zip(
-        reconstruct(params, segments, config=free), reconstruct(params, segments, config=cut), strict=True
-    ):
+    for a, b in zip(reconstruct(params, segments, config=free), reconstruct(params, segments, config=cut), strict=True):
         np.testing.assert_array_equal(a, b)
 
     def gradient_of_input(config):
@@ -154,9 +150,7 @@ def test_gradients_are_those_of_finite_differences():
 
 def test_states_are_in_the_open_interval():
     config = SMALL
-    states = encode(
-        model.init_params(jax.random.key(7), config), 100 * segments_of(config, batch=64), config=config
-    )
+    states = encode(model.init_params(jax.random.key(7), config), 100 * segments_of(config, batch=64), config=config)
     assert states.dtype == jnp.float32
     assert (np.abs(np.asarray(states)) < 1).all()
 

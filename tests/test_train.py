@@ -47,7 +47,9 @@ def one_device() -> Mesh:
 
 
 def losses_of(config: Config, **options) -> list[float]:
-    rows = [p.row for p in train.fit(config, train.make_dataset(small_store(), config=config), progress=False, **options)]
+    rows = [
+        p.row for p in train.fit(config, train.make_dataset(small_store(), config=config), progress=False, **options)
+    ]
     return [row["train_loss"] for row in rows if row]
 
 
@@ -69,7 +71,7 @@ def test_dataset_holds_out_whole_recordings_and_takes_statistics_from_training_a
 
 
 def test_a_corpus_smaller_than_a_batch_is_refused():
-    with pytest.raises(ValueError, match="train.batch_size = 100000 needs"):
+    with pytest.raises(ValueError, match=r"train\.batch_size = 100000 needs"):
         train.make_dataset(small_store(), config=override(SMALL, {"train.batch_size": 100_000}))
 
 
@@ -217,15 +219,15 @@ RUN = """
 import sys
 from pathlib import Path
 import numpy as np
-from tests.test_train import SMALL, one_device, small_store
+from tests.test_train import SMALL, leaves, one_device, small_store
 from seqhash import train
 from seqhash.config import override
 config = override(SMALL, {"train.epochs": 6})
 hasher, rows = train.train(
-    config, small_store(frames=2500), workdir=Path(sys.argv[1]), checkpoint_seconds=0.0, progress=False, mesh=one_device()
+    config, small_store(frames=2500), workdir=Path(sys.argv[1]), checkpoint_seconds=0.0, mesh=one_device(), progress=False
 )
-np.savez(sys.argv[2], losses=[row["train_loss"] for row in rows], **{str(i): v for i, v in enumerate(
-    __import__("jax").tree.leaves(hasher.params))})
+weights = {str(i): leaf for i, leaf in enumerate(leaves(hasher.params))}
+np.savez(sys.argv[2], losses=[row["train_loss"] for row in rows], **weights)
 """
 
 
