@@ -47,6 +47,7 @@ def main() -> int:
     result["training"] = _training(workdir, trained, training_store, store)
     layout.write_json(workdir / "results.json", result)
     print(evaluate.table(result, name=hashers[main_kind].name))
+    print(evaluate.split_table(result))
     print("Accuracy in %, any tie is wrong (the paper's rule), 95 % interval over covers.")
     print(f"Setting: {result['training']['setting']}.")
     print(evaluate.verdict(result))

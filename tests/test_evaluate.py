@@ -70,11 +70,16 @@ def test_gain_is_the_difference_of_the_accuracies(result):
 
 
 def test_table_and_verdict_read_as_sentences(result):
-    text = evaluate.table(result, name="mine")
-    lines = text.splitlines()
-    assert lines[0].split()[:4] == ["1", "hash", "9", "hashes"]
-    assert any(line.startswith("mine") and "[" in line for line in lines)
-    assert any(line.startswith("paper") and "10.42" in line for line in lines)
+    lines = evaluate.table(result, name="mine").splitlines()
+    assert len({line.count("|") for line in lines}) == 1  # a rectangle
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines}
+    assert cells["paper, its own corpus"][:2] == ["10.42", "20.28"]
+    accuracy = result["cover_accuracy"]["1"]
+    assert cells["mine"][0].startswith(f"{100 * accuracy['value']:.2f} [{100 * accuracy['low']:.1f}, ")
+    assert cells["chance"][:2] == ["25.00", "25.00"]
+    splits = evaluate.split_table(result, name="mine").splitlines()
+    assert len(splits) == 2 + 4 * 3
+    assert any(line.startswith("| same key: mine") for line in splits)
     assert "no different" in evaluate.verdict(result)  # an untrained LSTM against an untrained LSTM
 
 

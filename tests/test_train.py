@@ -224,7 +224,7 @@ from seqhash import train
 from seqhash.config import override
 config = override(SMALL, {"train.epochs": 6})
 hasher, rows = train.train(
-    config, small_store(frames=2500), workdir=Path(sys.argv[1]), checkpoint_seconds=0.0, mesh=one_device(), progress=False
+    config, small_store(frames=2500), workdir=Path(sys.argv[1]), checkpoint_seconds=0, mesh=one_device(), progress=False
 )
 weights = {str(i): leaf for i, leaf in enumerate(leaves(hasher.params))}
 np.savez(sys.argv[2], losses=[row["train_loss"] for row in rows], **weights)
