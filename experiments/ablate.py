@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from experiments import workdir as layout
-from seqhash import checkpoint, corpus, evaluate
+from seqhash import checkpoint, corpus, evaluate, features
 from seqhash import train as training
 from seqhash.config import Config, override, to_flat_dict
 
@@ -32,7 +32,7 @@ _COLUMNS = ("train_loss", "validation_loss", "collision_rate", "dead_bits", "eff
 def main() -> int:
     """Runs what is missing and prints the table; returns the exit status."""
     workdir = Path(_WORKDIR.value)
-    store = corpus.open_store(layout.features(workdir))
+    store = features.open_store(layout.store_path(workdir))
     corpus.require_covers(store.recordings)
     base = layout.config_for(store, _SET.value)
     layout.use_all_cores(base.train.batch_size)
@@ -50,7 +50,7 @@ def main() -> int:
     return 0
 
 
-def _run(config: Config, store: corpus.Store, workdir: Path) -> dict[str, Any]:
+def _run(config: Config, store: features.Store, workdir: Path) -> dict[str, Any]:
     """Trains and measures one config, or reads what an earlier call measured."""
     digest = hashlib.sha256(json.dumps([to_flat_dict(config), [r.id for r in store.recordings]]).encode()).hexdigest()
     folder = workdir / "ablation" / digest[:16]

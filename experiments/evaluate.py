@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from experiments import workdir as layout
-from seqhash import checkpoint, corpus, evaluate, figures, metrics, mfcc
+from seqhash import checkpoint, corpus, evaluate, features, figures, metrics, mfcc
 from seqhash.train import read_rows
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", required=True)
@@ -25,7 +25,7 @@ def main() -> int:
     """Evaluates; returns the exit status."""
     workdir = Path(_WORKDIR.value)
     trained = checkpoint.load_trained(workdir / "checkpoints")
-    training_store = corpus.open_store(layout.features(workdir))
+    training_store = features.open_store(layout.store_path(workdir))
     store = _evaluation_store(workdir, training_store, trained.config)
     corpus.require_covers(store.recordings)
     lengths = tuple(int(n) for n in _LENGTHS.value)
@@ -56,7 +56,7 @@ def main() -> int:
     return 0
 
 
-def _evaluation_store(workdir: Path, training_store: corpus.Store, config) -> corpus.Store:
+def _evaluation_store(workdir: Path, training_store: features.Store, config) -> features.Store:
     """The features of the evaluated corpus: the training corpus's own where it is the same."""
     if _CORPUS.value is None:
         return training_store
@@ -66,10 +66,10 @@ def _evaluation_store(workdir: Path, training_store: corpus.Store, config) -> co
     corpus.require_covers(recordings)
     report = layout.prepare(recordings, workdir / "evaluation", config)
     layout.report_failures(report.failed)
-    return corpus.open_store(workdir / "evaluation")
+    return features.open_store(workdir / "evaluation")
 
 
-def _training(workdir: Path, trained, training_store: corpus.Store, store: corpus.Store) -> dict:
+def _training(workdir: Path, trained, training_store: features.Store, store: features.Store) -> dict:
     """How the model was trained, and whether on what it is evaluated on."""
     seen = {recording.path for recording in training_store.recordings}
     shared = sum(recording.path in seen for recording in store.recordings)
@@ -85,7 +85,7 @@ def _training(workdir: Path, trained, training_store: corpus.Store, store: corpu
     }
 
 
-def _draw(workdir: Path, result: dict, hasher, store: corpus.Store, codes: list[np.ndarray]) -> None:
+def _draw(workdir: Path, result: dict, hasher, store: features.Store, codes: list[np.ndarray]) -> None:
     folder = layout.figures(workdir)
     originals = [i for i, recording in enumerate(store.recordings) if recording.role == "original"]
     covers = [i for i, recording in enumerate(store.recordings) if recording.role == "cover"]

@@ -23,7 +23,7 @@ def main() -> int:
     """Prepares; returns the exit status."""
     config = override(Config(), _SET.value)
     recordings = corpus.recordings(_CORPUS.value)
-    report = layout.prepare(recordings, layout.features(_WORKDIR.value), config, workers=_WORKERS.value)
+    report = layout.prepare(recordings, layout.store_path(_WORKDIR.value), config, workers=_WORKERS.value)
     layout.report_failures(report.failed)
     print(f"{len(report.prepared)} prepared, {len(report.reused)} already there, {len(report.failed)} failed")
     return layout.EXIT_STRICT if report.failed and _STRICT.value else 0

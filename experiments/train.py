@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import workdir as layout
-from seqhash import corpus, evaluate, figures
+from seqhash import evaluate, features, figures
 from seqhash import train as training
 from seqhash.checkpoint import CheckpointError
 from seqhash.config import to_flat_dict
@@ -26,7 +26,7 @@ _PROGRESS = flags.DEFINE_boolean("progress", True, "progress bars")
 def main() -> int:
     """Trains; returns the exit status."""
     workdir = Path(_WORKDIR.value)
-    store = corpus.open_store(layout.features(workdir))
+    store = features.open_store(layout.store_path(workdir))
     config = layout.config_for(store, _SET.value)
     layout.use_all_cores(config.train.batch_size)
 

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from absl import app, logging
 
-from seqhash import corpus, mfcc
+from seqhash import corpus, features, mfcc
 from seqhash.config import Config, from_flat_dict, override, to_flat_dict
 
 SEGMENTS_A_CORE = 32  # smallest part of a batch that keeps a core busy
@@ -27,7 +27,7 @@ EXIT_BAD_INPUT = 2  # a message on stderr says what
 EXIT_STRICT = 3  # --strict, and some files could not be used
 
 
-def features(workdir: str | Path) -> Path:
+def store_path(workdir: str | Path) -> Path:
     """The feature store of the training corpus."""
     return Path(workdir) / "features"
 
@@ -41,10 +41,10 @@ def figures(workdir: str | Path) -> Path:
 
 def prepare(
     recordings: Sequence[corpus.Recording], directory: Path, config: Config, *, workers: int = 2
-) -> corpus.Report:
+) -> features.Report:
     """Features of recordings into a store, skipping what is there and current."""
     settings = {name: value for name, value in to_flat_dict(config).items() if name.startswith("mfcc.")}
-    return corpus.prepare(
+    return features.prepare(
         recordings,
         directory,
         features=lambda blocks: mfcc.stream(blocks, config=config.mfcc),
@@ -55,7 +55,7 @@ def prepare(
     )
 
 
-def config_for(store: corpus.Store, changes: Sequence[str]) -> Config:
+def config_for(store: features.Store, changes: Sequence[str]) -> Config:
     """The config of a run on prepared features: what they were made with, then the changes.
 
     ValueError where a change asks for other features than the store has.

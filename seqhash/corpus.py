@@ -1,4 +1,4 @@
-"""Recordings, and their cepstra on disk.
+"""Recordings: manifests and folders of them.
 
 **Manifest.** A CSV file, UTF-8, with a header line; one row for each recording:
 
@@ -12,44 +12,23 @@ role          optional  ``original`` (exactly one for each work) or ``cover``. A
 title, genre  optional  text
 others        optional  kept as text in ``Recording.extra``
 ============  ========  ==========================================================================================
-
-**Feature store.** ``prepare`` writes ``DIR/cepstra/NAME-KEY.npy``, float32 (frames, coeffs), for each recording. KEY
-digests all that the cepstra depend on, the file's content and the settings: a file that is there is current, a run
-killed at any moment is continued by the next, and only what is new or changed is made again. ``DIR/store.json``,
-written last, says which recordings the store holds: those of the last ``prepare`` that ended.
 """
 
-import contextlib
 import csv
 import hashlib
 import io
-import json
 import os
-import queue
-import re
-import tempfile
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
-
-from seqhash import audio
 
 SUFFIXES = (".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wave")
 ROLES = ("original", "cover")
-STORE_VERSION = 1
 _FIELDS = ("path", "recording_id", "work_id", "role", "title", "genre")
-_KEY_DIGITS = 16
-_PIECE = 1 << 16  # frames that are turned to float64 at a time
-_QUEUED_BLOCKS = 2  # decoded blocks that wait for the caller, per recording: what bounds the memory
-
-Features = Callable[[Iterable[np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -67,13 +46,6 @@ class Recording:
 
 class ManifestError(ValueError):
     """Recordings that cannot be used as asked: all problems, one a line, with the line number where there is one."""
-
-
-class StoreError(ValueError):
-    """A feature store that is missing, damaged, empty, or of another version."""
-
-
-# Which recordings.
 
 
 def recordings(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
@@ -149,6 +121,30 @@ def require_covers(recordings: Sequence[Recording]) -> None:
     if problems:
         hint = "Cover accuracy needs a manifest with the columns work_id and role, one original for each work:"
         raise ManifestError("\n".join([hint, *problems]))
+
+
+def split(recordings: Sequence[Recording], *, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation recordings, whole ones, whatever their works.
+
+    The order is by a digest of seed and id, so it depends on no library's random numbers, and a recording that is added
+    moves few others.
+
+    Args:
+      recordings: two at least where a fraction is held out.
+      fraction: for validation, in [0, 1), in whole recordings; above 0 at least one, and one stays for training.
+      seed: of the choice.
+
+    Returns:
+      int64 (training,), int64 (validation,): indices into ``recordings``, ascending.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction must be in [0, 1), got {fraction}.")
+    if fraction and len(recordings) < 2:
+        raise ValueError(f"At least 2 recordings are needed to hold out {fraction} of them, got {len(recordings)}.")
+    held = min(max(round(fraction * len(recordings)), 1), len(recordings) - 1) if fraction else 0
+    digests = [hashlib.sha256(f"{seed} {r.id}".encode()).digest() for r in recordings]
+    order = np.array(sorted(range(len(recordings)), key=digests.__getitem__), np.int64)
+    return np.sort(order[held:]), np.sort(order[:held])
 
 
 class _Row(NamedTuple):
@@ -267,354 +263,3 @@ def _ids(given: Sequence[str], files: Sequence[Path], folder: Path) -> list[str]
         i or (stem if uses[stem] == 1 else Path(os.path.relpath(file, folder)).as_posix())
         for i, stem, file in zip(given, stems, files, strict=True)
     ]
-
-
-# The feature store.
-
-
-class Report(NamedTuple):
-    """What ``prepare`` did: ids of recordings, in order, and the files that could not be used, with the reason."""
-
-    prepared: tuple[str, ...]
-    reused: tuple[str, ...]
-    failed: tuple[tuple[str, str], ...]  # (path, reason)
-
-
-class Store(NamedTuple):
-    """An opened feature store; ``cepstra[i]`` belongs to ``recordings[i]``."""
-
-    recordings: tuple[Recording, ...]
-    cepstra: tuple[np.ndarray, ...]  # float32 (frames_i, coeffs), memory-mapped, read-only
-    settings: dict[str, Any]
-    failed: tuple[tuple[str, str], ...]  # (path, reason): files that were left out
-
-
-def prepare(
-    recordings: Sequence[Recording],
-    directory: str | os.PathLike[str],
-    *,
-    features: Features,
-    settings: Mapping[str, Any],
-    sample_rate: int,
-    minimum_seconds: float,
-    workers: int = 2,
-    progress: bool = True,
-) -> Report:
-    """Makes the feature store of some recordings, or brings it up to date.
-
-    Files are decoded ahead in ``workers`` threads, as blocks of a minute; bad ones are left out and listed. Every file
-    is digested at every call, which costs about as much as reading it.
-
-    Args:
-      recordings: the store's recordings after this call; what it held of others is deleted.
-      directory: of the store; made if it is not there.
-      features: sample blocks of one recording -> cepstra, float32 (frames, coeffs); called in this thread.
-      settings: all that ``features`` depends on, as JSON values; others make all cepstra anew.
-      sample_rate: of the blocks, Hz.
-      minimum_seconds: a shorter recording is a bad file.
-      workers: decoding threads.
-      progress: shows a bar, in recordings.
-
-    Raises:
-      OSError: the directory cannot be written to, or the disk is full; what was made is kept for the next call.
-    """
-    if workers < 1:
-        raise ValueError(f"workers must be positive, got {workers}.")
-    repeated = [i for i, n in Counter(r.id for r in recordings).items() if n > 1]
-    if repeated:
-        raise ValueError(f"Recordings need unique ids, got several of {', '.join(repeated)}.")
-    folder = Path(directory) / "cepstra"
-    with _writing(directory):
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # an error now, not after minutes of decoding
-    common = json.dumps([STORE_VERSION, dict(settings), sample_rate, minimum_seconds], sort_keys=True, allow_nan=False)
-    files, failures = _plan(recordings, folder, common, workers)
-    reused = tuple(i for i, file in files.items() if _is_whole(file))
-    left = files.keys() - set(reused)
-    missing = [r for r in recordings if r.id in left]
-    bar = tqdm(total=len(recordings), initial=len(recordings) - len(missing), unit="recording", disable=not progress)
-    with bar, _decoding_ahead([r.path for r in missing], workers, sample_rate, minimum_seconds) as streams:
-        for recording, samples in zip(missing, streams, strict=True):
-            try:
-                cepstra = _cepstra(recording.path, features, samples)
-            except audio.AudioError as error:
-                failures[recording.id] = error.reason
-            else:
-                with _writing(directory):
-                    _write(files[recording.id], [_npy_header(cepstra), cepstra.data])
-            bar.update()
-    failed = tuple((str(r.path), failures[r.id]) for r in recordings if r.id in failures)
-    held = [(r, files[r.id]) for r in recordings if r.id not in failures]
-    with _writing(directory):
-        _write(Path(directory) / "store.json", [_store_json(settings, held, failed)])
-        _delete_others(folder, {file.name for _, file in held})
-    return Report(tuple(r.id for r in missing if r.id not in failures), reused, failed)
-
-
-def open_store(directory: str | os.PathLike[str]) -> Store:
-    """Opens what ``prepare`` made; the cepstra stay on disk until they are used.
-
-    Raises:
-      StoreError: no store, one of another version, one without recordings, or a file of it is missing or damaged.
-    """
-    directory = Path(directory)
-    try:
-        stored = json.loads((directory / "store.json").read_text("utf-8"))
-        version = stored["version"]
-    except FileNotFoundError as error:
-        reason = "there is no feature store (store.json); prepare makes one, and goes on with one that was interrupted"
-        raise StoreError(f"{directory}: {reason}.") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{directory}: store.json is damaged ({error}); prepare again.") from error
-    if version != STORE_VERSION:
-        raise StoreError(f"{directory}: a store of version {STORE_VERSION} expected, got {version}; prepare again.")
-    try:
-        rows = [
-            (Recording(**{**r["recording"], "path": Path(r["recording"]["path"])}), r) for r in stored["recordings"]
-        ]
-        failed = tuple((str(path), str(reason)) for path, reason in stored["failed"])
-        settings, shapes = dict(stored["settings"]), [(r["frames"], r["coeffs"]) for _, r in rows]
-        cepstra = tuple(_load(directory / "cepstra" / r["cepstra"]) for _, r in rows)
-    except (ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{directory}: the store is damaged ({error}); prepare again.") from error
-    if not rows:
-        reasons = "".join(f"\n{path}: {reason}" for path, reason in failed)
-        raise StoreError(f"{directory}: the store holds no recording; {len(failed)} failed{reasons}")
-    if shapes != [c.shape for c in cepstra] or len({c.shape[1] for c in cepstra}) > 1:
-        raise StoreError(f"{directory}: the store is damaged (cepstra of other shapes than listed); prepare again.")
-    return Store(tuple(recording for recording, _ in rows), cepstra, settings, failed)
-
-
-def concatenated(store: Store) -> np.ndarray:
-    """All cepstra in memory, float32 (total frames, coeffs), recordings in order: what ``segment_starts`` counts in."""
-    return np.asarray(np.concatenate(store.cepstra))
-
-
-def segment_starts(frames: Sequence[int], *, segment_frames: int, segment_hop: int) -> np.ndarray:
-    """First row of every segment in the concatenation of all recordings; none reaches into the next recording.
-
-    Args:
-      frames: of each recording; one with fewer than ``segment_frames`` has no segment.
-      segment_frames: frames of a segment.
-      segment_hop: frames from one segment to the next of a recording.
-
-    Returns:
-      int64 (segments,), ascending.
-    """
-    owners = segment_owners(frames, segment_frames=segment_frames, segment_hop=segment_hop)
-    first_rows = np.cumsum([0, *frames], dtype=np.int64)
-    first_segments = np.searchsorted(owners, np.arange(len(frames)))
-    return first_rows[owners] + segment_hop * (np.arange(len(owners)) - first_segments[owners])
-
-
-def segment_owners(frames: Sequence[int], *, segment_frames: int, segment_hop: int) -> np.ndarray:
-    """Index of the recording of every segment of ``segment_starts``, int64 (segments,)."""
-    if segment_frames < 1 or segment_hop < 1:
-        raise ValueError(f"segment_frames and segment_hop must be positive, got {segment_frames}, {segment_hop}.")
-    lengths = np.asarray(frames, np.int64)
-    counts = np.maximum((lengths - segment_frames) // segment_hop + 1, 0)
-    return np.repeat(np.arange(len(lengths), dtype=np.int64), counts)
-
-
-def statistics(cepstra_list: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each coefficient over all frames of all recordings, silent ones included.
-
-    Two passes in float64 over pieces of the arrays, which may be memory-mapped. The deviation is that of the population
-    (divided by n), and 0 for a coefficient that is constant.
-
-    Args:
-      cepstra_list: (frames_i, coeffs) each; at least one frame in all.
-
-    Returns:
-      float64 (coeffs,), float64 (coeffs,).
-    """
-    total = sum(len(cepstra) for cepstra in cepstra_list)
-    if not total:
-        raise ValueError("Statistics need at least one frame, got none.")
-    mean = sum(piece.sum(axis=0) for piece in _pieces(cepstra_list)) / total
-    variance = sum(((piece - mean) ** 2).sum(axis=0) for piece in _pieces(cepstra_list)) / total
-    return mean, np.sqrt(variance)
-
-
-def split(recordings: Sequence[Recording], *, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training and validation recordings, whole ones, whatever their works.
-
-    The order is by a digest of seed and id, so it depends on no library's random numbers, and a recording that is added
-    moves few others.
-
-    Args:
-      recordings: two at least where a fraction is held out.
-      fraction: for validation, in [0, 1), in whole recordings; above 0 at least one, and one stays for training.
-      seed: of the choice.
-
-    Returns:
-      int64 (training,), int64 (validation,): indices into ``recordings``, ascending.
-    """
-    if not 0 <= fraction < 1:
-        raise ValueError(f"fraction must be in [0, 1), got {fraction}.")
-    if fraction and len(recordings) < 2:
-        raise ValueError(f"At least 2 recordings are needed to hold out {fraction} of them, got {len(recordings)}.")
-    held = min(max(round(fraction * len(recordings)), 1), len(recordings) - 1) if fraction else 0
-    digests = [hashlib.sha256(f"{seed} {r.id}".encode()).digest() for r in recordings]
-    order = np.array(sorted(range(len(recordings)), key=digests.__getitem__), np.int64)
-    return np.sort(order[held:]), np.sort(order[:held])
-
-
-def _pieces(cepstra_list: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    for cepstra in cepstra_list:
-        for start in range(0, len(cepstra), _PIECE):
-            yield np.asarray(cepstra[start : start + _PIECE], np.float64)
-
-
-def _plan(
-    recordings: Sequence[Recording], folder: Path, common: str, workers: int
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """By id: where the cepstra of each recording go, or why its file cannot even be opened."""
-    with ThreadPoolExecutor(workers) as pool:
-        names = list(pool.map(lambda recording: _cepstra_name(recording, common), recordings))
-    named = list(zip((r.id for r in recordings), names, strict=True))
-    files = {i: folder / name for i, name in named if isinstance(name, str)}
-    return files, {i: name.reason for i, name in named if isinstance(name, audio.AudioError)}
-
-
-def _cepstra(path: Path, features: Features, samples: Iterator[np.ndarray]) -> np.ndarray:
-    cepstra = np.ascontiguousarray(features(samples))
-    for _ in samples:  # what ``features`` left: only at the end is a file known to be good
-        pass
-    if cepstra.ndim != 2 or cepstra.dtype != np.float32:
-        raise ValueError(f"features must return float32 (frames, coeffs), got {cepstra.dtype} {cepstra.shape}.")
-    if not cepstra.size:
-        raise audio.AudioError(path, "too short: not one frame")
-    if not np.isfinite(cepstra).all():
-        raise audio.AudioError(path, "its cepstra are not finite: samples far outside [-1, 1]?")
-    return cepstra
-
-
-@contextlib.contextmanager
-def _decoding_ahead(
-    paths: Sequence[Path], workers: int, sample_rate: int, minimum_seconds: float
-) -> Iterator[Iterator[Iterator[np.ndarray]]]:
-    """The blocks of each file, in order, from threads that are at most ``workers`` files and a few blocks ahead."""
-    stop = threading.Event()
-    pool = ThreadPoolExecutor(workers)
-
-    def streams() -> Iterator[Iterator[np.ndarray]]:
-        ahead: deque[queue.Queue[Any]] = deque()
-        for path in paths:
-            ahead.append(queue.Queue(_QUEUED_BLOCKS))
-            blocks = audio.blocks(path, sample_rate=sample_rate, minimum_seconds=minimum_seconds)
-            pool.submit(_send, blocks, ahead[-1], stop)
-            if len(ahead) > workers:
-                yield _received(ahead.popleft())
-        while ahead:
-            yield _received(ahead.popleft())
-
-    try:
-        yield streams()
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-
-
-def _send(blocks: Iterator[np.ndarray], box: queue.Queue[Any], stop: threading.Event) -> None:
-    """Puts the blocks, then None, or the error that ended them; gives up when nobody will take them."""
-
-    def put(item: Any) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                return box.put(item, timeout=0.1)
-
-    try:
-        for block in blocks:
-            put(block)
-            if stop.is_set():
-                return
-        put(None)
-    except BaseException as error:  # the caller must hear of it, or it waits for ever
-        put(error)
-
-
-def _received(box: queue.Queue[Any]) -> Iterator[np.ndarray]:
-    while (item := box.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
-
-
-def _cepstra_name(recording: Recording, common: str) -> str | audio.AudioError:
-    """The name of its cepstra: readable, and with a key of the content and of all that they depend on."""
-    if not recording.path.is_file():
-        return audio.AudioError(recording.path, "no such file")
-    try:
-        with open(recording.path, "rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return audio.AudioError(recording.path, f"cannot be read ({error.strerror})")
-    key = hashlib.sha256(json.dumps([recording.id, content, common]).encode()).hexdigest()[:_KEY_DIGITS]
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', recording.id)[:80]}-{key}.npy"
-
-
-def _load(file: Path) -> np.ndarray:
-    try:
-        cepstra = np.lib.format.open_memmap(file, mode="r")
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{file.name}: {error}") from error
-    if cepstra.ndim != 2 or cepstra.dtype != np.float32 or cepstra.offset + cepstra.nbytes != file.stat().st_size:
-        raise StoreError(f"{file.name}: not a whole float32 (frames, coeffs) array")
-    return cepstra
-
-
-def _is_whole(file: Path) -> bool:
-    try:
-        _load(file)
-    except StoreError:
-        return False
-    return True
-
-
-def _npy_header(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-    return file.getvalue()
-
-
-def _store_json(
-    settings: Mapping[str, Any], held: Iterable[tuple[Recording, Path]], failed: Sequence[tuple[str, str]]
-) -> bytes:
-    rows = []
-    for recording, file in held:
-        frames, coeffs = _load(file).shape
-        as_json = {**vars(recording), "path": str(recording.path), "extra": dict(recording.extra)}
-        rows.append({"recording": as_json, "cepstra": file.name, "frames": frames, "coeffs": coeffs})
-    stored = {"version": STORE_VERSION, "settings": dict(settings), "recordings": rows, "failed": failed}
-    return json.dumps(stored, indent=1).encode()
-
-
-def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _delete_others(folder: Path, names: set[str]) -> None:
-    ours = re.compile(rf".*-[0-9a-f]{{{_KEY_DIGITS}}}\.npy(\.\d+\.tmp)?")
-    for file in folder.iterdir():
-        if file.name not in names and ours.fullmatch(file.name):
-            file.unlink()
-
-
-@contextlib.contextmanager
-def _writing(directory: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        message = f"The feature store {directory} cannot be written: {error.strerror or error}"
-        raise OSError(error.errno, message) from error

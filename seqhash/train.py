@@ -5,8 +5,7 @@ needs the train state and nothing else, and equals a run that was not interrupte
 same number of threads).
 
 One mesh axis, ``data``: the state is replicated, a batch is sharded. Nothing here assumes that all devices belong to
-this process. Frames stay on the device and segments are gathered there; frames that do not fit are read from the
-memory-mapped store, a stretch at a time.
+this process.
 """
 
 import contextlib
@@ -14,8 +13,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +24,12 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from seqhash import checkpoint, corpus, losses, mfcc
+from seqhash import checkpoint, features, losses, mfcc
 from seqhash import model as autoencoder
+from seqhash.batches import STRETCH, Batch, Dataset, Frames, epoch_order, gather, make_dataset, sources, steps_per_epoch
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, TrainConfig
 
-STRETCH = 16  # steps in one program: on a CPU, one step a program spends half its time in page faults
 LOSS_BATCH = 256  # segments of a program that only measures the loss
 MEDIAN_SEGMENTS = 16_384  # how many training states the medians are taken over
 FIRST_LOSS_SEGMENTS = 2048  # how many training segments measure the loss before the first step
@@ -48,61 +46,6 @@ class TrainState(NamedTuple):
     loss_sum: jax.Array  # float32, sum of the losses of this epoch's steps so far
     params: Any
     opt_state: Any
-
-
-class Frames(NamedTuple):
-    """Cepstra of the recordings and how each is normalised."""
-
-    cepstra: Sequence[np.ndarray]  # float32 (frames, coeffs) of each recording
-    statistics: mfcc.Statistics  # (recordings, coeffs): what each recording's frames are standardised by
-
-
-class Batch(NamedTuple):
-    """Raw segments and the statistics of their recordings."""
-
-    segments: jax.Array  # float32 (batch, segment frames, coeffs)
-    mean: jax.Array  # float32 (batch, 1, coeffs)
-    std: jax.Array
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """What a model is trained on: recordings' frames, which of them train, and the training frames' statistics."""
-
-    frames: Frames
-    statistics: mfcc.Statistics  # (coeffs,) of the training frames
-    training: np.ndarray  # (segments, 2) int64: recording, first frame
-    validation: np.ndarray
-
-
-def make_dataset(store: corpus.Store, *, config: Config) -> Dataset:
-    """Splits recordings into training and validation (whole recordings, by config.train.seed).
-
-    Raises:
-      ValueError: fewer training segments than a batch.
-    """
-    recordings, cepstra = store.recordings, store.cepstra
-    train_index, validation_index = corpus.split(
-        recordings, fraction=config.train.validation_fraction, seed=config.train.seed
-    )
-    statistics = _statistics([cepstra[i] for i in train_index])
-    if config.segment.normalisation == "recording":
-        each = [_statistics([one]) for one in cepstra]
-    else:
-        each = [statistics] * len(cepstra)
-    table = mfcc.Statistics(*(np.stack(values) for values in zip(*each, strict=True)))
-    dataset = Dataset(
-        Frames(cepstra, table),
-        statistics,
-        _segments_of(cepstra, train_index, config),
-        _segments_of(cepstra, validation_index, config),
-    )
-    if len(dataset.training) < config.train.batch_size:
-        raise ValueError(
-            f"train.batch_size = {config.train.batch_size} needs at least as many training segments, "
-            f"got {len(dataset.training)}; make it smaller or add recordings."
-        )
-    return dataset
 
 
 def learning_rate(step: jax.Array, *, config: TrainConfig, steps: int) -> jax.Array:
@@ -127,22 +70,11 @@ def make_optimizer(config: TrainConfig, *, steps: int) -> optax.GradientTransfor
     return optax.chain(clip, makers[config.optimizer](rate))
 
 
-def steps_per_epoch(dataset: Dataset, config: Config) -> int:
-    """Whole batches in the training segments; the rest of an epoch's random order is left out."""
-    return len(dataset.training) // config.train.batch_size
-
-
 def init_state(config: Config, *, steps: int) -> TrainState:
     """The state before the first step."""
     params = autoencoder.init_params(jax.random.fold_in(jax.random.key(config.train.seed), 0), config)
     opt_state = make_optimizer(config.train, steps=steps).init(params)
     return TrainState(jnp.int32(0), jnp.float32(0), params, opt_state)
-
-
-def epoch_order(dataset: Dataset, epoch: int, config: Config) -> np.ndarray:
-    """int32 (segments,): the random order of an epoch's segments, a function of (seed, epoch)."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.train.seed), 1), epoch)
-    return np.asarray(jax.random.permutation(key, len(dataset.training)), np.int32)
 
 
 def batch_loss(params: Any, batch: Batch, *, config: Config) -> jax.Array:
@@ -210,28 +142,6 @@ def make_stretch(
     return jax.jit(on_mesh, donate_argnums=0)
 
 
-class Resident(NamedTuple):
-    """A source whose frames are all on every device; the places to cut them are laid out over the mesh."""
-
-    cepstra: jax.Array  # float32 (all frames, coeffs)
-    statistics: mfcc.Statistics  # (recordings, coeffs)
-    rows: jax.Array  # int32 (STRETCH, batch): first frame of each segment
-    owners: jax.Array  # int32 (STRETCH, batch): its recording
-
-
-def resident_batch(source: Resident, i: jax.Array, *, config: Config) -> Batch:
-    """Gathers this device's part of batch i."""
-    cut = functools.partial(jax.lax.dynamic_slice_in_dim, slice_size=config.segment.frames)
-    segments = jax.vmap(cut, in_axes=(None, 0))(source.cepstra, source.rows[i])
-    owners = source.owners[i]
-    return Batch(segments, source.statistics.mean[owners][:, None], source.statistics.std[owners][:, None])
-
-
-def streamed_batch(source: Batch, i: jax.Array) -> Batch:
-    """Batch i of a stretch that the host has gathered: fields with a leading axis of STRETCH."""
-    return Batch(*(field[i] for field in source))
-
-
 class Progress(NamedTuple):
     """Where ``fit`` is, each time it hands over."""
 
@@ -253,7 +163,7 @@ def fit(
 
     Args:
       config: the model and how it is trained.
-      dataset: from ``make_dataset``.
+      dataset: from ``batches.make_dataset``.
       state: where to go on; None starts anew. At step 0, epoch 0 is yielded first: the untrained model.
       mesh: devices, one axis ``data``; None takes all.
       resident_bytes: frames up to this size stay on the device, more are streamed.
@@ -272,7 +182,7 @@ def fit(
     steps = per_epoch * config.train.epochs
     put = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec()))
     state = put(init_state(config, steps=steps) if state is None else state)
-    next_source, batch_at, source_spec = _sources(dataset, config, mesh, resident_bytes)
+    next_source, batch_at, source_spec = sources(dataset, config, mesh, resident_bytes)
     stretch = make_stretch(config, mesh, steps=steps, batch_at=batch_at, source_spec=source_spec)
     done = int(state.step)
     if done == 0:
@@ -315,7 +225,7 @@ def fit(
 
 def train(
     config: Config,
-    store: corpus.Store,
+    store: features.Store,
     *,
     workdir: str | Path | None = None,
     evaluate: Callable[[Hasher], dict[str, Any]] | None = None,
@@ -408,14 +318,6 @@ def mean_loss(params: Any, frames: Frames, segments: np.ndarray, *, config: Conf
     return total / len(segments)
 
 
-def gather(frames: Frames, segments: np.ndarray, *, segment_frames: int) -> Batch:
-    """A batch on the host, from memory or from the memory-mapped store."""
-    cut = [frames.cepstra[recording][first : first + segment_frames] for recording, first in segments]
-    owners = segments[:, 0]
-    mean, std = (np.asarray(values)[owners][:, None] for values in frames.statistics)
-    return Batch(np.stack(cut), mean, std)  # type: ignore[arg-type]
-
-
 def batch_states(params: Any, batch: Batch, *, config: Config) -> jax.Array:
     """H of the segments of a batch: float32 (batch, hidden)."""
     segments = mfcc.normalise(batch.segments, mfcc.Statistics(batch.mean, batch.std), config=config.segment)
@@ -424,54 +326,6 @@ def batch_states(params: Any, batch: Batch, *, config: Config) -> jax.Array:
 
 _losses = jax.jit(batch_loss, static_argnames=("config",))
 _states = jax.jit(batch_states, static_argnames=("config",))
-
-
-def _statistics(cepstra: Sequence[np.ndarray]) -> mfcc.Statistics:
-    """As ``mfcc.frame_statistics`` has them: a constant coefficient does not divide by zero."""
-    mean, std = corpus.statistics(cepstra)
-    return mfcc.Statistics(mean.astype(np.float32), np.sqrt(std**2 + mfcc.VARIANCE_FLOOR).astype(np.float32))
-
-
-def _segments_of(cepstra: Sequence[np.ndarray], index: np.ndarray, config: Config) -> np.ndarray:
-    rows = []
-    for recording in index:
-        count = mfcc.segment_count(len(cepstra[recording]), config=config.segment)
-        first = np.arange(count, dtype=np.int64) * config.segment.hop
-        rows.append(np.stack([np.full(count, recording, np.int64), first], axis=1))
-    return np.concatenate(rows) if rows else np.zeros((0, 2), np.int64)
-
-
-def _sources(dataset: Dataset, config: Config, mesh: Mesh, resident_bytes: int) -> tuple[Callable, Callable, Any]:
-    """(next_source(order, start), batch_at, spec) for frames that stay on the device, or are streamed to it."""
-    cepstra, batch_size = dataset.frames.cepstra, config.train.batch_size
-    first_rows = np.concatenate([[0], np.cumsum([len(one) for one in cepstra])])
-    everywhere, by_batch = PartitionSpec(), PartitionSpec(None, "data")
-    replicated, sharded = NamedSharding(mesh, everywhere), NamedSharding(mesh, by_batch)
-
-    def stretch_segments(order: np.ndarray, start: int) -> np.ndarray:
-        """(STRETCH, batch, 2), the last rows of an epoch repeated where there are no more."""
-        chosen = order[start * batch_size : (start + STRETCH) * batch_size]
-        return dataset.training[np.resize(chosen, STRETCH * batch_size)].reshape(STRETCH, batch_size, 2)
-
-    if first_rows[-1] * cepstra[0].shape[1] * 4 <= resident_bytes and first_rows[-1] < 2**31:
-        resident = jax.device_put(np.concatenate(cepstra), replicated)
-        statistics = jax.device_put(dataset.frames.statistics, replicated)
-
-        def next_resident(order: np.ndarray, start: int) -> Resident:
-            recording, first = np.moveaxis(stretch_segments(order, start), -1, 0)
-            rows = (first_rows[recording] + first).astype(np.int32)
-            return Resident(resident, statistics, *jax.device_put((rows, recording.astype(np.int32)), sharded))
-
-        spec = Resident(everywhere, everywhere, by_batch, by_batch)  # type: ignore[arg-type]
-        return next_resident, functools.partial(resident_batch, config=config), spec
-
-    def next_streamed(order: np.ndarray, start: int) -> Batch:
-        segments = stretch_segments(order, start)
-        flat = gather(dataset.frames, segments.reshape(-1, 2), segment_frames=config.segment.frames)
-        fields = (field.reshape(STRETCH, batch_size, *field.shape[1:]) for field in flat)
-        return jax.device_put(Batch(*fields), sharded)
-
-    return next_streamed, streamed_batch, by_batch
 
 
 def _check_losses(first_step: int, count: int, values: jax.Array | None) -> float:

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from seqhash import evaluate, floors, metrics, mfcc, train
+from seqhash import batches, evaluate, floors, metrics, mfcc
 from seqhash.config import Config, override
-from seqhash.corpus import Recording, Store
+from seqhash.corpus import Recording
+from seqhash.features import Store
 
 CONFIG = override(Config(), {"model.hidden_size": 32, "segment.frames": 20, "segment.hop": 10})
 STATISTICS = mfcc.Statistics(np.zeros(13, np.float32), np.ones(13, np.float32))
@@ -130,7 +131,7 @@ def test_random_projection_keeps_angles():
 def test_floors_of_a_trained_run_use_its_normalisation():
     config = override(CONFIG, {"segment.normalisation": "recording", "train.batch_size": 8})
     store = corpus_of_walks()
-    dataset = train.make_dataset(store, config=config)
+    dataset = batches.make_dataset(store, config=config)
     hasher = floors.pca_sign(store.cepstra, config, dataset.statistics)
     shifted = store.cepstra[0] * 3 + 10  # undone by the recording's own statistics
     np.testing.assert_allclose(hasher.states_of(shifted), hasher.states_of(store.cepstra[0]), atol=1e-3)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 SETUP = """
 import jax; jax.config.update("jax_num_cpu_devices", 1)
 from tests.test_train import small_store
-features = small_store(frames=2500)
+prepared = small_store(frames=2500)
 """
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from seqhash import checkpoint, corpus, train
+from seqhash import batches, checkpoint, corpus, features, train
 from seqhash.codes import Hasher
 from seqhash.config import Config, override
 
@@ -33,13 +33,13 @@ SMALL = override(
 )
 
 
-def small_store(recordings: int = 4, frames: int = 700) -> corpus.Store:
+def small_store(recordings: int = 4, frames: int = 700) -> features.Store:
     """A store of random walks in 13 dimensions, one of them too short for a segment."""
     rng = np.random.default_rng(0)
     walks = [np.cumsum(rng.standard_normal((frames + 10 * i, 13)), axis=0) * 0.3 for i in range(recordings)]
     cepstra = tuple(walk.astype(np.float32) for walk in [*walks, walks[0][:7]])
     rows = tuple(corpus.Recording(f"r{i}", Path(f"r{i}.wav"), "", "", "", "", {}) for i in range(len(cepstra)))
-    return corpus.Store(rows, cepstra, {}, ())
+    return features.Store(rows, cepstra, {}, ())
 
 
 def one_device() -> Mesh:
@@ -48,7 +48,7 @@ def one_device() -> Mesh:
 
 def losses_of(config: Config, **options) -> list[float]:
     rows = [
-        p.row for p in train.fit(config, train.make_dataset(small_store(), config=config), progress=False, **options)
+        p.row for p in train.fit(config, batches.make_dataset(small_store(), config=config), progress=False, **options)
     ]
     return [row["train_loss"] for row in rows if row]
 
@@ -59,7 +59,7 @@ def leaves(state) -> list[np.ndarray]:
 
 def test_dataset_holds_out_whole_recordings_and_takes_statistics_from_training_alone():
     store = small_store()
-    dataset = train.make_dataset(store, config=SMALL)
+    dataset = batches.make_dataset(store, config=SMALL)
     held_out = set(dataset.validation[:, 0])
     assert held_out
     assert not held_out & set(dataset.training[:, 0])
@@ -72,17 +72,17 @@ def test_dataset_holds_out_whole_recordings_and_takes_statistics_from_training_a
 
 def test_a_corpus_smaller_than_a_batch_is_refused():
     with pytest.raises(ValueError, match=r"train\.batch_size = 100000 needs"):
-        train.make_dataset(small_store(), config=override(SMALL, {"train.batch_size": 100_000}))
+        batches.make_dataset(small_store(), config=override(SMALL, {"train.batch_size": 100_000}))
 
 
 def test_every_epoch_visits_segments_once_in_an_order_of_its_own():
-    dataset = train.make_dataset(small_store(), config=SMALL)
-    first, second = (train.epoch_order(dataset, epoch, SMALL) for epoch in (0, 1))
+    dataset = batches.make_dataset(small_store(), config=SMALL)
+    first, second = (batches.epoch_order(dataset, epoch, SMALL) for epoch in (0, 1))
     np.testing.assert_array_equal(np.sort(first), np.arange(len(dataset.training)))
     assert (first != second).any()
-    np.testing.assert_array_equal(first, train.epoch_order(dataset, 0, SMALL))
+    np.testing.assert_array_equal(first, batches.epoch_order(dataset, 0, SMALL))
     other = override(SMALL, {"train.seed": 1})
-    assert (first != train.epoch_order(dataset, 0, other)).any()
+    assert (first != batches.epoch_order(dataset, 0, other)).any()
 
 
 def test_loss_goes_down_from_the_variance():
@@ -94,9 +94,9 @@ def test_loss_goes_down_from_the_variance():
 def test_step_is_adam_on_the_clipped_gradient():
     """One step of the compiled path against optax by hand."""
     config = override(SMALL, {"train.schedule": "constant", "train.warmup_steps": 0, "train.clip_norm": 0.5})
-    dataset = train.make_dataset(small_store(), config=config)
+    dataset = batches.make_dataset(small_store(), config=config)
     state = train.init_state(config, steps=10)
-    batch = train.gather(dataset.frames, dataset.training[:8], segment_frames=10)
+    batch = batches.gather(dataset.frames, dataset.training[:8], segment_frames=10)
     optimizer = train.make_optimizer(config.train, steps=10)
     after, loss = jax.jit(functools.partial(train.train_step, config=config, optimizer=optimizer))(state, batch)
     assert np.isfinite(loss)
@@ -157,7 +157,7 @@ def test_nan_stops_with_the_step_and_the_metric():
     store.cepstra[1][:] = np.nan
     config = override(SMALL, {"train.validation_fraction": 0.0})
     with pytest.raises(train.TrainingDiverged, match=r"train_loss is nan at step \d+"):
-        list(train.fit(config, train.make_dataset(store, config=config), progress=False, mesh=one_device()))
+        list(train.fit(config, batches.make_dataset(store, config=config), progress=False, mesh=one_device()))
 
 
 def test_a_nan_among_the_epoch_metrics_stops_it_too(tmp_path):
@@ -185,7 +185,7 @@ def test_train_returns_a_hasher_and_writes_rows_and_checkpoints(tmp_path):
     assert (trained.config, trained.epoch, trained.step) == (SMALL, 3, rows[-1]["step"])
     again = checkpoint.hasher_of(trained, name="again")
     assert again.digest == hasher.digest
-    recordings = np.unique(train.make_dataset(small_store(), config=SMALL).training[:, 0])
+    recordings = np.unique(batches.make_dataset(small_store(), config=SMALL).training[:, 0])
     states = np.concatenate([hasher.states_of(small_store().cepstra[i]) for i in recordings])
     np.testing.assert_allclose(trained.medians, np.median(states, axis=0), atol=1e-5)
     # Run again, there is nothing left to do.
