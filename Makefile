@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m experiments.reproduce --workdir=$(WORKDIR)
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

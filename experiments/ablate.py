@@ -35,9 +35,12 @@ def main() -> int:
     store = features.open_store(layout.store_path(workdir))
     corpus.require_covers(store.recordings)
     base = layout.config_for(store, _SET.value)
-    layout.use_all_cores(base.train.batch_size)
-    plan = [(change, int(seed)) for change in _CHANGE.value for seed in _SEEDS.value]
+    seeds = layout.whole_numbers("seeds", _SEEDS.value)
+    plan = [(change, seed) for change in _CHANGE.value for seed in seeds]
     configs = [override(base, [*filter(None, change.split(",")), f"train.seed={seed}"]) for change, seed in plan]
+    for config in configs:
+        layout.require_features(store, config)
+    layout.use_all_cores(math.gcd(*(config.train.batch_size for config in configs)))
     rows: dict[str, list[dict[str, Any]]] = {change: [] for change in _CHANGE.value}
     for number, ((change, seed), config) in enumerate(zip(plan, configs, strict=True), 1):
         print(f"[{number}/{len(plan)}] {change or 'base'}, seed {seed}", flush=True)
@@ -66,7 +69,9 @@ def _run(config: Config, store: features.Store, workdir: Path) -> dict[str, Any]
         variant = checkpoint.hasher_of(trained, name=kind, threshold=kind)
         codes = evaluate.hash_corpus(variant, store.cepstra)
         measured = evaluate.measure([codes], store.recordings, lengths=(1, 9, 17, 37))
-        row[f"accuracy_{kind}"] = {str(n): values for n, values in measured.by_seed[0].items()}
+        row[f"accuracy_{kind}"] = {
+            str(n): value if measured.tallies[n].windows.any() else None for n, value in measured.by_seed[0].items()
+        }
         row[f"collision_rate_{kind}"] = measured.collisions.collision_rate
     layout.write_json(done, row)
     return row
@@ -80,14 +85,18 @@ def _table(rows: dict[str, list[dict[str, Any]]]) -> str:
     for change, seeds in rows.items():
         if not seeds:
             continue
-        mean = {name: np.mean([math.nan if row[name] is None else row[name] for row in seeds]) for name in _COLUMNS}
+        mean = {name: _mean([row[name] for row in seeds]) for name in _COLUMNS}
         cells = [change or "base", f"{mean['train_loss']:.2f}", f"{mean['validation_loss']:.2f}"]
         cells += [f"{100 * mean['collision_rate']:.2f}", f"{mean['dead_bits']:.0f}", f"{mean['effective_bits']:.0f}"]
         for kind in ("zero", "median"):
-            by_length = [np.mean([row[f"accuracy_{kind}"][n] for row in seeds]) for n in seeds[0][f"accuracy_{kind}"]]
+            by_length = [_mean([row[f"accuracy_{kind}"][n] for row in seeds]) for n in seeds[0][f"accuracy_{kind}"]]
             cells.append(" / ".join(f"{100 * value:.1f}" for value in by_length))
         lines.append(cells)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _mean(values: list[float | None]) -> float:
+    return float(np.mean([math.nan if value is None else value for value in values]))
 
 
 if __name__ == "__main__":

@@ -23,12 +23,14 @@ _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "bootstrap draws", lower_bo
 
 def main() -> int:
     """Evaluates; returns the exit status."""
+    layout.use_all_cores()
     workdir = Path(_WORKDIR.value)
     trained = checkpoint.load_trained(workdir / "checkpoints")
     training_store = features.open_store(layout.store_path(workdir))
+    layout.require_features(training_store, trained.config)
     store = _evaluation_store(workdir, training_store, trained.config)
     corpus.require_covers(store.recordings)
-    lengths = tuple(int(n) for n in _LENGTHS.value)
+    lengths = layout.whole_numbers("lengths", _LENGTHS.value)
 
     hashers = {
         kind: checkpoint.hasher_of(trained, name=f"trained, threshold {kind}", threshold=kind)
@@ -61,7 +63,8 @@ def _evaluation_store(workdir: Path, training_store: features.Store, config) -> 
     if _CORPUS.value is None:
         return training_store
     recordings = corpus.recordings(_CORPUS.value)
-    if recordings == training_store.recordings:
+    failed = {path for path, _ in training_store.failed}
+    if tuple(recording for recording in recordings if str(recording.path) not in failed) == training_store.recordings:
         return training_store
     corpus.require_covers(recordings)
     report = layout.prepare(recordings, workdir / "evaluation", config)

@@ -17,18 +17,18 @@ from experiments import workdir as layout
 from seqhash import checkpoint, evaluate, export
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained and evaluated run", required=True)
-_DIRECTORY = flags.DEFINE_string("directory", None, "where to write; replaced if it is there", required=True)
+_DIRECTORY = flags.DEFINE_string("directory", None, "where to write; a hasher that is there is replaced", required=True)
 _NAME = flags.DEFINE_string("name", None, "name of the hasher, shown beside its results", required=True)
 
 
 def main() -> int:
     """Exports; returns the exit status."""
-    workdir = Path(_WORKDIR.value)
+    workdir, target = Path(_WORKDIR.value), Path(_DIRECTORY.value)
     trained = checkpoint.load_trained(workdir / "checkpoints")
     hasher = checkpoint.hasher_of(trained, name=_NAME.value)
     results = workdir / "results.json"
     result = json.loads(results.read_text()) if results.exists() else None
-    directory = export.export_hasher(hasher, _DIRECTORY.value, card=_card(hasher, trained, result))
+    directory = export.export_hasher(hasher, target, card=_card(hasher, trained, result))
     print(
         f"{directory}: {sum(file.stat().st_size for file in directory.iterdir()) / 1024:.0f} kB, {hasher.digest[:12]}"
     )

@@ -5,7 +5,6 @@ r"""Trains on a prepared corpus, reporting after every epoch; a killed run goes 
 Writes WORKDIR/checkpoints, metrics.jsonl, config.json and figures/training.png.
 """
 
-import sys
 from pathlib import Path
 
 from absl import flags
@@ -13,7 +12,6 @@ from absl import flags
 from experiments import workdir as layout
 from seqhash import evaluate, features, figures
 from seqhash import train as training
-from seqhash.checkpoint import CheckpointError
 from seqhash.config import to_flat_dict
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run, prepared by experiments.prepare", required=True)
@@ -30,20 +28,16 @@ def main() -> int:
     config = layout.config_for(store, _SET.value)
     layout.use_all_cores(config.train.batch_size)
 
-    try:
-        _, rows = training.train(
-            config,
-            store,
-            workdir=workdir,
-            evaluate=lambda hasher: evaluate.epoch_metrics(hasher, store.recordings, store.cepstra),
-            report=lambda row: print(_line(row), flush=True),
-            resident_bytes=int(_RESIDENT.value * 2**30),
-            checkpoint_seconds=_CHECKPOINT.value,
-            progress=_PROGRESS.value,
-        )
-    except (CheckpointError, training.TrainingDiverged) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return layout.EXIT_BAD_INPUT
+    _, rows = training.train(
+        config,
+        store,
+        workdir=workdir,
+        evaluate=lambda hasher: evaluate.epoch_metrics(hasher, store.recordings, store.cepstra),
+        report=lambda row: print(_line(row), flush=True),
+        resident_bytes=int(_RESIDENT.value * 2**30),
+        checkpoint_seconds=_CHECKPOINT.value,
+        progress=_PROGRESS.value,
+    )
     layout.write_json(workdir / "config.json", to_flat_dict(config))
     originals = sum(recording.role == "original" for recording in store.recordings)
     chance = 1 / originals if originals else None

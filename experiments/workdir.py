@@ -21,6 +21,7 @@ from absl import app, logging
 
 from seqhash import corpus, features, mfcc
 from seqhash.config import Config, from_flat_dict, override, to_flat_dict
+from seqhash.train import TrainingDiverged
 
 SEGMENTS_A_CORE = 32  # smallest part of a batch that keeps a core busy
 EXIT_BAD_INPUT = 2  # a message on stderr says what
@@ -62,19 +63,26 @@ def config_for(store: features.Store, changes: Sequence[str]) -> Config:
     """
     base = from_flat_dict(store.settings)
     config = override(base, changes)
-    if config.mfcc != base.mfcc:
-        asked = [change for change in changes if change.startswith("mfcc.")]
-        raise ValueError(f"The features were prepared otherwise than {', '.join(asked)}: run prepare with it first.")
+    require_features(store, config)
     return config
 
 
-def use_all_cores(batch_size: int) -> None:
-    """Makes the CPU's cores devices of their own, each walking a part of the batch. Call before jax computes.
+def require_features(store: features.Store, config: Config) -> None:
+    """Raises ValueError, naming the fields, where a store was prepared otherwise than a config asks."""
+    asked = {name: value for name, value in to_flat_dict(config).items() if name.startswith("mfcc.")}
+    other = [f"{name}={value}" for name, value in asked.items() if store.settings.get(name) != value]
+    if other:
+        raise ValueError(f"The features were prepared otherwise than {', '.join(other)}: run prepare with it first.")
+
+
+def use_all_cores(batch_size: int = 1 << 20) -> None:
+    """Makes the CPU's cores devices of their own, each walking a part of a batch. Call before jax computes.
 
     One program on two cores is no faster than on one (the products of a step are too small to share); two devices
     are 1.9 times as fast. A device keeps at least SEGMENTS_A_CORE segments; GPUs and TPUs are not concerned.
     """
-    most = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, batch_size // SEGMENTS_A_CORE)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    most = min(cores, batch_size // SEGMENTS_A_CORE)
     devices = max(n for n in range(1, max(1, most) + 1) if batch_size % n == 0)
     jax.config.update("jax_num_cpu_devices", devices)
 
@@ -94,6 +102,13 @@ def _strict(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def whole_numbers(flag: str, values: Sequence[str]) -> tuple[int, ...]:
+    """The numbers of a list flag; ValueError names the flag."""
+    if not values or not all(value.strip().isdecimal() for value in values):
+        raise ValueError(f"--{flag} must be whole numbers, as 1,9, got {','.join(values)!r}.")
+    return tuple(int(value) for value in values)
+
+
 def report_failures(failed: Sequence[tuple[Any, str]]) -> None:
     """Lists what could not be used, on stderr."""
     for path, reason in failed:
@@ -109,7 +124,7 @@ def run(main: Callable[[], int | None]) -> None:
             return EXIT_BAD_INPUT
         try:
             return main()
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, TrainingDiverged) as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_INPUT
 

@@ -5,6 +5,7 @@ a stretch of batches at a time. Both ways give the same batches.
 """
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -42,6 +43,7 @@ class Dataset:
     statistics: mfcc.Statistics  # (coeffs,) of the training frames
     training: np.ndarray  # (segments, 2) int64: recording, first frame
     validation: np.ndarray
+    digest: str  # of the recordings and their lengths
 
 
 def make_dataset(store: features.Store, *, config: Config) -> Dataset:
@@ -65,6 +67,7 @@ def make_dataset(store: features.Store, *, config: Config) -> Dataset:
         statistics,
         _segments_of(cepstra, train_index, config),
         _segments_of(cepstra, validation_index, config),
+        hashlib.sha256(repr([(r.id, len(c)) for r, c in zip(recordings, cepstra, strict=True)]).encode()).hexdigest(),
     )
     if len(dataset.training) < config.train.batch_size:
         raise ValueError(

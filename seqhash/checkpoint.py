@@ -44,12 +44,13 @@ def save(
     state: Any,
     *,
     config: Config,
+    corpus: str,
     statistics: mfcc.Statistics,
     medians: np.ndarray,
     epoch: int,
 ) -> None:
     """Starts writing a checkpoint of a train state; the state may be donated as soon as this returns."""
-    meta = {"config": to_flat_dict(config), "epoch": epoch}
+    meta = {"config": to_flat_dict(config), "corpus": corpus, "epoch": epoch}
     # As numpy arrays, which load on any number of devices.
     hashing = {
         "params": jax.device_get(state.params),
@@ -65,18 +66,23 @@ def save(
     )
 
 
-def restore(manager: ocp.CheckpointManager, like: Any, *, config: Config) -> tuple[Any, np.ndarray, int] | None:
+def restore(
+    manager: ocp.CheckpointManager, like: Any, *, config: Config, corpus: str
+) -> tuple[Any, np.ndarray, int] | None:
     """(train state, medians, epochs finished) of the newest checkpoint, or None where there is none.
 
     Args:
       like: a train state, placed on the devices where the restored one shall be.
       config: must be the checkpoint's own; CheckpointError lists the fields that differ.
+      corpus: digest of the training corpus; must be the checkpoint's own too.
     """
     step = manager.latest_step()
     if step is None:
         return None
     meta = _read(manager, step, meta=ocp.args.JsonRestore())["meta"]
     _require_same(meta["config"], config, manager.directory)
+    if meta["corpus"] != corpus:
+        raise CheckpointError(f"{manager.directory}: holds a run on other recordings; use another workdir.")
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
     items = _read(manager, step, state=ocp.args.StandardRestore(abstract), hashing=ocp.args.StandardRestore())
     return items["state"], np.asarray(items["hashing"]["medians"]), int(meta["epoch"])

@@ -5,8 +5,10 @@ those of ``metrics``.
 """
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -34,8 +36,15 @@ class System(NamedTuple):
 
 
 def hash_corpus(hasher: Hasher, cepstra: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Words of every recording."""
-    return [hasher.hash_cepstra(np.asarray(one)) for one in cepstra]
+    """Words of every recording. Each device of this process takes its share of them."""
+    devices = jax.local_devices()
+
+    def hash_one(i: int) -> np.ndarray:
+        with jax.default_device(devices[i % len(devices)]):
+            return hasher.hash_cepstra(np.asarray(cepstra[i]))
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        return list(pool.map(hash_one, range(len(cepstra))))
 
 
 def measure(
@@ -129,7 +138,11 @@ def report(
     result["floors"] = {"chance": {"cover_accuracy": {str(n): {"value": 1 / originals} for n in system.tallies}}}
     result["floors"] |= {name: _as_data(other, covers, resamples) for name, other in others.items()}
     result["gain"] = {
-        name: {str(n): _difference(system.tallies[n], other.tallies[n], works, resamples) for n in system.tallies}
+        name: {
+            str(n): _difference(tally, other.tallies[n], works, resamples)
+            for n, tally in system.tallies.items()
+            if tally.windows.any()
+        }
         for name, other in others.items()
     }
     result["config"] = to_flat_dict(config)
@@ -210,9 +223,16 @@ def splits(covers: Sequence[Recording]) -> dict[str, np.ndarray]:
         masks[f"genre {genre}"] = np.array([cover.genre == genre for cover in covers])
     shifts = [cover.extra.get("key_shift", "") for cover in covers]
     if all(shifts):
-        kept = np.array([float(shift) % 12 == 0 for shift in shifts])
+        kept = np.array([_semitones(cover) % 12 == 0 for cover in covers])
         masks |= {"same key": kept, "other key": ~kept}
     return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def _semitones(cover: Recording) -> float:
+    try:
+        return float(cover.extra["key_shift"])
+    except ValueError:
+        raise ValueError(f"{cover.id}: key_shift must be a number, got {cover.extra['key_shift']!r}.") from None
 
 
 def _accuracy(tally: metrics.Tally, covers: Sequence[Recording], mask: np.ndarray, resamples: int) -> dict[str, Any]:
@@ -238,7 +258,8 @@ def _row(name: str, values: Mapping[str, Any], lengths: Sequence[str]) -> list[s
     cells = [name]
     for n in lengths:
         accuracy = values["cover_accuracy"][n]
-        interval = f" [{_percent(accuracy['low'], 1)}, {_percent(accuracy['high'], 1)}]" if "low" in accuracy else ""
+        measured = accuracy.get("low") is not None and accuracy["windows"]
+        interval = f" [{_percent(accuracy['low'], 1)}, {_percent(accuracy['high'], 1)}]" if measured else ""
         cells.append(_percent(accuracy["value"]) + interval)
     if "collision_rate" not in values:
         return [*cells, "", "", "", ""]
@@ -260,4 +281,4 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _percent(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{100 * value:.{digits}f}"
+    return "" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"

@@ -38,6 +38,8 @@ def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
     if hasher.encode is not autoencoder.encode:
         raise ValueError(f"Only the autoencoder's hashers are exported, got {hasher.name!r}.")
     directory = Path(directory)
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / "hasher.json").is_file():
+        raise ValueError(f"{directory}: holds something else than a hasher; name another directory.")
     fresh = directory.with_name(f".{directory.name}.{os.getpid()}")
     fresh.mkdir(parents=True)
     try:

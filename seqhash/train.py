@@ -31,7 +31,7 @@ from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, TrainConfig
 
 LOSS_BATCH = 256  # segments of a program that only measures the loss
-MEDIAN_SEGMENTS = 16_384  # how many training states the medians are taken over
+MEDIAN_SEGMENTS = 4_096  # how many training states the medians are taken over
 FIRST_LOSS_SEGMENTS = 2048  # how many training segments measure the loss before the first step
 
 
@@ -261,7 +261,7 @@ def train(
         manager = None
         if workdir is not None:
             manager = stack.enter_context(checkpoint.open_manager(Path(workdir) / "checkpoints"))
-            restored = checkpoint.restore(manager, state, config=config)
+            restored = checkpoint.restore(manager, state, config=config, corpus=dataset.digest)
             if restored is not None:
                 state, medians, epoch = restored
                 rows = [row for row in read_rows(workdir) if row["epoch"] <= epoch]
@@ -280,7 +280,13 @@ def train(
                     report(row)
             if manager and int(state.step) and (row is not None or time.monotonic() - saved > checkpoint_seconds):
                 checkpoint.save(
-                    manager, state, config=config, statistics=dataset.statistics, medians=medians, epoch=epoch
+                    manager,
+                    state,
+                    config=config,
+                    corpus=dataset.digest,
+                    statistics=dataset.statistics,
+                    medians=medians,
+                    epoch=epoch,
                 )
                 saved = time.monotonic()
     return _hasher(config, dataset, state.params, medians), rows

@@ -135,3 +135,9 @@ def test_floors_of_a_trained_run_use_its_normalisation():
     hasher = floors.pca_sign(store.cepstra, config, dataset.statistics)
     shifted = store.cepstra[0] * 3 + 10  # undone by the recording's own statistics
     np.testing.assert_allclose(hasher.states_of(shifted), hasher.states_of(store.cepstra[0]), atol=1e-3)
+
+
+def test_a_key_shift_that_is_no_number_is_named():
+    row = Recording("c1", Path("c1.wav"), "w", "cover", "", "", {"key_shift": "up a bit"})
+    with pytest.raises(ValueError, match="c1: key_shift must be a number, got 'up a bit'"):
+        evaluate.splits([row])

@@ -101,3 +101,11 @@ def test_only_the_papers_model_is_exported(tmp_path):
     )
     with pytest.raises(ValueError, match="Only the autoencoder's"):
         export.export_hasher(hasher, tmp_path / "x", card="")
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="holds something else than a hasher"):
+        exported(tmp_path)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"

@@ -43,9 +43,17 @@ def test_parameter_count_of_the_paper():
     assert sorted(params) == ["cells_0", "readout"]  # one cell for encoder and decoder
 
 
-@pytest.mark.parametrize("handover", ["hidden", "hidden_and_cell"])
-@pytest.mark.parametrize("order", ["forward", "reversed"])
-@pytest.mark.parametrize("fed", ["nothing", "own", "truth"])
+@pytest.mark.parametrize(
+    ("handover", "order", "fed"),
+    [  # every value of each option with every value of each other one
+        ("hidden", "reversed", "nothing"),
+        ("hidden", "forward", "truth"),
+        ("hidden", "reversed", "own"),
+        ("hidden_and_cell", "forward", "nothing"),
+        ("hidden_and_cell", "reversed", "truth"),
+        ("hidden_and_cell", "forward", "own"),
+    ],
+)
 def test_against_a_loop_in_numpy(handover, order, fed):
     config = override(SMALL, {"model.handover": handover, "model.decoder_order": order, "model.decoder_input": fed})
     segments = segments_of(config)

@@ -201,6 +201,13 @@ def test_another_config_in_the_same_workdir_is_refused(tmp_path):
         train.train(override(config, {"train.seed": 5}), small_store(), workdir=tmp_path, progress=False)
 
 
+def test_another_corpus_in_the_same_workdir_is_refused(tmp_path):
+    config = override(SMALL, {"train.epochs": 1})
+    train.train(config, small_store(), workdir=tmp_path, progress=False, mesh=one_device())
+    with pytest.raises(checkpoint.CheckpointError, match="a run on other recordings"):
+        train.train(config, small_store(frames=800), workdir=tmp_path, progress=False, mesh=one_device())
+
+
 def test_no_checkpoint_is_said(tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match="train first"):
         checkpoint.load_trained(tmp_path / "nowhere")

@@ -1,0 +1,330 @@
+"""The scripts as a user calls them: processes of their own, on a corpus of seconds, in one shared workdir."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+
+import seqhash
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    f"--set={change}"
+    for change in ("model.hidden_size=32", "train.epochs=2", "train.batch_size=16", "train.validation_fraction=0.2")
+]
+HEADER = "path,recording_id,work_id,role,genre,title,key_shift\n"
+VERSIONS = (  # file type, sample rate, seconds, role, genre, semitones
+    ("wav", 16_000, 6.0, "original", "country", 0),
+    ("flac", 22_050, 6.5, "cover", "country", 0),
+    ("ogg", 44_100, 7.0, "cover", "classical", 5),
+)
+CODES = (20, 22, 24)  # of 6, 6.5 and 7 s: ceil((samples - 400) / 160) + 1 frames, 100 a segment, one every 25
+
+
+class Run(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two works of twelve tones each in covers/, a third and a fourth in others/, and the files of all scripts."""
+    folder = tmp_path_factory.mktemp("scripts")
+    rows = [row for work in (0, 1) for row in write_work(folder / "covers", work)]
+    (folder / "covers" / "covers.csv").write_text(HEADER + "".join(rows))
+    others = [row for work in (2, 3) for row in write_work(folder / "others", work)]
+    columns = [",".join(np.array(row.split(","))[[0, 2, 3]]) for row in others]
+    (folder / "others" / "others.csv").write_text("\n".join(["path,work_id,role", *columns]) + "\n")
+    return folder
+
+
+def write_work(folder: Path, work: int) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(work)
+    notes, rows = rng.integers(48, 72, 12), []
+    for suffix, rate, seconds, role, genre, shift in VERSIONS:
+        time = np.arange(round(seconds * rate)) / rate
+        frequency = 440 * 2 ** ((notes[(12 * time / seconds).astype(int)] + shift - 69) / 12)
+        tones = 0.3 * np.sin(2 * np.pi * frequency * time) + 0.1 * np.sin(4 * np.pi * frequency * time)
+        name = f"work{work}_{suffix}"
+        soundfile.write(folder / f"{name}.{suffix}", tones + 0.01 * rng.standard_normal(len(time)), rate)
+        rows.append(f"{name}.{suffix},{name},work{work},{role},{genre},Work {work},{shift}\n")
+    return rows
+
+
+@pytest.fixture(scope="module")
+def script(folder):
+    """script("train", "--workdir=...", ...): what the process ended with. Bad input or good, never a traceback."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment |= {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "OPENBLAS_NUM_THREADS": "1",  # threads that wait for each other on a busy machine take seconds
+    }
+
+    def run(name: str, *arguments: str) -> Run:
+        command = [sys.executable, "-m", f"experiments.{name}", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert "Traceback" not in done.stderr, done.stderr[-3000:]
+        return Run(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def reproduced(folder, script) -> tuple[Path, Run]:
+    """The workdir that reproduce made, every stage of it, and what it said."""
+    workdir = folder / "run"
+    done = script(
+        "reproduce", f"--workdir={workdir}", f"--corpus={folder / 'covers/covers.csv'}", "--export=mine", *TINY
+    )
+    assert done.status == 0, done.err[-3000:]
+    return workdir, done
+
+
+@pytest.fixture
+def copied(reproduced, tmp_path) -> Path:
+    """A workdir of one's own, for what would change the shared one."""
+    return shutil.copytree(reproduced[0], tmp_path / "run")
+
+
+def contents(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob(pattern)) if p.is_file()}
+
+
+def strict_json(path: Path):
+    def refuse(constant):
+        raise AssertionError(f"{path.name} holds {constant}, which is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def is_picture(path: Path) -> bool:
+    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("prepare", "corpus workdir set workers strict"),
+        ("train", "workdir set resident_gigabytes checkpoint_seconds progress"),
+        ("evaluate", "workdir corpus lengths resamples"),
+        ("export", "workdir directory name"),
+        ("ablate", "workdir change seeds set"),
+        ("reproduce", "workdir corpus training_corpus set export"),
+    ],
+)
+def test_help_names_the_flags(script, name, flags):
+    done = script(name, "--help")
+    assert f"python -m experiments.{name}" in done.out
+    for flag in flags.split():
+        assert f"--{flag}:" in done.out.replace("[no]", "")
+
+
+def test_reproduce_runs_every_stage_and_compares_with_the_paper(reproduced):
+    workdir, done = reproduced
+    commands = [line.split()[3] for line in done.out.splitlines() if line.startswith("$ python")]
+    assert commands == [f"experiments.{name}" for name in ("prepare", "train", "evaluate", "export")]
+    assert "6 prepared, 0 already there, 0 failed" in done.out
+    result = strict_json(workdir / "results.json")
+    measured = f"{100 * result['cover_accuracy']['9']['value']:.2f}"
+    line = next(line for line in done.out.splitlines() if line.startswith("accuracy, 9 hashes (3 s)"))
+    assert line.split()[-4:] == ["20.28", "%", measured, "%"]
+
+
+def test_train_wrote_its_metrics_and_config(reproduced):
+    workdir, done = reproduced
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert all(math.isfinite(row[name]) for row in rows for name in ("train_loss", "validation_loss", "collision_rate"))
+    assert [f"epoch {n:3d}" in done.out for n in range(4)] == [True, True, True, False]
+    config = strict_json(workdir / "config.json")
+    assert (config["model.hidden_size"], config["train.epochs"], config["mfcc.coeffs"]) == (32, 2, 13)
+    assert is_picture(workdir / "figures" / "training.png")
+
+
+def test_results_have_the_table_the_floors_and_how_it_was_made(reproduced):
+    workdir, _ = reproduced
+    result = strict_json(workdir / "results.json")
+    assert list(result["cover_accuracy"]) == ["1", "9", "17", "37"]
+    for n, accuracy in result["cover_accuracy"].items():
+        windows = 2 * sum(max(0, codes - int(n) + 1) for codes in CODES[1:])
+        assert accuracy["windows"] == windows
+        if windows:
+            assert 0 <= accuracy["low"] <= accuracy["value"] <= accuracy["high"] <= 1
+        else:
+            assert (accuracy["value"], accuracy["low"], accuracy["high"]) == (None, None, None)
+    assert result["unique_rate"] * 2 * sum(CODES) == pytest.approx(round(result["unique_rate"] * 2 * sum(CODES)))
+    assert 0 <= result["collision_rate"] <= 1
+    floors = {"chance", "trained, threshold median", "untrained LSTM", "random projection", "PCA-sign", "random codes"}
+    assert set(result["floors"]) == floors
+    assert result["floors"]["chance"]["cover_accuracy"]["1"]["value"] == 0.5
+    assert result["config"] == strict_json(workdir / "config.json")
+    assert {"python", "jax", "numpy"} <= set(result["versions"])
+    assert result["corpus"] == {"recordings": 6, "originals": 2, "covers": 4}
+    assert result["training"]["setting"] == "trained on the recordings evaluated"
+    for name in ("mfcc", "pca", "accuracy", "bits"):
+        assert is_picture(workdir / "figures" / f"{name}.png")
+
+
+def test_export_loads_and_its_card_has_the_table(reproduced, folder):
+    workdir, _ = reproduced
+    hasher = seqhash.load_hasher(workdir / "mine")
+    samples, rate = soundfile.read(folder / "covers" / "work0_wav.wav", dtype="float32")
+    assert rate == hasher.config.mfcc.sample_rate
+    assert hasher.hash_samples(samples).shape == (CODES[0], 1)
+    card = (workdir / "mine" / "README.md").read_text()
+    assert card.startswith("# mine\n")
+    assert hasher.digest in card
+    for row in ("| mine ", "| untrained LSTM ", "| random codes ", "Trained minus untrained LSTM"):
+        assert row in card
+
+
+def test_export_leaves_a_folder_alone_that_is_no_hasher(reproduced, script, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = script("export", f"--workdir={reproduced[0]}", f"--directory={tmp_path}", "--name=mine")
+    assert (done.status, [path.name for path in tmp_path.iterdir()]) == (2, ["thesis.txt"])
+    assert "something else than a hasher" in done.err
+
+
+def test_run_again_nothing_is_made_anew_and_other_covers_are_told_apart(copied, folder, script):
+    def made():
+        return contents(copied, "*.npy") | contents(copied / "checkpoints", "*") | contents(copied, "metrics.jsonl")
+
+    before, config = made(), (copied / "config.json").read_bytes()
+    corpora = [f"--training_corpus={folder / 'covers/covers.csv'}", f"--corpus={folder / 'others/others.csv'}"]
+    done = script("reproduce", f"--workdir={copied}", *corpora, *TINY)
+    assert done.status == 0, done.err[-3000:]
+    assert "0 prepared, 6 already there, 0 failed" in done.out
+    assert "epoch   1 " not in done.out
+    after = made()
+    assert len(before) > 10
+    assert {name: after.get(name) for name in before} == before
+    assert (copied / "config.json").read_bytes() == config
+    assert "Setting: trained only on other recordings." in done.out
+    assert strict_json(copied / "results.json")["training"]["recordings"] == 6
+
+
+def test_a_bad_file_is_listed_and_with_strict_it_is_the_exit_status(folder, script, tmp_path):
+    (folder / "covers" / "broken.wav").write_text("no audio at all")
+    manifest = folder / "covers" / "one_bad.csv"
+    manifest.write_text("path\nwork0_wav.wav\nbroken.wav\nwork1_ogg.ogg\n")
+    done = script("prepare", f"--corpus={manifest}", f"--workdir={tmp_path}")
+    assert (done.status, done.out) == (0, "2 prepared, 0 already there, 1 failed\n")
+    assert "skipped" in done.err
+    assert "broken.wav" in done.err
+    done = script("prepare", f"--corpus={manifest}", f"--workdir={tmp_path}", "--strict")
+    assert (done.status, done.out) == (3, "0 prepared, 2 already there, 1 failed\n")
+
+
+def test_all_that_is_wrong_with_a_manifest_is_told_at_once(folder, script, tmp_path):
+    manifest = folder / "covers" / "wrong.csv"
+    rows = ["work0_wav.wav,a,w,original", "lost.wav,b,w,cover", "work0_flac.flac,c,w,copy", "work1_wav.wav,d,w"]
+    manifest.write_text("\n".join(["path,recording_id,work_id,role", *rows]) + "\n")
+    done = script("prepare", f"--corpus={manifest}", f"--workdir={tmp_path / 'run'}")
+    assert (done.status, done.out) == (2, "")
+    for line in (3, 4, 5):
+        assert f"wrong.csv:{line}: " in done.err
+    assert "wrong.csv:2" not in done.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--set=model.size=64"], ["model.size", "model.hidden_size", "train.seed"]),
+        ([*TINY, "--set=train.seed=7"], ["train.seed", "7", "another workdir"]),
+        ([*TINY, "--set=mfcc.coeffs=20"], ["mfcc.coeffs=20", "run prepare"]),
+        ([*TINY, "stray"], ["'stray'", "--help"]),
+    ],
+    ids=["unknown field", "another config", "other features", "stray argument"],
+)
+def test_train_refuses_what_does_not_fit_the_workdir(reproduced, script, arguments, says):
+    workdir, _ = reproduced
+    before = contents(workdir, "*.json*")
+    done = script("train", f"--workdir={workdir}", *arguments)
+    assert (done.status, done.out) == (2, "")
+    for words in says:
+        assert words in done.err
+    assert contents(workdir, "*.json*") == before
+
+
+def test_train_diverging_ends_in_a_sentence(copied, script):
+    shutil.rmtree(copied / "checkpoints")
+    explosive = ["--set=train.learning_rate=1e30", "--set=train.optimizer=sgd", "--set=train.clip_norm=0"]
+    done = script("train", f"--workdir={copied}", *TINY, *explosive, "--noprogress")
+    assert done.status == 2
+    assert "train.learning_rate" in done.err
+
+
+def test_evaluate_needs_roles_and_the_features_of_the_training(copied, folder, script):
+    done = script("evaluate", f"--workdir={copied}", f"--corpus={folder / 'others'}")
+    assert done.status == 2
+    assert "Cover accuracy needs a manifest with the columns work_id and role" in done.err
+    again = script("prepare", f"--workdir={copied}", f"--corpus={folder / 'covers/covers.csv'}", "--set=mfcc.lifter=0")
+    assert again.out.startswith("6 prepared")
+    done = script("evaluate", f"--workdir={copied}")
+    assert done.status == 2
+    assert "mfcc.lifter=22" in done.err
+
+
+def test_reproduce_looks_at_its_input_before_hours_of_training(folder, script, tmp_path):
+    done = script("reproduce", f"--workdir={tmp_path / 'run'}", f"--corpus={folder / 'others'}")
+    assert (done.status, done.out) == (2, "")
+    assert "no recording has the role original" in done.err
+
+
+def test_ablate_makes_a_row_for_each_change_once(reproduced, script):
+    workdir, _ = reproduced
+    command = ["ablate", f"--workdir={workdir}", "--change=", "--change=model.handover=hidden_and_cell", *TINY]
+    done = script(*command)
+    assert done.status == 0, done.err[-3000:]
+    table = (workdir / "ablation.md").read_text()
+    assert table in done.out
+    rows = [line.split("|")[1:-1] for line in table.splitlines()]
+    assert [row[0].strip() for row in rows[2:]] == ["base", "model.handover=hidden_and_cell"]
+    assert len({len(row) for row in rows}) == 1
+    assert "nan" in rows[2][-1]  # no cover has 37 hashes
+    measured = strict_json(workdir / "ablation.json")
+    assert measured["base"] == strict_json(workdir / "config.json")
+    last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert measured["rows"][""][0]["collision_rate"] == last["collision_rate"]  # the base is the run reproduced above
+    assert measured["rows"][""][0]["accuracy_zero"]["37"] is None
+
+    metrics = {path: path.stat().st_mtime_ns for path in workdir.glob("ablation/*/metrics.jsonl")}
+    assert len(metrics) == 2
+    again = script(*command)
+    assert (again.status, again.out) == (0, done.out)
+    assert {path: path.stat().st_mtime_ns for path in workdir.glob("ablation/*/metrics.jsonl")} == metrics
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--change=mfcc.coeffs=20"], "mfcc.coeffs=20"),
+        (["--seeds=0,one"], "--seeds"),
+    ],
+    ids=["features", "seeds"],
+)
+def test_ablate_refuses_what_it_cannot_run(reproduced, script, arguments, says):
+    done = script("ablate", f"--workdir={reproduced[0]}", *TINY, *arguments)
+    assert (done.status, done.out) == (2, "")
+    assert says in done.err
+
+
+@pytest.mark.parametrize("name", ["train", "export"])
+def test_an_empty_workdir_is_told_what_to_run_first(script, tmp_path, name):
+    more = [f"--directory={tmp_path / 'mine'}", "--name=mine"] if name == "export" else []
+    done = script(name, f"--workdir={tmp_path}", *more)
+    assert done.status == 2
+    assert "train first" in done.err or "prepare makes one" in done.err
+    assert not list(tmp_path.iterdir())
