@@ -14,6 +14,7 @@ import os
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -107,15 +108,28 @@ def works() -> tuple[Work, ...]:
 
 
 def arrangements(work: Work, *, seed: int) -> tuple[Arrangement, ...]:
-    """How the original and the three covers play a work: their leads are of four different families of instruments."""
+    """How the original and the three covers play a work.
+
+    cov1 is a close cover: another player in the same key with a band like the original's (lead of the same family, same
+    accompaniment), near its tempo, in another room. cov2 and cov3 have leads of two other families, and mostly other keys.
+    """
     rng = _generator(seed, work.work_id, "plan")
     families = list(_LEADS[work.genre])
     odds = np.array([_ODDS[family] for family in families], float)
-    chosen = rng.choice(len(families), size=len(VERSIONS), replace=False, p=odds / odds.sum())
-    return tuple(
+    chosen = rng.choice(len(families), size=len(VERSIONS) - 1, replace=False, p=odds / odds.sum())
+    original, *covers = (
         _arrange(rng, work, families[family], cover=version != "orig")
-        for family, version in zip(chosen, VERSIONS, strict=True)
+        for family, version in zip([chosen[0], *chosen], VERSIONS, strict=True)
     )
+    close = replace(
+        covers[0],
+        key_shift=0,
+        tempo_factor=round(float(rng.uniform(0.9, 1.1)), 3),
+        chords=original.chords,
+        pattern=original.pattern,
+        bass=original.bass,
+    )
+    return original, close, *covers[1:]
 
 
 def render(work_id: str, version: str, *, seed: int) -> np.ndarray:
@@ -180,7 +194,7 @@ def _arrange(rng: np.random.Generator, work: Work, family: str, *, cover: bool) 
     names = "".join(part.name for part in work.parts)
     orders = (work.order, names, names + names[::-1], "".join(2 * name for name in names), names[::-1] + names)
     tempo = float(np.exp(rng.uniform(np.log(0.78), np.log(1.28)))) if cover else 1.0
-    shifted = cover and rng.random() < 0.6
+    shifted = cover and rng.random() < 0.8
     amount = float(cover)
     return Arrangement(
         key_shift=int(rng.choice([-5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6])) if shifted else 0,

@@ -243,13 +243,17 @@ def test_same_seed_same_samples(rendered):
 
 def test_covers_differ_from_their_original():
     for work in songbook.works():
-        plans = songbook.arrangements(work, seed=0)
-        assert plans[0].key_shift == 0
-        assert plans[0].tempo_factor == 1
-        assert len({synth.INSTRUMENTS[plan.lead].family for plan in plans}) == 4
+        original, close, *others = songbook.arrangements(work, seed=0)
+        assert (original.key_shift, original.tempo_factor) == (0, 1)
+        families = [synth.INSTRUMENTS[plan.lead].family for plan in (original, close, *others)]
+        assert families[0] == families[1]  # cov1: a band like the original's, the same key, near its tempo
+        assert len(set(families)) == 3
+        assert (close.key_shift, close.chords, close.pattern) == (0, original.chords, original.pattern)
+        assert 0.9 <= close.tempo_factor <= 1.1
+        assert close.room != original.room
+        assert all(0.78 <= plan.tempo_factor <= 1.28 for plan in others)
     covers = [plan for work in songbook.works() for plan in songbook.arrangements(work, seed=0)[1:]]
-    assert 0.45 < np.mean([plan.key_shift != 0 for plan in covers]) < 0.75
-    assert all(0.78 <= plan.tempo_factor <= 1.28 for plan in covers)
+    assert 0.45 < np.mean([plan.key_shift != 0 for plan in covers]) < 0.65
 
 
 def test_unknown_names():
