@@ -110,8 +110,9 @@ def works() -> tuple[Work, ...]:
 def arrangements(work: Work, *, seed: int) -> tuple[Arrangement, ...]:
     """How the original and the three covers play a work.
 
-    cov1 is a close cover: another player in the same key with a band like the original's (lead of the same family, same
-    accompaniment), near its tempo, in another room. cov2 and cov3 have leads of two other families, and mostly other keys.
+    cov1 is a close cover: another player in the same key with a band like the original's (lead of the same family,
+    same accompaniment), near its tempo, in another room. cov2 and cov3 have leads of two other families, and mostly
+    other keys.
     """
     rng = _generator(seed, work.work_id, "plan")
     families = list(_LEADS[work.genre])

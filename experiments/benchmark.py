@@ -1,0 +1,334 @@
+r"""Speed against named peers and the machine's limit, as ratios measured in one run.
+
+    python -m experiments.benchmark mfcc                  # librosa, python_speech_features; one core
+    python -m experiments.benchmark mfcc --corpora=DIR     # and the largest error over every recording below DIR
+    python -m experiments.benchmark train                 # PyTorch's LSTM with tied weights, the GEMM peak
+
+Every system runs in processes of its own (pinned to one core, or on all), in turn, for several rounds; medians are
+quoted. PyTorch and python_speech_features are in the extras dev and test; what is not installed is left out, and said.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "times that every system is measured", lower_bound=1)
+_SECONDS = flags.DEFINE_float("seconds", 120.0, "length of the audio (mfcc)", lower_bound=2)
+_STEPS = flags.DEFINE_integer("steps", 48, "train steps of a measurement (train)", lower_bound=16)
+_CORPORA = flags.DEFINE_string("corpora", None, "folder of manifests to measure the MFCC error on (mfcc)")
+_OUTPUT = flags.DEFINE_string("output", None, "also write everything as JSON to this file")
+_SYSTEM = flags.DEFINE_string("system", None, "measure this one system in this process (used inside)")
+
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+GOALS = {
+    "librosa": "reach 2, aim 3",
+    "python_speech_features": "reach 6",
+    "torch, one core": "reach 1.5",
+    "torch, one core, huge pages": "reach 1 against ours with huge pages",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs one benchmark, or (with --system) one measurement of it."""
+    benchmarks = {"mfcc": _benchmark_mfcc, "train": _benchmark_train}
+    if len(argv) != 2 or argv[1] not in benchmarks:
+        print(f"Name one benchmark: {' or '.join(benchmarks)}; see --help.", file=sys.stderr)
+        return 2
+    if _SYSTEM.value:
+        print(json.dumps(SYSTEMS[_SYSTEM.value]()))
+        return 0
+    result = benchmarks[argv[1]]()
+    if _OUTPUT.value:
+        Path(_OUTPUT.value).write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ mfcc
+
+
+def _benchmark_mfcc() -> dict[str, Any]:
+    names = ["ours, stream", "ours, jitted mfcc", "librosa", "python_speech_features"]
+    rates = _rounds("mfcc", {name: (name, {}, True) for name in names})
+    ours = rates["ours, stream"]
+    print("\nAudio seconds per CPU second, one core\n")
+    print("| system | median | ours is faster by | goal |\n|---|---|---|---|")
+    for name, rate in rates.items():
+        print(f"| {name} | {_shown(rate)} | {_shown(ours and rate and ours / rate, 2)} | {GOALS.get(name, '')} |")
+    result: dict[str, Any] = {"rates": rates, "machine": _machine()}
+    if _CORPORA.value:
+        result["errors"] = _mfcc_errors(Path(_CORPORA.value))
+    return result
+
+
+def _audio() -> np.ndarray:
+    """Noise under slow swells: no silence, no shortcuts."""
+    samples = round(_SECONDS.value * 16_000)
+    swell = 0.6 + 0.4 * np.sin(np.arange(samples) / 5_000)
+    return (0.1 * swell * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
+
+
+def _mfcc_rate(function: Callable[[np.ndarray], Any]) -> float:
+    """Audio seconds per CPU second of this process, the best of three after one to warm up."""
+    audio, times = _audio(), []
+    function(audio)
+    for _ in range(3):
+        start = time.process_time()
+        function(audio)
+        times.append(time.process_time() - start)
+    return _SECONDS.value / min(times)
+
+
+def _mfcc_stream() -> float:
+    from seqhash import mfcc
+    from seqhash.config import MfccConfig
+
+    return _mfcc_rate(lambda audio: mfcc.stream([audio], config=MfccConfig()))
+
+
+def _mfcc_jitted() -> float:
+    import functools
+
+    import jax
+
+    from seqhash import mfcc
+    from seqhash.config import MfccConfig
+
+    jitted = jax.jit(functools.partial(mfcc.mfcc, config=MfccConfig()))
+    return _mfcc_rate(lambda audio: jitted(audio).block_until_ready())
+
+
+def _mfcc_librosa() -> float:
+    import librosa
+
+    def same_grid(audio: np.ndarray) -> np.ndarray:
+        return librosa.feature.mfcc(
+            y=audio, sr=16_000, n_mfcc=13, n_fft=512, win_length=400, hop_length=160, n_mels=26, center=False
+        )
+
+    return _mfcc_rate(same_grid)
+
+
+def _mfcc_psf() -> float | None:
+    try:
+        import python_speech_features
+    except ImportError:
+        return None
+    return _mfcc_rate(lambda audio: python_speech_features.mfcc(audio.astype(np.float64), 16_000, nfft=512))
+
+
+def _mfcc_errors(folder: Path) -> dict[str, Any]:
+    """The largest error against python_speech_features over every recording of every manifest below a folder."""
+    import python_speech_features
+
+    from seqhash import audio, corpus, mfcc
+    from seqhash.config import MfccConfig
+
+    config, errors = MfccConfig(), {}
+    print("\nLargest error against python_speech_features 0.6\n")
+    print("| corpus | recordings | absolute | relative to max(abs(reference), 1) |\n|---|---|---|---|")
+    for manifest in sorted(folder.glob("*/manifest.csv")):
+        absolute, relative, count = 0.0, 0.0, 0
+        for recording in corpus.recordings(manifest):
+            samples = audio.read(recording.path, sample_rate=16_000)
+            expected = python_speech_features.mfcc(samples.astype(np.float64), 16_000, nfft=512)
+            error = np.abs(mfcc.stream([samples], config=config) - expected)
+            absolute = max(absolute, float(error.max()))
+            relative = max(relative, float((error / np.maximum(np.abs(expected), 1)).max()))
+            count += 1
+        print(f"| {manifest.parent.name} | {count} | {absolute:.1e} | {relative:.1e} |", flush=True)
+        errors[manifest.parent.name] = {"recordings": count, "absolute": absolute, "relative": relative}
+    return errors
+
+
+# ----------------------------------------------------------------------------------------------- train
+
+
+def _benchmark_train() -> dict[str, Any]:
+    systems = {
+        "ours, one core": ("ours", {}, True),
+        "torch, one core": ("torch", {}, True),
+        "ours, one core, huge pages": ("ours", HUGE_PAGES, True),
+        "torch, one core, huge pages": ("torch", HUGE_PAGES, True),
+        "ours, all cores": ("ours", {}, False),
+        "torch, all cores": ("torch", {}, False),
+        "GEMM, jax (GFLOP/s a core)": ("gemm jax", {}, True),
+        "GEMM, torch (GFLOP/s a core)": ("gemm torch", {}, True),
+    }
+    rates = _rounds("train", systems)
+    peak = max(rate for name, rate in rates.items() if name.startswith("GEMM") and rate)
+    flop = _step_flop()
+    print(
+        f"\nTrain step, batch 128, {flop / 1e6:.1f} MFLOP a segment; matrix-multiply peak {peak:.0f} GFLOP/s a core\n"
+    )
+    print("| system | segments/s, median | share of the peak | ours is faster by | goal |\n|---|---|---|---|---|")
+    for name, rate in rates.items():
+        if name.startswith("GEMM"):
+            continue
+        cores = 1 if "one core" in name else _cores()
+        ours = rates[name.replace("torch", "ours")]
+        share = rate and 100 * rate * flop / (peak * 1e9 * cores)
+        ratio = ours and rate and ours / rate
+        print(f"| {name} | {_shown(rate)} | {_shown(share)} % | {_shown(ratio, 2)} | {GOALS.get(name, '')} |")
+    print("\nGoal of ours: half of the peak, aim 60 %. Products that rematerialisation repeats are not counted.")
+    return {"rates": rates, "flop": flop, "peak": peak, "machine": _machine()}
+
+
+def _step_flop() -> int:
+    """Useful FLOP of a train step a segment: forward once, backward twice as much."""
+    from seqhash.config import Config
+
+    config = Config()
+    hidden, coeffs, frames = config.model.hidden_size, config.mfcc.coeffs, config.segment.frames
+    cell = 2 * 4 * hidden * (hidden + coeffs)
+    return 3 * frames * (2 * cell + 2 * hidden * coeffs)
+
+
+def _train_ours() -> float:
+    import jax
+
+    from experiments import workdir as layout
+    from seqhash import batches, corpus, features, train
+    from seqhash.config import Config, override
+
+    layout.use_all_cores(128)
+    config = override(Config(), {"train.validation_fraction": 0.0, "train.epochs": 1})
+    frames = np.random.default_rng(0).standard_normal((25 * 128 * (_STEPS.value + 16) + 75, 13)).astype(np.float32)
+    recording = corpus.Recording("noise", Path("noise.wav"), "", "", "", "", {})
+    dataset = batches.make_dataset(features.Store((recording,), (frames,), {}, ()), config=config)
+    marks = []
+    for progress in train.fit(config, dataset, progress=False):
+        jax.block_until_ready(progress.state)
+        marks.append((time.perf_counter(), int(progress.state.step)))
+    warm = next(i for i, (_, step) in enumerate(marks) if step >= 16)
+    (start, first), (end, last) = marks[warm], marks[-2]  # the last mark has the epoch's evaluation in it
+    return (last - first) * 128 / (end - start)
+
+
+def _train_torch() -> float | None:
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.manual_seed(0)
+    torch.set_num_threads(_cores())
+    lstm, readout = torch.nn.LSTM(13, 128, batch_first=True), torch.nn.Linear(128, 13)
+    parameters = [*lstm.parameters(), *readout.parameters()]
+    optimizer = torch.optim.Adam(parameters, 3e-3)
+    data = torch.randn(16, 128, 100, 13)
+
+    def step(segments: Any) -> None:
+        _, (hidden, _) = lstm(segments)
+        outputs, _ = lstm(torch.zeros_like(segments), (hidden, torch.zeros_like(hidden)))
+        loss = (readout(outputs).flip(1) - segments).square().sum(-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+
+    for i in range(4):
+        step(data[i])
+    start = time.perf_counter()
+    for i in range(_STEPS.value):
+        step(data[i % 16])
+    return _STEPS.value * 128 / (time.perf_counter() - start)
+
+
+def _gemm(convert: Callable[[np.ndarray], Any], multiply: Callable[[Any, Any], Any]) -> float:
+    """GFLOP/s of float32 products, the best of several shapes and repeats."""
+    best, rng = 0.0, np.random.default_rng(0)
+    for m, k, n in ((1536, 1536, 1536), (1024, 1024, 1024), (4096, 512, 512), (512, 128, 512)):
+        a, b = (convert(rng.standard_normal(shape).astype(np.float32)) for shape in ((m, k), (k, n)))
+        multiply(a, b)
+        for _ in range(8):
+            start = time.perf_counter()
+            multiply(a, b)
+            best = max(best, 2 * m * k * n / (time.perf_counter() - start) / 1e9)
+    return best
+
+
+def _gemm_jax() -> float:
+    import jax
+    import jax.numpy as jnp
+
+    product = jax.jit(jnp.matmul)
+    return _gemm(jnp.asarray, lambda a, b: product(a, b).block_until_ready())
+
+
+def _gemm_torch() -> float | None:
+    try:
+        import torch
+    except ImportError:
+        return None
+    return _gemm(torch.from_numpy, lambda a, b: a @ b)
+
+
+# ---------------------------------------------------------------------------------------------- inside
+
+SYSTEMS: dict[str, Callable[[], float | None]] = {
+    "ours, stream": _mfcc_stream,
+    "ours, jitted mfcc": _mfcc_jitted,
+    "librosa": _mfcc_librosa,
+    "python_speech_features": _mfcc_psf,
+    "ours": _train_ours,
+    "torch": _train_torch,
+    "gemm jax": _gemm_jax,
+    "gemm torch": _gemm_torch,
+}
+
+
+def _rounds(benchmark: str, systems: dict[str, tuple[str, dict[str, str], bool]]) -> dict[str, float | None]:
+    """Median rate of each system (system, environment, pinned to one core), measured in turn in fresh processes."""
+    rates: dict[str, list[float]] = {name: [] for name in systems}
+    for number in range(_ROUNDS.value):
+        for name, (system, environment, pinned) in systems.items():
+            rate = _measure(benchmark, system, environment, pinned)
+            print(f"round {number + 1}/{_ROUNDS.value}  {name}: {_shown(rate)}", flush=True)
+            if rate is not None:
+                rates[name].append(rate)
+    return {name: statistics.median(values) if values else None for name, values in rates.items()}
+
+
+def _measure(benchmark: str, system: str, environment: dict[str, str], pinned: bool) -> float | None:
+    flags_of = [f"--system={system}", f"--seconds={_SECONDS.value}", f"--steps={_STEPS.value}"]
+    pin = (lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})) if pinned else None
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.benchmark", benchmark, *flags_of],
+        env=os.environ | environment,
+        preexec_fn=pin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{system} failed: {done.stderr[-1000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _machine() -> dict[str, Any]:
+    from seqhash import evaluate
+
+    info = Path("/proc/cpuinfo")
+    models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return {"processor": models[0] if models else platform.processor(), "cores": _cores(), **evaluate.versions()}
+
+
+def _shown(value: float | None, digits: int = 0) -> str:
+    return "not installed" if value is None else f"{value:,.{digits}f}"
+
+
+if __name__ == "__main__":
+    app.run(main)
