@@ -202,7 +202,7 @@ def _train_ours() -> float:
 
     layout.use_all_cores(128)
     config = override(Config(), {"train.validation_fraction": 0.0, "train.epochs": 1})
-    frames = np.random.default_rng(0).standard_normal((25 * 128 * (_STEPS.value + 16) + 75, 13)).astype(np.float32)
+    frames = np.random.default_rng(0).standard_normal((25 * 128 * (_STEPS.value + 32) + 75, 13)).astype(np.float32)
     recording = corpus.Recording("noise", Path("noise.wav"), "", "", "", "", {})
     dataset = batches.make_dataset(features.Store((recording,), (frames,), {}, ()), config=config)
     marks = []
