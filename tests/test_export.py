@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from seqhash import codes, export, mfcc, model, reference
+from seqhash import codes, export, mfcc, model, reference, songbook
 from seqhash.config import Config, override
 from tests.test_mfcc import music_like
 
@@ -109,3 +109,19 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     with pytest.raises(ValueError, match="holds something else than a hasher"):
         exported(tmp_path)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_package_carries_the_papers_hasher():
+    hasher = export.load_hasher("paper-128")
+    directory = export.find_hasher("paper-128")
+    assert (hasher.name, hasher.code_rate, hasher.config.words) == ("paper-128", 4.0, 4)
+    assert sum(file.stat().st_size for file in directory.iterdir()) < 500_000
+    card = (directory / "README.md").read_text()
+    assert hasher.digest in card
+    assert "untrained LSTM" in card
+    samples = songbook.render("greensleeves", "cov1", seed=0)[:160_000]
+    words = hasher.hash_samples(samples)
+    assert words.shape == (36, 4)
+    np.testing.assert_array_equal(reference.hash_samples(directory, samples), words)
+    bits = np.unpackbits(words.view(np.uint8), bitorder="little").mean()
+    assert 0.3 < bits < 0.7
