@@ -278,7 +278,8 @@ def train(
                 _write_rows(workdir, rows[-1:], append=True)
                 if report:
                     report(row)
-            if manager and int(state.step) and (row is not None or time.monotonic() - saved > checkpoint_seconds):
+            due = row is not None or time.monotonic() - saved > checkpoint_seconds
+            if manager and due and int(state.step) and math.isfinite(state.loss_sum):  # never keep a diverged state
                 checkpoint.save(
                     manager,
                     state,
@@ -308,7 +309,11 @@ def read_rows(workdir: str | Path) -> list[dict[str, Any]]:
     path = Path(workdir) / "metrics.jsonl"
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    rows = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # the last line of a killed run may be cut
+            rows.append(json.loads(line))
+    return rows
 
 
 def mean_loss(params: Any, frames: Frames, segments: np.ndarray, *, config: Config) -> float | None:
@@ -360,5 +365,12 @@ def _check_row(row: dict[str, Any]) -> None:
 def _write_rows(workdir: str | Path | None, rows: list[dict[str, Any]], *, append: bool = False) -> None:
     if workdir is None or jax.process_index() != 0:
         return
-    with (Path(workdir) / "metrics.jsonl").open("a" if append else "w") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+    path = Path(workdir) / "metrics.jsonl"
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    if append:
+        with path.open("a") as file:
+            file.write(text)
+    else:
+        fresh = path.with_suffix(".jsonl.fresh")
+        fresh.write_text(text)
+        fresh.replace(path)

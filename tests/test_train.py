@@ -271,3 +271,9 @@ def test_a_run_killed_at_random_moments_ends_bit_equal(tmp_path):
         np.testing.assert_array_equal(whole[name], killed[name], err_msg=name)
     lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == list(range(7))
+
+
+def test_a_line_that_a_kill_has_cut_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 0, "accuracy": {"1": 0.5}}\n{"epoch": 1, "accuracy": {"1": 0.5}')
+    assert train.read_rows(tmp_path) == [{"epoch": 0, "accuracy": {"1": 0.5}}]
+    assert train.read_rows(tmp_path / "nowhere") == []
