@@ -1,13 +1,21 @@
-"""Shared by all tests: four virtual CPU devices, strict jax, and where the real corpora are (if they are)."""
+"""Shared by all tests: four virtual CPU devices, strict jax, one compilation cache, and where the real corpora are."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # tests, workers and the scripts they call compile a program once
+    cache = tempfile.mkdtemp(prefix="seqhash-tests-")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-import jax
+import jax  # noqa: E402  (the variables must be set before)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
