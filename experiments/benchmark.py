@@ -189,8 +189,8 @@ def _step_flop() -> int:
 
     config = Config()
     hidden, coeffs, frames = config.model.hidden_size, config.mfcc.coeffs, config.segment.frames
-    cell = 2 * 4 * hidden * (hidden + coeffs)
-    return 3 * frames * (2 * cell + 2 * hidden * coeffs)
+    encoder, decoder = 2 * 4 * hidden * (hidden + coeffs), 2 * 4 * hidden * hidden  # the decoder is fed nothing
+    return 3 * frames * (encoder + decoder + 2 * hidden * coeffs)
 
 
 def _train_ours() -> float:
