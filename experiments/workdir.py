@@ -79,7 +79,7 @@ def use_all_cores(batch_size: int = 1 << 20) -> None:
     """Makes the CPU's cores devices of their own, each walking a part of a batch. Call before jax computes.
 
     One program on two cores is no faster than on one (the products of a step are too small to share); two devices
-    are 1.8 times as fast as one core. A device keeps at least SEGMENTS_A_CORE segments; GPUs and TPUs are not concerned.
+    are 1.8 times as fast as one core. A device keeps at least SEGMENTS_A_CORE segments; GPUs and TPUs do not change.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     most = min(cores, batch_size // SEGMENTS_A_CORE)
