@@ -297,7 +297,9 @@ def _chunked_levels(padded: jax.Array, valid: jax.Array, count: jax.Array, *, fr
         piece = jax.lax.dynamic_slice_in_dim(padded, start, size + 1)
         if config.variant == "psf":
             piece = preemphasize(piece, coefficient=config.preemphasis)
-            piece = jnp.where(start + jnp.arange(size) < valid, piece, 0.0)
+            # Only the value after the last sample is not yet silence. A write, not a mask: the chunk is then made
+            # once instead of inside each of the three slices that frame it.
+            piece = piece.at[jnp.where(valid >= start, valid - start, size)].set(0.0, mode="drop")
         else:
             piece = piece[1:]
         pieces = frame(piece, frames=CHUNK, length=span, step=step)
