@@ -1,0 +1,486 @@
+"""The installed command ``seqhash``: parses and prints, nothing else.
+
+Exit statuses:
+
+===  ==========================================================================================================
+0    done; of ``identify``: there is an answer (of several files, to one of them at least)
+1    ``identify``: no match; ``verify``: there are problems
+2    what was asked for cannot be done; one message on stderr says why
+3    ``identify``: a file could not be used; ``add --strict``: the same
+130  interrupted (Ctrl-C); what was added is kept, and the same command goes on where it stopped
+===  ==========================================================================================================
+"""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from absl import flags
+
+from seqhash import audio, compare, exchange, ingest
+from seqhash.index import Index, Row, open_index
+
+if TYPE_CHECKING:  # a command that hashes nothing starts without jax
+    from seqhash.codes import Hasher
+    from seqhash.identify import Match, Searcher
+
+EXIT_NONE = 1
+EXIT_BAD_INPUT = 2
+EXIT_FAILED = 3
+EXIT_INTERRUPTED = 130
+PACKAGED_HASHER = "paper-128"
+SHIFTS = 4  # of ``compare``: starts inside one hop, 62.5 ms apart
+FORMATS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # raw samples: dtype, full scale
+EXPORTS = {
+    ".faiss": exchange.export_faiss,
+    ".npz": exchange.export_npz,
+    ".parquet": exchange.export_parquet,
+}
+
+
+class UsageError(ValueError):
+    """Arguments that make no command."""
+
+
+class Command(NamedTuple):
+    """One subcommand."""
+
+    usage: str  # its arguments
+    summary: str  # one line
+    define: tuple[Callable[[flags.FlagValues], None], ...]  # its flags
+    run: Callable[[flags.FlagValues, list[str]], int]  # (flags, other arguments) -> exit status
+    notes: str = ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line, ``sys.argv`` unless another is given (without the program's name); the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_NONE
+    except KeyboardInterrupt:
+        print("interrupted; the index is whole, and the same command goes on where it stopped", file=sys.stderr)
+        if argv is None:  # XLA may still be computing, and Python's orderly end meanwhile is now and then a segfault
+            sys.stderr.flush()
+            os._exit(EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
+    except (ValueError, OSError, MemoryError) as error:
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments:
+        raise UsageError("a command is missing; see seqhash --help.")
+    name, rest = arguments[0], arguments[1:]
+    if name in ("--help", "-h", "help"):
+        print(_overview())
+        return 0
+    if name not in COMMANDS:
+        raise UsageError(f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}.")
+    command, values = COMMANDS[name], flags.FlagValues()
+    for define in command.define:
+        define(values)
+    if "--help" in rest or "-h" in rest:
+        print(_help(name, command, values))
+        return 0
+    try:
+        _, *others = values([name, *rest])
+    except flags.Error as error:
+        raise UsageError(f"{error}; see seqhash {name} --help.") from error
+    return command.run(values, others)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    usage = "usage: seqhash COMMAND ARGUMENTS...     (seqhash COMMAND --help has the command's flags)"
+    return "\n".join([usage, "", *lines])
+
+
+def _help(name: str, command: Command, values: flags.FlagValues) -> str:
+    lines = []
+    for flag in (values[key] for key in values):
+        default = "" if flag.default in (None, False, "") else f" (default: {flag.default})"
+        shown = f"--{flag.name}" if flag.boolean else f"--{flag.name}={flag.name.split('_')[-1].upper()}"
+        lines.append(f"  {shown:32}  {flag.help}{default}")
+    notes = ["", command.notes] if command.notes else []
+    return "\n".join([f"usage: seqhash {name} {command.usage}", "", f"{command.summary}.", *notes, "", *lines])
+
+
+# Flags, and what they stand for.
+
+
+def _index_flag(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("index", None, "the index file; required", flag_values=values)
+
+
+def _hasher_flag(values: flags.FlagValues) -> None:
+    text = "a hasher of the package, or the folder of an exported one"
+    flags.DEFINE_string("hasher", PACKAGED_HASHER, text, flag_values=values)
+
+
+def _json_flag(values: flags.FlagValues) -> None:
+    flags.DEFINE_boolean("json", False, "one JSON object a line instead of a table", flag_values=values)
+
+
+def _plot_flag(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("plot", None, "write a picture of the bits that differ, a .png", flag_values=values)
+
+
+def _add_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_integer("workers", _cores(), "processes that decode", lower_bound=1, flag_values=values)
+    flags.DEFINE_boolean("strict", False, "exit with status 3 if a file could not be used", flag_values=values)
+
+
+def _identify_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_float("false_positive_rate", None, "of a query that is not there", 0.0, 1.0, flag_values=values)
+    flags.DEFINE_integer("rate", 16_000, "of raw samples on standard input, Hz", lower_bound=1, flag_values=values)
+    flags.DEFINE_enum("format", "s16le", list(FORMATS), "of raw samples: s16le or f32le", flag_values=values)
+
+
+def _to_flag(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("to", None, f"the file to write: {', '.join(EXPORTS)}; required", flag_values=values)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _required(values: flags.FlagValues, name: str) -> str:
+    value = values[name].value
+    if not value:
+        raise UsageError(f"--{name} is missing: {str(values[name].help).removesuffix('; required')}.")
+    return str(value)
+
+
+def _named(others: list[str], what: str) -> list[str]:
+    if not others:
+        raise UsageError(f"name at least one {what}.")
+    return others
+
+
+def _nothing_else(others: list[str]) -> None:
+    if others:
+        raise UsageError(f"unexpected argument {others[0]!r}.")
+
+
+def _png(values: flags.FlagValues) -> Path | None:
+    if values.plot and not values.plot.lower().endswith(".png"):
+        raise UsageError(f"--plot must end in .png, got {values.plot!r}.")
+    return Path(values.plot) if values.plot else None
+
+
+def _load_hasher(values: flags.FlagValues) -> "Hasher":
+    from seqhash.export import load_hasher
+
+    return load_hasher(values.hasher)
+
+
+def _open(values: flags.FlagValues, *, readonly: bool) -> Index:
+    return open_index(_required(values, "index"), readonly=readonly)
+
+
+# Commands.
+
+
+def _add(values: flags.FlagValues, others: list[str]) -> int:
+    path = _required(values, "index")
+    recordings = ingest.gather(_named(others, "file, folder or manifest"))
+    hasher = _load_hasher(values)
+    with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
+        bar = sys.stderr.isatty()
+        counts = ingest.add_files(index, hasher, recordings, workers=values.workers, progress=bar)
+    for file, reason in counts.failed:
+        print(f"failed {file}: {reason}", file=sys.stderr)
+    print(f"added {counts.added}, already there {counts.present}, failed {len(counts.failed)}")
+    return EXIT_FAILED if counts.failed and values.strict else 0
+
+
+def _remove(values: flags.FlagValues, others: list[str]) -> int:
+    with _open(values, readonly=False) as index:
+        rows = index.rows()
+        chosen = [_found(rows, name) for name in _named(others, "id or path")]
+        missing = [name for name, ids in zip(others, chosen, strict=True) if not ids]
+        if missing:
+            raise ValueError(f"not in the index: {', '.join(missing)}; nothing was removed ('seqhash list' shows all).")
+        print(f"removed {index.remove({i for ids in chosen for i in ids})}")
+    return 0
+
+
+def _found(rows: Sequence[Row], name: str) -> list[int]:
+    """Ids that an argument names: a number is an id, all else a path."""
+    if name.isdecimal():
+        return [row.id for row in rows if row.id == int(name)]
+    return [row.id for row in rows if row.path in (name, os.path.abspath(name))]
+
+
+def _list(values: flags.FlagValues, others: list[str]) -> int:
+    _nothing_else(others)
+    with _open(values, readonly=True) as index:
+        rows = index.rows()
+    if values.json:
+        for row in rows:
+            print(json.dumps(row._asdict(), allow_nan=False))
+        return 0
+    cells = [(str(row.id), _time(row.duration), row.title, row.artist, row.path) for row in rows]
+    _print_table(("id", "length", "title", "artist", "path"), cells)
+    return 0
+
+
+def _info(values: flags.FlagValues, others: list[str]) -> int:
+    _nothing_else(others)
+    with _open(values, readonly=True) as index:
+        info = index.info()
+    if values.json:
+        print(json.dumps(info, allow_nan=False))
+        return 0
+    hasher = info.pop("hasher")
+    for name, value in info.items():
+        print(f"{name:<11} {_time(value) if name == 'duration' else value}")
+    print(f"{'hasher':<11} {hasher.pop('name')}  " + "  ".join(f"{name} {value}" for name, value in hasher.items()))
+    return 0
+
+
+def _merge(values: flags.FlagValues, others: list[str]) -> int:
+    path = _required(values, "index")
+    with open_index(_named(others, "other index")[0], readonly=True) as first:
+        identity = first.identity
+    with open_index(path, identity=identity, create=True) as index:
+        counts = [exchange.merge(index, other) for other in others]
+    _print_brought(counts)
+    return 0
+
+
+def _import(values: flags.FlagValues, others: list[str]) -> int:
+    path = _required(values, "index")
+    identity = exchange.npz_identity(_named(others, "npz file")[0])
+    with open_index(path, identity=identity, create=True) as index:
+        counts = [exchange.import_npz(index, other) for other in others]
+    _print_brought(counts)
+    return 0
+
+
+def _print_brought(counts: Sequence[exchange.Added]) -> None:
+    print(f"added {sum(one.added for one in counts)}, already there {sum(one.present for one in counts)}")
+
+
+def _export(values: flags.FlagValues, others: list[str]) -> int:
+    _nothing_else(others)
+    target = Path(_required(values, "to"))
+    if target.suffix.lower() not in EXPORTS:
+        raise UsageError(f"--to must end in {', '.join(EXPORTS)}, got {values.to!r}.")
+    with _open(values, readonly=True) as index:
+        ids = EXPORTS[target.suffix.lower()](index, target)
+    print(f"wrote {target}" + (f", id map {ids}" if ids else ""))
+    return 0
+
+
+def _verify(values: flags.FlagValues, others: list[str]) -> int:
+    _nothing_else(others)
+    with _open(values, readonly=True) as index:
+        problems = index.verify()
+    for problem in problems:
+        print(problem)
+    print(f"{len(problems)} problems")
+    return EXIT_NONE if problems else 0
+
+
+def _compact(values: flags.FlagValues, others: list[str]) -> int:
+    _nothing_else(others)
+    with _open(values, readonly=False) as index:
+        before, after = index.compact()
+    print(f"{before} bytes before, {after} after")
+    return 0
+
+
+def _identify(values: flags.FlagValues, others: list[str]) -> int:
+    path, plot, files = _required(values, "index"), _png(values), _named(others, "file, or - for standard input")
+    if plot and len(files) > 1:
+        raise UsageError(f"--plot draws one query, got {len(files)}.")
+    if files.count("-") > 1:
+        raise UsageError("- is standard input, and can be read once.")
+    from seqhash.identify import open_searcher
+
+    hasher = _load_hasher(values)
+    options = {} if values.false_positive_rate is None else {"false_positive_rate": values.false_positive_rate}
+    searcher = open_searcher(path, hasher, **options)
+    answers = []
+    for file in files:
+        samples, matches, error = _answer(searcher, hasher, values, file)
+        answers.append((matches, error))
+        _print_answer(file, matches, error, as_json=values.json)
+        if plot and matches:
+            _plot_match(plot, path, hasher, file, samples, matches[0])
+    if any(error is not None for _, error in answers):
+        return EXIT_FAILED
+    return 0 if any(matches for matches, _ in answers) else EXIT_NONE
+
+
+def _answer(
+    searcher: "Searcher", hasher: "Hasher", values: flags.FlagValues, file: str
+) -> tuple[np.ndarray | None, "list[Match]", str | None]:
+    """Samples where they are in memory, matches, and the reason why there are none."""
+    try:
+        if file != "-":
+            return None, searcher.identify_file(file), None
+        data = sys.stdin.buffer.read()
+        samples = _raw_samples(data, values.format, rate=values.rate, sample_rate=hasher.sample_rate)
+        return samples, searcher.identify(samples), None
+    except audio.AudioError as error:
+        return None, [], error.reason
+    except (ValueError, OSError) as error:
+        return None, [], str(error)
+
+
+def _raw_samples(data: bytes, name: str, *, rate: int, sample_rate: int) -> np.ndarray:
+    """Raw mono samples as float32 (samples,) at ``sample_rate``."""
+    dtype, scale = FORMATS[name]
+    if not data or len(data) % np.dtype(dtype).itemsize:
+        raise ValueError(f"raw {name} samples expected, got {len(data)} bytes.")
+    samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
+    if rate != sample_rate:
+        import soxr
+
+        samples = soxr.resample(samples, rate, sample_rate, quality="HQ")
+    return samples
+
+
+def _print_answer(file: str, matches: "Sequence[Match]", error: str | None, *, as_json: bool) -> None:
+    if as_json:
+        found = [
+            {
+                "recording": match.recording,
+                "path": match.path,
+                "start": match.start,
+                "end": match.end,
+                "offset": match.offset,
+                "distance": match.distance,
+                "bit_error_rate": match.bit_error_rate,
+                "score": match.score,
+            }
+            for match in matches
+        ]
+        print(json.dumps({"query": file, "matches": found, "error": error}, allow_nan=False), flush=True)
+    elif error is not None:
+        print(f"failed {file}: {error}", file=sys.stderr)
+    elif not matches:
+        print(f"{file}: no match", flush=True)
+    else:
+        print(f"{file}:")
+        header = ("recording", "query", "offset", "bit error rate", "score")
+        _print_table(header, (_match_cells(match) for match in matches))
+
+
+def _match_cells(match: "Match") -> tuple[str, ...]:
+    times = f"{_time(match.start)}-{_time(match.end)}"
+    name = f"{match.title} ({match.path})" if match.title else match.path
+    return name, times, _time(match.offset), f"{match.bit_error_rate:.1%}", f"{match.score:.2f}"
+
+
+def _plot_match(plot: Path, path: str, hasher: "Hasher", file: str, samples: np.ndarray | None, match: "Match") -> None:
+    with open_index(path, readonly=True) as index:
+        (words,) = index.words_of([match.recording])
+    if samples is None:
+        samples = audio.read(file, sample_rate=hasher.sample_rate)
+    found = compare.compare_match(samples, words, start=match.start, end=match.end, offset=match.offset, hasher=hasher)
+    title = f"{Path(file).name} and {match.title or Path(match.path).name}: {found.bit_error_rate:.1%} of bits differ"
+    compare.differences_figure(found, plot, title=title, code_rate=hasher.code_rate)
+
+
+def _compare(values: flags.FlagValues, others: list[str]) -> int:
+    plot = _png(values)
+    if len(others) != 2:
+        raise UsageError(f"name two files, got {len(others)}.")
+    hasher = _load_hasher(values)
+    a, b = (audio.read(file, sample_rate=hasher.sample_rate) for file in others)
+    found = compare.compare_samples(a, b, hasher=hasher, shifts=SHIFTS)
+    if values.json:
+        numbers = {name: value for name, value in found._asdict().items() if name != "differences"}
+        print(json.dumps({"a": others[0], "b": others[1], **numbers}, allow_nan=False))
+    else:
+        starts = (found.start_a, found.start_b)
+        cells = [(file, _time(s), _time(s + found.seconds)) for file, s in zip(others, starts, strict=True)]
+        _print_table(("file", "from", "to"), cells)
+        bits = found.differences.size
+        print(f"bit error rate {found.bit_error_rate:.2%}: {found.distance} of {bits} bits in {found.codes} codes")
+        print(f"any two codes of these files differ in {found.chance:.2%}")
+    if plot:
+        title = f"{Path(others[0]).name} and {Path(others[1]).name}: {found.bit_error_rate:.1%} of bits differ"
+        compare.differences_figure(found, plot, title=title, code_rate=hasher.code_rate)
+    return 0
+
+
+def _time(seconds: float) -> str:
+    """m:ss.ss, with hours where there are some."""
+    hundredths = round(abs(seconds) * 100)
+    minutes, rest = divmod(hundredths, 6000)
+    hours, within = divmod(minutes, 60)
+    text = f"{hours}:{within:02}" if hours else f"{minutes}"
+    return f"{'-' if seconds < 0 and hundredths else ''}{text}:{rest // 100:02}.{rest % 100:02}"
+
+
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    lines = [list(header), *([_plain(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _plain(text: str) -> str:
+    """Without what would break a line or move the cursor."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+COMMANDS = {
+    "add": Command(
+        "--index=FILE PATH...",
+        "Add files, folders or manifests (.csv); what is there already is passed over",
+        (_index_flag, _hasher_flag, _add_flags),
+        _add,
+        "An interrupted run is continued by the same command. The last line counts: added, already there, failed.",
+    ),
+    "remove": Command("--index=FILE ID|PATH...", "Remove recordings by id or path", (_index_flag,), _remove),
+    "list": Command("--index=FILE", "List the recordings", (_index_flag, _json_flag), _list),
+    "info": Command("--index=FILE", "Show the index's size and hasher", (_index_flag, _json_flag), _info),
+    "merge": Command("--index=FILE OTHER...", "Add what other indexes hold", (_index_flag,), _merge),
+    "verify": Command("--index=FILE", "Check every byte; list the problems", (_index_flag,), _verify),
+    "compact": Command("--index=FILE", "Give back the space of removed recordings", (_index_flag,), _compact),
+    "export": Command(
+        "--index=FILE --to=FILE",
+        "Write the codes as a FAISS binary index, npz or Parquet",
+        (_index_flag, _to_flag),
+        _export,
+    ),
+    "import": Command("--index=FILE NPZ...", "Add precomputed codes", (_index_flag,), _import),
+    "identify": Command(
+        "--index=FILE FILE...",
+        "Say which recordings a file holds, and where",
+        (_index_flag, _hasher_flag, _json_flag, _plot_flag, _identify_flags),
+        _identify,
+        "FILE - is raw mono samples on standard input. Exit status: 0 answers, 1 no match, 3 a file that failed.\n"
+        "offset: seconds of the recording at the start of what was found in the query.",
+    ),
+    "compare": Command(
+        "A B",
+        "Align two files by their codes; show how many bits differ",
+        (_hasher_flag, _json_flag, _plot_flag),
+        _compare,
+    ),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

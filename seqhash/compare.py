@@ -1,0 +1,210 @@
+"""Two recordings against each other: the alignment at which their codes agree best, and a picture of where they differ.
+
+**Which alignment is best.** At each lag, the overlap of n codes has a bit error rate e. The smallest e alone would be
+that of a few codes that agree by chance, so the lag with the largest score
+
+    (chance - e) * sqrt(n)
+
+is chosen, where ``chance`` is the mean bit error rate over all pairs of codes of the two recordings: what unrelated
+codes of these recordings differ by, which is below 1/2 where bits are uneven.
+"""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:  # numpy alone unless there is something to hash
+    from seqhash.codes import Hasher
+
+_DPI = 150
+
+
+class Comparison(NamedTuple):
+    """Best alignment of recording B under recording A; the overlap begins at ``start_a`` and ``start_b``."""
+
+    start_a: float  # s into A
+    start_b: float  # s into B; where both go on to overlap, one of the two starts is 0 or, after a shift, near it
+    codes: int  # of the overlap
+    seconds: float  # from the overlap's first code to where one after its last would be
+    distance: int  # bits that differ
+    bit_error_rate: float  # their share
+    chance: float  # bit error rate of all pairs of codes
+    score: float
+    differences: np.ndarray  # bool (codes, bits): where the two differ
+
+
+def compare_codes(words_a: np.ndarray, words_b: np.ndarray, code_rate: float) -> Comparison:
+    """The best alignment of two recordings' codes, over all lags. Ties: the longer overlap, then the smaller lag.
+
+    Args:
+      words_a, words_b: uint32 (codes_a, words), (codes_b, words), at least one code each.
+      code_rate: codes a second.
+    """
+    words_a, words_b = _checked(words_a, "words_a"), _checked(words_b, "words_b")
+    if words_a.shape[1] != words_b.shape[1]:
+        raise ValueError(f"Codes of equal length expected, got {words_a.shape[1]} and {words_b.shape[1]} words.")
+    if code_rate <= 0:
+        raise ValueError(f"code_rate must be positive, got {code_rate}.")
+    bits = 32 * words_a.shape[1]
+    lags = np.arange(1 - len(words_b), len(words_a))  # code i of B lies under code i + lag of A
+    begin_a, begin_b = np.maximum(lags, 0), np.maximum(-lags, 0)
+    counts = np.minimum(len(words_a) - begin_a, len(words_b) - begin_b)
+    distances = np.array(
+        [
+            np.bitwise_count(words_a[a : a + n] ^ words_b[b : b + n]).sum(dtype=np.int64)
+            for a, b, n in zip(begin_a, begin_b, counts, strict=True)
+        ]
+    )
+    rates = distances / (counts * bits)
+    chance = float(distances.sum() / (len(words_a) * len(words_b) * bits))
+    scores = (chance - rates) * np.sqrt(counts)
+    best = np.lexsort((lags, np.abs(lags), -counts, -scores))[0]
+    return _comparison(
+        words_a, words_b, int(begin_a[best]), int(begin_b[best]), int(counts[best]), chance=chance, code_rate=code_rate
+    )
+
+
+def compare_samples(samples_a: np.ndarray, samples_b: np.ndarray, *, hasher: "Hasher", shifts: int) -> Comparison:
+    """``compare_codes`` of two recordings, with A hashed from several starts inside one hop.
+
+    Codes that lie between each other's differ although the audio is the same; with 4 shifts of a hop of 0.25 s, one of
+    them is at most 31 ms off.
+
+    Args:
+      samples_a, samples_b: float32 (samples,) at the hasher's rate.
+      shifts: number of starts, evenly over a hop; 1 is A as it is.
+
+    Returns:
+      The comparison of the largest score, its ``start_a`` in seconds of A as it came.
+
+    Raises:
+      ValueError: a recording that has no code.
+    """
+    if shifts < 1:
+        raise ValueError(f"shifts must be positive, got {shifts}.")
+    words_b = hasher.hash_samples(samples_b)
+    hop = hasher.sample_rate / hasher.code_rate
+    found = []
+    for shift in [round(i * hop / shifts) for i in range(shifts)]:
+        words_a = hasher.hash_samples(samples_a[shift:])
+        if len(words_a) or not shift:  # what is shorter than a segment after a shift is compared without it
+            one = compare_codes(words_a, words_b, hasher.code_rate)
+            found.append(one._replace(start_a=one.start_a + shift / hasher.sample_rate))
+    return max(found, key=lambda one: one.score)
+
+
+def compare_match(
+    samples: np.ndarray, words: np.ndarray, *, start: float, end: float, offset: float, hasher: "Hasher"
+) -> Comparison:
+    """A query and the reference where it was found: the alignment is known, the picture is wanted.
+
+    The query is hashed from the first moment that lies on the reference's grid of codes.
+
+    Args:
+      samples: float32 (samples,), the query, as A.
+      words: uint32 (codes, words) of the whole reference, as B.
+      start, end: s of the query that was found.
+      offset: s of the reference at ``start``; below 0 where the query begins before it.
+      hasher: of both.
+
+    Raises:
+      ValueError: not one code of the two lies there.
+    """
+    rate = hasher.code_rate
+    first = math.ceil(max(offset, 0.0) * rate - 1e-6)  # code of the reference
+    begin = max(start + first / rate - offset, 0.0)
+    found = samples[round(begin * hasher.sample_rate) : round(end * hasher.sample_rate)]
+    words_a, words_b = _checked(hasher.hash_samples(found), "The query's codes"), words[first:]
+    words_b = _checked(words_b, "The reference's codes there")
+    chance = compare_codes(words_a, words, rate).chance
+    count = min(len(words_a), len(words_b))
+    one = _comparison(words_a, words_b, 0, 0, count, chance=chance, code_rate=rate)
+    return one._replace(start_a=begin, start_b=first / rate)
+
+
+def draw_differences(comparison: Comparison, *, title: str, code_rate: float):
+    """The bits that differ, black, over the overlap's time, and below them the bit error rate of each code.
+
+    Args:
+      comparison: what ``compare_codes`` found.
+      title: above the picture.
+      code_rate: codes a second.
+
+    Returns:
+      A ``matplotlib.figure.Figure``, made without pyplot: no window, nothing global.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    codes, bits = comparison.differences.shape
+    end = comparison.start_a + codes / code_rate
+    figure = Figure(figsize=(9.0, 4.6), layout="constrained")
+    matrix, rates = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    matrix.imshow(
+        comparison.differences.T,
+        aspect="auto",
+        origin="lower",
+        interpolation="nearest" if codes < 1200 else "antialiased",
+        cmap="binary",
+        vmin=0,
+        vmax=1,
+        extent=(comparison.start_a, end, 0, bits),
+    )
+    matrix.set(title=title, ylabel="bit")
+    matrix.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    times = comparison.start_a + np.arange(codes + 1) / code_rate
+    rates.stairs(comparison.differences.mean(axis=1), times, color="#0072b2", linewidth=1.5)
+    rates.axhline(comparison.chance, color="#8c8c8c", linestyle="--", linewidth=1.2)
+    rates.annotate("all pairs", (end, comparison.chance), ha="right", va="bottom", fontsize="small", color="#555555")
+    rates.set(xlabel="time in A (s)", ylabel="differ", xlim=(comparison.start_a, end))
+    rates.set_ylim(0, max(0.55, 1.05 * float(comparison.differences.mean(axis=1).max())))
+    rates.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    rates.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def differences_figure(comparison: Comparison, path: str | Path, *, title: str, code_rate: float) -> Path:
+    """Writes ``draw_differences`` as a PNG, into a folder that is made where it is missing; returns the path."""
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"path must end in .png, got {path}.")
+    figure = draw_differences(comparison, title=title, code_rate=code_rate)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=_DPI)
+    return path
+
+
+def _comparison(
+    words_a: np.ndarray, words_b: np.ndarray, a: int, b: int, count: int, *, chance: float, code_rate: float
+) -> Comparison:
+    """Of ``count`` codes from code a of A and code b of B."""
+    differences = _bits(words_a[a : a + count] ^ words_b[b : b + count])
+    rate = float(differences.mean())
+    return Comparison(
+        start_a=a / code_rate,
+        start_b=b / code_rate,
+        codes=count,
+        seconds=count / code_rate,
+        distance=int(differences.sum()),
+        bit_error_rate=rate,
+        chance=chance,
+        score=(chance - rate) * math.sqrt(count),
+        differences=differences,
+    )
+
+
+def _checked(words: np.ndarray, name: str) -> np.ndarray:
+    words = np.asarray(words)
+    if words.ndim != 2 or words.dtype != np.uint32 or not words.size:
+        raise ValueError(
+            f"{name} must be uint32 (codes, words) with at least one code, got {words.dtype} {words.shape}."
+        )
+    return words
+
+
+def _bits(words: np.ndarray) -> np.ndarray:
+    """uint32 (codes, words) -> bool (codes, 32 words), bit j of word i being bit 32 i + j."""
+    little = np.ascontiguousarray(words, "<u4")
+    return np.unpackbits(little.view(np.uint8), axis=1, bitorder="little").astype(bool)

@@ -1,0 +1,409 @@
+"""The commands, run in this process, and a few as a user runs them."""
+
+import importlib.util
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+
+from seqhash import cli
+
+ROOT = Path(__file__).parents[1]
+RATE = 16_000
+
+
+class Done(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys):
+    """run("list", "--index=..."): what the command ended with."""
+
+    def command(*arguments):
+        capsys.readouterr()
+        status = cli.main([str(argument) for argument in arguments])
+        return Done(status, *capsys.readouterr())
+
+    return command
+
+
+def tune(seed, seconds=6.0):
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    notes = rng.integers(48, 84, round(4 * seconds))
+    frequency = 440 * 2 ** ((notes[(4 * time).astype(int)] - 69) / 12)
+    phase = 2 * np.pi * np.cumsum(frequency) / RATE
+    return 0.3 * np.sin(phase) + 0.1 * np.sin(2 * phase) + 0.01 * rng.standard_normal(len(time))
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("music")
+    for seed, name in enumerate(["one.wav", "two.flac", "three.ogg"]):
+        soundfile.write(folder / name, tune(seed), RATE)
+    (folder / "list.csv").write_text("path,title,artist\none.wav,First,Ann\ntwo.flac,Second,\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, music):
+    path = tmp_path_factory.mktemp("index") / "index"
+    assert cli.main(["add", f"--index={path}", str(music / "list.csv"), str(music)]) == 0
+    return path
+
+
+@pytest.fixture
+def index(tmp_path, made):
+    """A copy that a test may change."""
+    return shutil.copy(made, tmp_path / "index")
+
+
+def ids(run, index):
+    rows = [json.loads(line) for line in run("list", f"--index={index}", "--json").out.splitlines()]
+    return {Path(row["path"]).name: row["id"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "a command is missing"),
+        (["frobnicate"], "there is no command 'frobnicate'; the commands are add, remove, list"),
+        (["--index=x"], "there is no command '--index=x'"),
+        (["list"], "--index is missing"),
+        (["add", "x.wav"], "--index is missing"),
+        (["add", "--index=i"], "name at least one file, folder or manifest"),
+        (["add", "--index=i", "--workers=0", "x"], "--workers"),
+        (["add", "--index=i", "--worker=2", "x"], "Unknown command line flag 'worker'"),
+        (["list", "--index=i", "--json=perhaps"], "perhaps"),
+        (["list", "--index=gone"], "no such index"),
+        (["list", "--index=i", "more"], "unexpected argument 'more'"),
+        (["export", "--index=i"], "--to is missing"),
+        (["export", "--index=i", "--to=x.zip"], ".faiss, .npz, .parquet"),
+        (["import", "--index=i", "gone.npz"], "gone.npz"),
+        (["merge", "--index=i"], "name at least one other index"),
+        (["identify", "--index=i"], "name at least one file"),
+        (["identify", "--index=i", "-", "-"], "read once"),
+        (["identify", "--index=i", "--plot=p.png", "a", "b"], "one query"),
+        (["identify", "--index=i", "--format=mp3", "a"], "s16le|f32le"),
+        (["compare", "a"], "name two files"),
+        (["compare", "a", "b", "--plot=p.svg"], ".png"),
+        (["compare", "a", "b", "--hasher=nobody"], "no such hasher"),
+        (["compare", "gone_a", "gone_b"], "gone_a: no such file"),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_is_one_line_and_status_2(run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
+    assert done.status == cli.EXIT_BAD_INPUT
+    assert done.out == ""
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert not any(tmp_path.iterdir())  # a command that fails leaves no empty index
+
+
+def test_help_lists_the_commands_and_their_flags(run):
+    overview = run("--help")
+    assert overview.status == 0
+    lines = overview.out.splitlines()
+    everyday = ["add", "remove", "list", "info", "merge", "verify", "compact", "export", "import"]
+    assert [*cli.COMMANDS] == [*everyday, "identify", "compare"]
+    for name in cli.COMMANDS:
+        assert sum(line.startswith(f"  {name} ") for line in lines) == 1
+        assert run(name, "--help").out.startswith(f"usage: seqhash {name} ")
+    flags = run("add", "--help").out
+    assert all(flag in flags for flag in ("--index=INDEX", "--hasher=HASHER", "--workers=WORKERS", "--strict"))
+    assert "paper-128" in flags
+
+
+def test_add_counts_what_it_did(run, tmp_path, music):
+    (tmp_path / "bad.wav").write_text("no")
+    first = run("add", f"--index={tmp_path / 'i'}", music / "one.wav", tmp_path / "bad.wav", "--workers=1")
+    assert first.status == 0
+    assert first.out == "added 1, already there 0, failed 1\n"
+    assert first.err.startswith(f"failed {tmp_path / 'bad.wav'}: ")
+    again = run("add", f"--index={tmp_path / 'i'}", music / "one.wav", tmp_path / "bad.wav", "--strict")
+    assert (again.status, again.out) == (cli.EXIT_FAILED, "added 0, already there 1, failed 1\n")
+
+
+def test_list_shows_the_recordings(run, made, music):
+    table = run("list", f"--index={made}").out.splitlines()
+    assert table[0].split() == ["id", "length", "title", "artist", "path"]
+    (line,) = [line for line in table if "one.wav" in line]
+    assert line.split()[1:] == ["0:06.00", "First", "Ann", str(music / "one.wav")]
+    rows = [json.loads(line) for line in run("list", f"--index={made}", "--json").out.splitlines()]
+    assert {Path(row["path"]).name: row["title"] for row in rows} == {
+        "one.wav": "First",
+        "two.flac": "Second",
+        "three.ogg": "",
+    }
+    assert {row["codes"] for row in rows} == {20}
+
+
+def test_info_and_verify(run, made):
+    info = json.loads(run("info", f"--index={made}", "--json").out)
+    assert (info["recordings"], info["codes"], info["hasher"]["name"]) == (3, 60, "paper-128")
+    assert "paper-128" in run("info", f"--index={made}").out
+    assert run("verify", f"--index={made}") == (0, "0 problems\n", "")
+
+
+def test_verify_tells_of_damage(run, index):
+    data = bytearray(index.read_bytes())
+    position = data.find(b"First")
+    data[position : position + 5] = b"Worst"
+    index.write_bytes(data)
+    done = run("verify", f"--index={index}")
+    assert done.status == cli.EXIT_NONE
+    assert "one.wav" in done.out
+    assert done.out.endswith("1 problems\n")
+
+
+def test_remove_by_id_and_by_path(run, index, music, monkeypatch):
+    known = ids(run, index)
+    wrong = run("remove", f"--index={index}", known["one.wav"], "999", "gone.wav")
+    assert wrong.status == cli.EXIT_BAD_INPUT
+    assert "not in the index: 999, gone.wav; nothing was removed" in wrong.err
+    monkeypatch.chdir(music)
+    assert run("remove", f"--index={index}", known["one.wav"], "two.flac").out == "removed 2\n"
+    assert ids(run, index).keys() == {"three.ogg"}
+    assert run("compact", f"--index={index}").status == 0
+
+
+def test_export_import_and_merge(run, index, tmp_path):
+    faiss = run("export", f"--index={index}", f"--to={tmp_path / 'x.faiss'}")
+    assert faiss.status == 0
+    assert (tmp_path / "x.faiss").stat().st_size == 60 * 16 + 4 + 4 + 4 + 8 + 1 + 4 + 8
+    assert run("export", f"--index={index}", f"--to={tmp_path / 'x.npz'}").status == 0
+    other = tmp_path / "other"
+    assert run("import", f"--index={other}", tmp_path / "x.npz").out == "added 3, already there 0\n"
+    assert ids(run, other).keys() == ids(run, index).keys()
+    run("remove", f"--index={other}", ids(run, other)["one.wav"])
+    assert run("merge", f"--index={other}", index).out == "added 1, already there 2\n"
+    assert run("merge", f"--index={tmp_path / 'third'}", other, index).out == "added 3, already there 3\n"
+
+
+def test_compare(run, music, tmp_path):
+    soundfile.write(tmp_path / "part.wav", tune(0)[32_000:80_000], RATE)
+    done = run("compare", music / "one.wav", tmp_path / "part.wav", "--json")
+    found = json.loads(done.out)
+    assert (found["a"], found["b"]) == (str(music / "one.wav"), str(tmp_path / "part.wav"))
+    assert (found["start_a"], found["start_b"], found["codes"]) == (2.0, 0.0, 8)
+    assert found["bit_error_rate"] < 0.02
+    table = run("compare", music / "one.wav", tmp_path / "part.wav", f"--plot={tmp_path / 'p.png'}")
+    assert "0:02.00" in table.out
+    assert "in 8 codes" in table.out
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+# identify: the contract, with a search that answers as it is told.
+
+
+class FakeMatch(NamedTuple):
+    recording: int
+    path: str
+    title: str
+    start: float
+    end: float
+    offset: float
+    distance: int
+    bit_error_rate: float
+    score: float
+
+
+FOUND = FakeMatch(2, "/music/two.flac", "Second", 0.25, 4.0, 61.5, 12, 0.0125, 8.5)
+
+
+@pytest.fixture
+def searcher(monkeypatch):
+    """Stands in for seqhash.identify; notes what it is asked."""
+    asked = SimpleNamespace(samples=None, options=None)
+
+    def identify(samples):
+        asked.samples = samples
+        return [FOUND]
+
+    def identify_file(path):
+        if "bad" in path:
+            raise cli.audio.AudioError(path, "not audio")
+        return [] if "quiet" in path else [FOUND, FOUND._replace(recording=1, title="", score=3.0)]
+
+    def open_searcher(path, hasher, **options):
+        asked.options = options
+        return SimpleNamespace(identify=identify, identify_file=identify_file)
+
+    module = ModuleType("seqhash.identify")
+    module.open_searcher = open_searcher
+    monkeypatch.setitem(sys.modules, "seqhash.identify", module)
+    return asked
+
+
+MATCH = {
+    "recording": 2,
+    "path": "/music/two.flac",
+    "start": 0.25,
+    "end": 4.0,
+    "offset": 61.5,
+    "distance": 12,
+    "bit_error_rate": 0.0125,
+    "score": 8.5,
+}
+
+
+def test_identify_prints_one_json_line_a_file(run, searcher):
+    done = run("identify", "--index=i", "some.wav", "quiet.wav", "bad.wav", "--json")
+    assert done.status == cli.EXIT_FAILED
+    assert [json.loads(line) for line in done.out.splitlines()] == [
+        {"query": "some.wav", "matches": [MATCH, MATCH | {"recording": 1, "score": 3.0}], "error": None},
+        {"query": "quiet.wav", "matches": [], "error": None},
+        {"query": "bad.wav", "matches": [], "error": "not audio"},
+    ]
+    assert done.err == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "status"),
+    [
+        (["some.wav"], 0),
+        (["quiet.wav"], 1),
+        (["quiet.wav", "some.wav"], 0),
+        (["quiet.wav", "quiet2.wav"], 1),
+        (["some.wav", "bad.wav"], 3),
+        (["bad.wav"], 3),
+    ],
+    ids=str,
+)
+def test_the_status_of_identify_tells_answers_from_none_and_failures(run, searcher, files, status):
+    assert run("identify", "--index=i", *files).status == status
+    assert run("identify", "--index=i", "--json", *files).status == status
+
+
+def test_identify_as_a_table(run, searcher):
+    done = run("identify", "--index=i", "--false_positive_rate=0.01", "some.wav", "quiet.wav", "bad.wav")
+    lines = done.out.splitlines()
+    assert lines[0] == "some.wav:"
+    assert lines[1].split() == ["recording", "query", "offset", "bit", "error", "rate", "score"]
+    assert lines[2].split() == ["Second", "(/music/two.flac)", "0:00.25-0:04.00", "1:01.50", "1.2%", "8.50"]
+    assert lines[3].split()[0] == "/music/two.flac"
+    assert lines[4:] == ["quiet.wav: no match"]
+    assert done.err == "failed bad.wav: not audio\n"
+    assert searcher.options == {"false_positive_rate": 0.01}
+
+
+@pytest.mark.parametrize(("name", "dtype", "scale"), [("s16le", "<i2", 32768), ("f32le", "<f4", 1)])
+def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, scale):
+    samples = np.array([0, 0.5, -1, 0.25] * 4000)
+    data = (samples * scale).astype(dtype).tobytes()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    done = run("identify", "--index=i", "--json", f"--format={name}", "-")
+    assert json.loads(done.out)["query"] == "-"
+    np.testing.assert_array_equal(searcher.samples, samples.astype(np.float32))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    run("identify", "--index=i", f"--format={name}", "--rate=8000", "-")
+    assert searcher.samples.shape == (32_000,)
+    for broken in (data[:5], b""):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(broken)))
+        done = run("identify", "--index=i", "--json", f"--format={name}", "-")
+        assert done.status == cli.EXIT_FAILED
+        assert f"got {len(broken)} bytes" in json.loads(done.out)["error"]
+
+
+def test_identify_draws_the_best_match(run, searcher, made, music, tmp_path, monkeypatch):
+    found = FOUND._replace(recording=ids(run, made)["one.wav"], start=0.0, end=3.0, offset=2.1)
+    monkeypatch.setattr(
+        sys.modules["seqhash.identify"],
+        "open_searcher",
+        lambda path, hasher: SimpleNamespace(identify_file=lambda file: [found]),
+    )
+    soundfile.write(tmp_path / "part.wav", tune(0)[33_600:81_600], RATE)
+    assert run("identify", f"--index={made}", f"--plot={tmp_path / 'p.png'}", tmp_path / "part.wav").status == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0:00.00"),
+        (59.996, "1:00.00"),
+        (61.5, "1:01.50"),
+        (3599.999, "1:00:00.00"),
+        (7322.25, "2:02:02.25"),
+        (-1.5, "-0:01.50"),
+        (-0.001, "0:00.00"),
+    ],
+)
+def test_times(seconds, text):
+    assert cli._time(seconds) == text
+
+
+def test_ctrl_c_is_a_line_and_status_130(run, monkeypatch, music):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.ingest, "gather", interrupted)
+    done = run("add", "--index=i", music)
+    assert done.status == cli.EXIT_INTERRUPTED
+    assert done.err.startswith("interrupted")
+
+
+def test_ctrl_c_ends_the_program_with_status_130():
+    program = """
+import sys
+from seqhash import cli
+def interrupted(paths): raise KeyboardInterrupt
+cli.ingest.gather = interrupted
+sys.argv = ["seqhash", "add", "--index=i", "x"]
+sys.exit(cli.main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (cli.EXIT_INTERRUPTED, 1)
+
+
+# As a user runs it.
+
+
+def command(*arguments, **options):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-m", "seqhash.cli", *map(str, arguments)]
+    return subprocess.run(program, env=environment, capture_output=True, timeout=120, **options)
+
+
+def test_catalogue_commands_start_without_jax(made):
+    program = (
+        f"import sys; from seqhash import cli; cli.main(['list', '--index={made}']); assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True)
+
+
+def test_a_reader_that_ends_early_is_no_traceback(made):
+    program = f"{sys.executable} -m seqhash.cli list --index={made} | true"
+    done = subprocess.run(program, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+
+
+def test_add_and_identify_as_a_user_does(tmp_path, music):
+    if importlib.util.find_spec("seqhash.identify") is None:
+        pytest.skip("seqhash.identify is not there yet")
+    index = tmp_path / "index"
+    added = command("add", f"--index={index}", music)
+    assert (added.returncode, added.stdout) == (0, b"added 3, already there 0, failed 0\n")
+    samples = tune(1)[20_000:84_000]
+    data = (samples * 32767).astype("<i2").tobytes()
+    done = command("identify", f"--index={index}", "--json", "-", input=data)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    best = answer["matches"][0]
+    assert best["path"] == str(music / "two.flac")
+    assert best["offset"] - best["start"] == pytest.approx(20_000 / RATE, abs=0.13)
+    assert answer["error"] is None

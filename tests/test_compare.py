@@ -1,0 +1,145 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.image import imread
+
+from seqhash import compare, export
+from tests.test_mfcc import music_like
+
+RATE = 16_000
+
+
+def random_words(seed, *shape):
+    return np.random.default_rng(seed).integers(0, 2**32, shape, dtype=np.uint32)
+
+
+def by_hand(words_a, words_b):
+    """Chance, and of every lag (score, overlap, begin in A, begin in B, distance), by Python's integers."""
+    bits = 32 * words_a.shape[1]
+    distance = [
+        [sum((int(x) ^ int(y)).bit_count() for x, y in zip(a, b, strict=True)) for b in words_b] for a in words_a
+    ]
+    chance = sum(map(sum, distance)) / (len(words_a) * len(words_b) * bits)
+    found = {}
+    for lag in range(1 - len(words_b), len(words_a)):
+        pairs = [(i, i - lag) for i in range(len(words_a)) if 0 <= i - lag < len(words_b)]
+        wrong = sum(distance[i][j] for i, j in pairs)
+        score = (chance - wrong / (len(pairs) * bits)) * math.sqrt(len(pairs))
+        found[lag] = (score, len(pairs), *pairs[0], wrong)
+    return chance, found
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.integers(0, 10**6))
+def test_the_best_lag_is_that_of_a_loop_over_bits(codes_a, codes_b, words, seed):
+    a, b = random_words(seed, codes_a, words), random_words(seed + 1, codes_b, words)
+    found = compare.compare_codes(a, b, 4.0)
+    chance, lags = by_hand(a, b)
+    assert found.chance == pytest.approx(chance)
+    best = max(score for score, *_ in lags.values())
+    score, overlap, begin_a, begin_b, wrong = lags[round(4 * (found.start_a - found.start_b))]
+    assert score == pytest.approx(best)
+    assert found.score == pytest.approx(score)
+    assert (found.codes, found.seconds) == (overlap, overlap / 4)
+    assert (4 * found.start_a, 4 * found.start_b, found.distance) == (begin_a, begin_b, wrong)
+    assert found.differences.shape == (overlap, 32 * words)
+    assert found.differences.sum() == wrong
+
+
+def test_bits_that_differ_are_in_their_places():
+    a = random_words(0, 5, 2)
+    b = a.copy()
+    b[3, 1] ^= np.uint32(1 << 5)
+    found = compare.compare_codes(a, b, 4.0)
+    assert np.argwhere(found.differences).tolist() == [[3, 37]]
+    assert found.bit_error_rate == 1 / (5 * 64)
+
+
+def test_a_noisy_excerpt_is_found_where_it_was_cut():
+    rng = np.random.default_rng(1)
+    a = random_words(2, 400, 4)
+    flips = np.packbits(rng.random((20, 128)) < 0.2, axis=1, bitorder="little").view("<u4")
+    found = compare.compare_codes(a, a[321:341] ^ flips, 4.0)
+    assert (found.start_a, found.start_b, found.codes) == (321 / 4, 0, 20)
+    assert found.bit_error_rate == np.bitwise_count(flips).sum() / (20 * 128)
+    turned = compare.compare_codes(a[321:341] ^ flips, a, 4.0)
+    assert (turned.start_a, turned.start_b, turned.distance) == (0, 321 / 4, found.distance)
+
+
+def test_codes_all_alike_are_compared_whole():
+    found = compare.compare_codes(np.zeros((4, 1), np.uint32), np.zeros((6, 1), np.uint32), 4.0)
+    assert (found.codes, found.start_a, found.start_b, found.bit_error_rate) == (4, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "rate", "message"),
+    [
+        (random_words(0, 0, 4), random_words(0, 2, 4), 4.0, "words_a"),
+        (random_words(0, 2, 4), random_words(0, 2, 4).astype(np.int32), 4.0, "words_b"),
+        (random_words(0, 2, 4), random_words(0, 2, 1), 4.0, "4 and 1 words"),
+        (random_words(0, 2, 4), random_words(0, 2, 4), 0.0, "code_rate"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(a, b, rate, message):
+    with pytest.raises(ValueError, match=message):
+        compare.compare_codes(a, b, rate)
+
+
+@pytest.fixture(scope="module")
+def hasher():
+    return export.load_hasher("paper-128")
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return music_like(20 * RATE)
+
+
+def test_shifts_bring_an_excerpt_off_the_grid_near_it(hasher, recording):
+    begin = 130_010  # half a hop off the grid of 4000 samples
+    excerpt = recording[begin : begin + 4 * RATE]
+    found = compare.compare_samples(recording, excerpt, hasher=hasher, shifts=4)
+    assert abs(found.start_a - found.start_b - begin / RATE) <= 0.032
+    plain = compare.compare_samples(recording, excerpt, hasher=hasher, shifts=1)
+    assert found.bit_error_rate < plain.bit_error_rate
+
+
+def test_a_recording_of_one_code_can_be_compared(hasher, recording):
+    found = compare.compare_samples(recording[:16_081], recording[:16_081], hasher=hasher, shifts=4)
+    assert (found.codes, found.distance, found.start_a) == (1, 0, 0)
+    with pytest.raises(ValueError, match="words_a"):
+        compare.compare_samples(recording[:16_000], recording, hasher=hasher, shifts=4)
+    with pytest.raises(ValueError, match="shifts"):
+        compare.compare_samples(recording, recording, hasher=hasher, shifts=0)
+
+
+def test_a_match_is_drawn_from_the_grid_of_the_reference(hasher, recording):
+    words = hasher.hash_samples(recording)
+    begin = 100_100
+    query = recording[begin : begin + 5 * RATE]
+    found = compare.compare_match(query, words, start=0.0, end=5.0, offset=begin / RATE, hasher=hasher)
+    first = math.ceil(begin / 4000)  # code of the reference from which the two share the grid
+    assert found.start_b == first / 4
+    assert found.start_a == pytest.approx((first * 4000 - begin) / RATE)
+    assert found.codes == 16
+    assert found.distance <= 3  # the very same samples, but for the one before the first
+    early = compare.compare_match(recording[:80_000], words[8:], start=0.0, end=5.0, offset=-2.0, hasher=hasher)
+    assert (early.start_a, early.start_b) == (2.0, 0.0)
+    assert early.distance <= 3
+    with pytest.raises(ValueError, match="reference"):
+        compare.compare_match(query, words, start=0.0, end=5.0, offset=100.0, hasher=hasher)
+
+
+def test_the_picture_shows_the_bits(tmp_path):
+    a = random_words(0, 40, 4)
+    found = compare.compare_codes(a, a, 4.0)
+    path = compare.differences_figure(found, tmp_path / "new" / "same.png", title="same", code_rate=4.0)
+    other = compare.compare_codes(a, a ^ np.uint32(2**32 - 1), 4.0)
+    assert other.bit_error_rate > 0.4
+    black = compare.differences_figure(other, tmp_path / "other.png", title="same", code_rate=4.0)
+    assert imread(black)[..., :3].mean() < imread(path)[..., :3].mean() - 0.1
+    with pytest.raises(ValueError, match="png"):
+        compare.differences_figure(found, tmp_path / "same.pdf", title="same", code_rate=4.0)

@@ -1,0 +1,373 @@
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from seqhash import audio, corpus, index, ingest, mfcc, model
+from seqhash.codes import make_hasher
+from seqhash.config import Config, override
+
+ROOT = Path(__file__).parents[1]
+RATE = 16_000
+WORDS = 4
+
+
+def counting_words(samples):
+    """Codes that tell nothing but how many there are; rows are numbered, so that gaps show."""
+    count = max(0, (len(samples) - 16_080) // 4000 + 1) if len(samples) > 16_080 else 0
+    return np.tile(np.arange(count, dtype=np.uint32)[:, None], (1, WORDS))
+
+
+def fake_hasher(hash_samples=counting_words):
+    """As much of a Hasher as is needed, without jax and without compiling."""
+    return SimpleNamespace(
+        name="fake",
+        digest="0" * 64,
+        config=Config(),
+        code_rate=4.0,
+        sample_rate=RATE,
+        thresholds=np.zeros(32 * WORDS),
+        hash_samples=hash_samples,
+    )
+
+
+def write(path, seconds=2.0, *, seed=0, rate=RATE, **tags):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng, time_ = np.random.default_rng(seed), np.arange(round(seconds * rate)) / rate
+    tones = sum(np.sin(2 * np.pi * f * time_) for f in rng.uniform(100, 2000, 4)) / 8
+    with soundfile.SoundFile(path, "w", rate, 1) as file:
+        for name, value in tags.items():
+            setattr(file, name, value)
+        file.write(tones + 0.02 * rng.standard_normal(len(time_)))
+    return path
+
+
+def opened(path, hasher):
+    return index.open_index(path, identity=ingest.identity_of(hasher), create=True)
+
+
+def add(store, hasher, items, workers=2):
+    return ingest.add_files(store, hasher, items, workers=workers, progress=False)
+
+
+@pytest.fixture(scope="module")
+def hasher():
+    config = override(Config(), {"model.hidden_size": 64})
+    statistics = mfcc.Statistics(np.linspace(-2, 20, 13), np.linspace(4, 30, 13))
+    return make_hasher(config, model.init_params(jax.random.key(0), config), statistics, name="small")
+
+
+def test_what_is_added_are_the_codes_of_the_files(tmp_path, hasher):
+    files = [write(tmp_path / f"{i}.{suffix}", 2 + i, seed=i) for i, suffix in enumerate(["wav", "flac", "ogg"])]
+    files.append(write(tmp_path / "other_rate.wav", 3.0, seed=3, rate=22_050))
+    with opened(tmp_path / "index", hasher) as store:
+        assert add(store, hasher, [tmp_path]) == (4, 0, [])
+        rows = {Path(row.path): row for row in store.rows()}
+        assert rows.keys() == set(files)
+        for path, row in rows.items():
+            samples = audio.read(path, sample_rate=RATE)
+            np.testing.assert_array_equal(store.words_of([row.id])[0], hasher.hash_samples(samples))
+            assert row.duration == len(samples) / RATE
+            assert row.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_what_is_there_is_passed_over_before_it_is_decoded(tmp_path, monkeypatch):
+    hasher = fake_hasher()
+    write(tmp_path / "music" / "a.wav", seed=1)
+    write(tmp_path / "music" / "b.wav", seed=2)
+    (tmp_path / "music" / "copy.wav").write_bytes((tmp_path / "music" / "a.wav").read_bytes())
+    with opened(tmp_path / "index", hasher) as store:
+        assert add(store, hasher, [tmp_path / "music"]) == (2, 1, [])
+        monkeypatch.setattr(ingest, "_start", lambda settings: pytest.fail("a process was started"))
+        assert add(store, hasher, [tmp_path / "music"]) == (0, 3, [])
+        assert {Path(row.path).name for row in store.rows()} == {"a.wav", "b.wav"}
+
+
+def test_bad_files_are_listed_with_the_reason_and_the_others_added(tmp_path):
+    hasher, good = fake_hasher(), write(tmp_path / "good.wav", seed=1)
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(good.read_bytes()[:40_000])
+    text = tmp_path / "text.mp3"
+    text.write_text("not music")
+    short, gone = write(tmp_path / "short.wav", 0.5), tmp_path / "gone.wav"
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    with opened(tmp_path / "index", hasher) as store:
+        counts = add(store, hasher, [cut, text, short, gone, pipe, good])
+        assert (counts.added, counts.present) == (1, 0)
+        reasons = dict(counts.failed)
+        assert reasons.keys() == {str(path) for path in (cut, text, short, gone, pipe)}
+        for path, reason in {
+            cut: "truncated",
+            text: "not audio",
+            short: "too short",
+            gone: "no such file",
+            pipe: "not a regular file",
+        }.items():
+            assert reason in reasons[str(path)]
+        assert [row.path for row in store.rows()] == [str(good)]
+
+
+def test_manifest_columns_and_tags_become_fields_and_metadata(tmp_path):
+    hasher = fake_hasher()
+    write(tmp_path / "a.flac", seed=1, title="Tag", artist="Someone", album="Album")
+    write(tmp_path / "b.flac", seed=2, title="Tag", artist="Someone")
+    write(tmp_path / "c.wav", seed=3)
+    (tmp_path / "m.csv").write_text(
+        "path,recording_id,work_id,role,title,genre,artist,licence\n"
+        "a.flac,,w,original,,,,\n"
+        "b.flac,x7,w,cover,Name,folk,Another,CC0\n"
+    )
+    with opened(tmp_path / "index", hasher) as store:
+        assert add(store, hasher, [tmp_path / "m.csv", tmp_path]).added == 3
+        rows = {Path(row.path).name: row for row in store.rows()}
+    assert [(r.title, r.artist, r.work) for _, r in sorted(rows.items())] == [
+        ("Tag", "Someone", "w"),
+        ("Name", "Another", "w"),
+        ("", "", ""),
+    ]
+    assert rows["a.flac"].metadata == {"album": "Album", "role": "original"}
+    assert rows["b.flac"].metadata == {"recording_id": "x7", "role": "cover", "genre": "folk", "licence": "CC0"}
+    assert rows["c.wav"].metadata == {}
+
+
+def test_a_broken_manifest_adds_nothing(tmp_path):
+    (tmp_path / "m.csv").write_text("path\ngone.wav\n")
+    good = write(tmp_path / "good.wav")
+    with opened(tmp_path / "index", fake_hasher()) as store:
+        with pytest.raises(corpus.ManifestError, match=r"m\.csv:2"):
+            add(store, fake_hasher(), [good, tmp_path / "m.csv"])
+        assert store.rows() == []
+
+
+def test_a_path_named_twice_is_one_recording(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.wav")
+    monkeypatch.chdir(tmp_path)
+    assert [r.path for r in ingest.gather(["a.wav", path, tmp_path, tmp_path / "x" / ".." / "a.wav"])] == [path]
+
+
+@pytest.mark.parametrize("changes", [{}, {"segment.normalisation": "recording"}])
+def test_codes_in_blocks_are_those_of_the_whole(monkeypatch, hasher, changes):
+    monkeypatch.setattr(ingest, "PIECE_CODES", 7)
+    config = override(hasher.config, changes)
+    hasher = make_hasher(config, hasher.params, hasher.statistics, name="small")
+    rng = np.random.default_rng(0)
+    piece = 6 * 4000 + 16_240  # samples of seven codes: 6 hops, and the 100 frames of one
+    for count in (70_000,) if changes else (0, 16_081, piece, piece + 1, 70_000):
+        samples = (0.1 * rng.standard_normal(count) * np.hanning(4096)[np.arange(count) % 4096]).astype(np.float32)
+        expected = hasher.hash_samples(samples)
+        for blocks in (np.array_split(samples, 3), np.split(samples, np.arange(9999, count, 9999))):
+            words = ingest.hash_blocks(hasher, iter(blocks))
+            assert words.shape == expected.shape
+            wrong = np.bitwise_count(words ^ expected).sum()
+            assert (
+                wrong <= ("segment.normalisation" in changes) * 0.002 * 32 * words.size
+            )  # other order of float32 sums
+    assert len(expected) == 14  # of 70,000 samples: 436 frames
+
+
+def test_a_long_recording_is_hashed_while_it_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(ingest, "BLOCKS", 1)
+    monkeypatch.setattr(ingest, "PIECE_CODES", 100)
+    pieces = []
+
+    def hash_samples(samples):
+        pieces.append(len(samples))
+        return counting_words(samples)
+
+    hasher = fake_hasher(hash_samples)
+    long, short = write(tmp_path / "long.flac", 250.0, seed=1), write(tmp_path / "short.flac", seed=2)
+    with opened(tmp_path / "index", hasher) as store:
+        assert add(store, hasher, [long, short]) == (2, 0, [])
+        assert {Path(r.path).name: (r.codes, r.duration) for r in store.rows()} == {
+            "long.flac": (996, 250.0),
+            "short.flac": (4, 2.0),
+        }
+    assert max(pieces) == 99 * 4000 + 16_240
+
+
+def test_decoding_stays_a_few_recordings_ahead(tmp_path, monkeypatch):
+    files = [write(tmp_path / f"{i:02}.wav", 1.5, seed=i) for i in range(12)]
+    real, taken, hashed = ingest._jobs, 0, 0
+
+    def jobs(*arguments):
+        nonlocal taken
+        for job in real(*arguments):
+            taken += 1
+            assert taken - hashed <= 2 * 2
+            yield job
+
+    def slow(samples):
+        nonlocal hashed
+        time.sleep(0.03)
+        hashed += 1
+        return counting_words(samples)
+
+    monkeypatch.setattr(ingest, "_jobs", jobs)
+    with opened(tmp_path / "index", fake_hasher()) as store:
+        assert add(store, fake_hasher(slow), files).added == hashed == 12
+
+
+def test_a_process_that_dies_costs_one_file(tmp_path, monkeypatch):
+    files = [write(tmp_path / f"{i}.wav", seed=i) for i in range(5)]
+    real = ingest._relay
+
+    def relay(worker, job, ready, stop):
+        if job.recording.path == files[1]:
+            os.kill(worker.process.pid, signal.SIGKILL)
+            worker.process.join()
+        return real(worker, job, ready, stop)
+
+    monkeypatch.setattr(ingest, "_relay", relay)
+    with opened(tmp_path / "index", fake_hasher()) as store:
+        counts = add(store, fake_hasher(), files, workers=1)
+        assert (counts.added, counts.present) == (4, 0)
+        ((path, reason),) = counts.failed
+        assert path == str(files[1])
+        assert "SIGKILL" in reason
+
+
+def test_a_process_ignores_ctrl_c_from_its_first_moment():
+    if not Path("/proc/self/status").is_file():
+        pytest.skip("what a process ignores is read from /proc")
+    worker = ingest._start(ingest._Settings(RATE, 1.0))
+    try:
+        lines = Path(f"/proc/{worker.process.pid}/status").read_text().splitlines()
+    finally:
+        ingest._end(worker)
+    (ignored,) = [int(line.split()[1], 16) for line in lines if line.startswith("SigIgn")]
+    assert ignored >> (signal.SIGINT - 1) & 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_nothing_is_left_behind_when_hashing_fails(tmp_path):
+    files = [write(tmp_path / f"{i}.wav", 1.5, seed=i) for i in range(8)]
+    before = threading.active_count()
+
+    def fail(samples):
+        raise MemoryError("the device is full")
+
+    with opened(tmp_path / "index", fake_hasher()) as store, pytest.raises(MemoryError, match="device"):
+        add(store, fake_hasher(fail), files)
+    assert threading.active_count() == before
+
+
+def test_a_file_that_changes_meanwhile_is_not_added(tmp_path):
+    path = write(tmp_path / "a.wav")
+
+    def changing(samples):
+        with open(path, "ab") as file:
+            file.write(b"more")
+        return counting_words(samples)
+
+    with opened(tmp_path / "index", fake_hasher()) as store:
+        assert "changed" in add(store, fake_hasher(changing), [path]).failed[0][1]
+        assert store.rows() == []
+
+
+def test_workers_must_be_positive(tmp_path):
+    with opened(tmp_path / "index", fake_hasher()) as store, pytest.raises(ValueError, match="workers"):
+        add(store, fake_hasher(), [], workers=0)
+
+
+def test_worker_processes_import_no_jax():
+    program = "import sys, seqhash.ingest; assert not {'jax', 'flax', 'sklearn'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def script(tmp_path, *, pause, guarded=True):
+    """A program that adds tmp_path/music with a hasher of no work but a pause, as a process of its own."""
+    body = f"""
+import time
+from types import SimpleNamespace
+import numpy as np
+from seqhash import index, ingest
+from seqhash.config import Config
+
+def hash_samples(samples):
+    time.sleep({pause})
+    return np.ones((len(samples) // 4000, 4), np.uint32)
+
+def main():
+    hasher = SimpleNamespace(name="fake", digest="0" * 64, config=Config(), code_rate=4.0, sample_rate=16000,
+                             thresholds=np.zeros(128), hash_samples=hash_samples)
+    identity = ingest.identity_of(hasher)
+    with index.open_index({str(tmp_path / "index")!r}, identity=identity, create=True) as store:
+        print("ready", flush=True)
+        print(ingest.add_files(store, hasher, [{str(tmp_path / "music")!r}], workers=2, progress=False))
+
+{'if __name__ == "__main__":' if guarded else "if True:"}
+    main()
+"""
+    path = tmp_path / "script.py"
+    path.write_text(body)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, path], env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    write(tmp_path / "music" / "a.wav")
+    _, err = script(tmp_path, pause=0, guarded=False).communicate(timeout=60)
+    assert "ChildProcessError" in err
+    assert "__main__" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_leaves_a_good_index_and_no_processes_and_is_continued(tmp_path, number):
+    for i in range(24):
+        write(tmp_path / "music" / f"{i}.wav", 1.5, seed=i)
+    identity = ingest.identity_of(fake_hasher())
+    with script(tmp_path, pause=0.2) as process:
+        process.stdout.readline()
+        with index.open_index(tmp_path / "index", readonly=True) as store:
+            while not store.rows() and process.poll() is None:
+                time.sleep(0.02)
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.kill()
+        _, err = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert err.count("Traceback") == (number == signal.SIGINT)  # the processes that decode say nothing
+    deadline = time.monotonic() + 10
+    while living(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not living(process.pid)
+    with index.open_index(tmp_path / "index", identity=identity) as store:
+        assert store.verify() == []
+        there = len(store.rows())
+        assert 0 < there < 24
+    done = script(tmp_path, pause=0)
+    out, _ = done.communicate(timeout=60)
+    assert f"added={24 - there}, present={there}, failed=[]" in out
+
+
+def living(group):
+    """Whether a process of that group is still there (as a zombie it is not: nobody here can reap it)."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            return True
+    return False
+
+
+def test_real_music(tmp_path, corpora, hasher):
+    files = sorted((corpora / "music" / "audio").iterdir())[:2]
+    with opened(tmp_path / "index", hasher) as store:
+        assert add(store, hasher, files) == (2, 0, [])
+        for row in store.rows():
+            expected = hasher.hash_samples(audio.read(row.path, sample_rate=RATE))
+            np.testing.assert_array_equal(store.words_of([row.id])[0], expected)
