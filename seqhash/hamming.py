@@ -1,0 +1,599 @@
+"""Exact Hamming search for windows of consecutive codes (paper, III, metrics; its semantic-hashing reference [4]).
+
+A query is n consecutive codes, uint32 (n, words). Its distance at a row of a collection is the sum of n popcounts
+against the n codes that begin there; a window never crosses from one recording into the next, and is never
+materialised. Everything here is exact; what makes it fast:
+
+1. *Scan.* Codes lie planar, uint32 (words, rows). The minimum distance of each **block** of rows is an unrolled
+   elementwise minimum of popcounts, tile after tile, so that a tile stays in the first-level cache while all queries
+   of a batch meet it. XLA turns that into the loop one would write by hand (xor, vpopcnt, add, min over 16 lanes). A
+   ``reduce`` over the database instead would materialise the distances, and cost up to 100 times as much.
+2. *Select.* The blocks of smallest minima, by ``top_k`` in float32 (integers would be sorted whole; distances are
+   exact in float32 below 2^24).
+3. *Verify.* Full distances of all rows of those blocks; invalid windows leave here, so that the scan needs no mask.
+4. *Certify*, on the host. A block that was not selected has a minimum that is a lower bound of all its windows. Where
+   the k-th answer is not better than the best of those bounds, the query is searched again with more blocks: at the
+   latest when all blocks are selected the answer is exact.
+
+The **progressive scan** is the same with the scan over a few of the n codes: still a lower bound, still certified.
+
+References are sharded on recording borders over the leading axis, which a mesh may spread over devices: each shard
+answers alone, and the host merges. Rows inside a shard are int32, rows of the collection int64.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Array = jax.Array | np.ndarray
+
+NOWHERE = np.int32(2**31 - 1)  # distance of a window that is not there
+SHARD_ROWS = 2**30  # rows of a shard at most: they are int32 inside
+SPARE = 2**12  # rows after the last that a window may look into, at first
+TERMS = 144  # popcounts in one elementwise program; past about 200 LLVM gives up on vectors, and it is 10x slower
+GROUP = 2**12  # rows that the largest group of the smallest blocks spans
+QUERIES = 128  # queries of a batch
+SLACK = 6  # blocks selected beyond k, so that the certificate rarely fails
+PIECE = 2**15  # rows appended at a time
+CANDIDATES = 2**23  # rows verified at a time
+AXIS = "data"  # of the mesh
+
+
+class Neighbours(NamedTuple):
+    """Nearest windows of each query, ordered by (distance, row); NOWHERE and -1 past the last window."""
+
+    distance: np.ndarray  # int32 (queries, k)
+    row: np.ndarray  # int64 (queries, k): where the window begins in the collection
+    exact: np.ndarray  # bool (queries,): proven to be the k nearest
+
+
+class Hits(NamedTuple):
+    """Windows within a radius, ordered by (query, distance, row)."""
+
+    query: np.ndarray  # int64 (hits,)
+    distance: np.ndarray  # int32 (hits,)
+    row: np.ndarray  # int64 (hits,)
+
+
+@dataclass(frozen=True, eq=False)
+class Database:
+    """A collection's codes, laid out for search. Made by ``build``."""
+
+    planes: jax.Array  # uint32 (shards, words, capacity + SPARE)
+    left: jax.Array  # uint16 (shards, capacity): codes from this row to the end of its recording, at most 65,535
+    used: np.ndarray  # int32 (shards,): rows in use
+    first: np.ndarray  # int64 (shards,): the shard's first row in the collection
+    mesh: Mesh | None
+    scale: int  # rows that meet all queries at a time, as a multiple of what a CPU's first-level cache wants
+
+    @property
+    def words(self) -> int:
+        """uint32 words in a code."""
+        return self.planes.shape[1]
+
+    @property
+    def capacity(self) -> int:
+        """Rows that a shard can hold."""
+        return self.left.shape[1]
+
+    @property
+    def rows(self) -> int:
+        """Codes in the collection."""
+        return int(self.first[-1] + self.used[-1])
+
+
+class _Plan(NamedTuple):
+    """Shape of a scan: static, so that one program serves all queries that share it."""
+
+    offsets: tuple[int, ...]  # codes of the window that are compared
+    masked: bool  # the last offsets may be past the window
+    strands: int  # rows of a block in one tile
+    lanes: int  # blocks side by side; strands * lanes rows are a tile
+    tiles: int  # tiles that a group of blocks spans
+    blocks: int  # of a shard
+
+    @property
+    def group(self) -> int:
+        """Rows of a group of blocks."""
+        return self.strands * self.lanes * self.tiles
+
+    @property
+    def block(self) -> int:
+        """Rows of a block."""
+        return self.strands * self.tiles
+
+    def begin(self, block):
+        """First row of blocks, which are numbered in the order of it. Its rows are ``lanes`` apart."""
+        return block // self.lanes * self.group + block % self.lanes
+
+
+# ------------------------------------------------------------------------------------------------ the collection
+
+
+def build(words: np.ndarray, starts: np.ndarray, *, mesh: Mesh | None = None) -> Database:
+    """Lays a collection out for search.
+
+    Args:
+      words: uint32 (rows, words), the codes of all recordings one after another.
+      starts: (recordings + 1,): recording r has the rows starts[r] to starts[r + 1].
+      mesh: devices to spread the codes over, along its axis ``data``; the default device where None.
+    """
+    words, starts = _checked(words, starts)
+    devices = 1 if mesh is None else mesh.shape[AXIS]
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    cuts = _cuts(starts, devices * max(1, -(-len(words) // (SHARD_ROWS * devices))))
+    longest = int(np.diff(cuts).max())
+    scale = 1 if platform == "cpu" else max(1, min(2**10, _power_of_two(longest) // 2**16))
+    capacity = _capacity(longest, scale)
+    planes = np.empty((len(cuts) - 1, words.shape[1], capacity + SPARE), np.uint32)
+    left = np.zeros((len(cuts) - 1, capacity), np.uint16)
+    remaining = _codes_left(starts)
+    for shard, (low, high) in enumerate(itertools.pairwise(cuts)):
+        planes[shard, :, : high - low] = words[low:high].T
+        planes[shard, :, high - low :] = _noise(words.shape[1], capacity + SPARE - (high - low))
+        left[shard, : high - low] = remaining[low:high]
+    used = np.diff(cuts).astype(np.int32)
+    return Database(_placed(planes, mesh), _placed(left, mesh), used, cuts[:-1].astype(np.int64), mesh, scale)
+
+
+def extend(database: Database, words: np.ndarray, starts: np.ndarray) -> Database:
+    """Appends recordings in place: the arguments of ``build``, of the new recordings alone.
+
+    The database given is used up (its buffers are donated): nothing is copied while there is room, and room doubles.
+    """
+    words, starts = _checked(words, starts)
+    if words.shape[1] != database.words:
+        raise ValueError(f"The codes of this database have {database.words} words, the new ones {words.shape[1]}.")
+    shard, at = len(database.used) - 1, int(database.used[-1])
+    end = at + -(-len(words) // PIECE) * PIECE
+    if end > SHARD_ROWS:
+        raise ValueError(f"A shard holds at most {SHARD_ROWS} codes: build the collection anew over more shards.")
+    planes, left = database.planes, database.left
+    if end > database.capacity:
+        more = _capacity(max(2 * database.capacity, end), database.scale) - database.capacity
+        planes, left = _grown(planes, left, jnp.asarray(_noise(database.words, more)), more=more)
+    remaining = _codes_left(starts)
+    for low in range(0, len(words), PIECE):  # pieces of one size: one program for all of them
+        piece = words[low : low + PIECE].T
+        spare = PIECE - piece.shape[1]
+        piece = np.concatenate([piece, _noise(database.words, spare)], axis=1)
+        ends = np.pad(remaining[low : low + PIECE], (0, spare))
+        planes, left = _append(planes, left, piece, ends, np.int32(shard), np.int32(at + low))
+    used = database.used.copy()
+    used[-1] += len(words)
+    return replace(database, planes=planes, left=left, used=used)
+
+
+def remove(database: Database, start: int, stop: int) -> Database:
+    """Hides the recordings that fill the rows start to stop, whose windows are not found any more.
+
+    The database given is used up. The rows keep their numbers; ``build`` the collection anew to have their room back.
+    """
+    left = database.left
+    for shard, (first, used) in enumerate(zip(database.first, database.used, strict=True)):
+        low, high = max(start - int(first), 0), min(stop - int(first), int(used))
+        if low < high:
+            left = _hide(left, np.int32(shard), np.int32(low), np.int32(high))
+    return replace(database, left=left)
+
+
+def locate(starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a collection -> (recording, position in it); -1 stays -1."""
+    recording = np.searchsorted(starts, rows, side="right") - 1
+    return np.where(rows < 0, -1, recording), np.where(rows < 0, -1, rows - starts[np.maximum(recording, 0)])
+
+
+# ------------------------------------------------------------------------------------------------ search
+
+
+def search(database: Database, queries: np.ndarray, k: int = 1, *, progressive: bool | None = None) -> Neighbours:
+    """The k nearest windows of each query, exactly.
+
+    Args:
+      database: of ``build``.
+      queries: uint32 (queries, n, words), or (n, words) for one.
+      k: neighbours asked for.
+      progressive: scan a few of the n codes first. It pays where all k neighbours have less than about 15 % of their
+        bits flipped, so the default is to do so for k = 1; on queries where it does not pay it stops by itself.
+    """
+    queries = _checked_queries(database, queries)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}.")
+    count, n, _ = queries.shape
+    database = _with_spare(database, n)
+    distance, row = np.full((count, k), NOWHERE, np.int32), np.full((count, k), -1, np.int64)
+    plans = [_plan(n, database)]
+    if (k == 1 if progressive is None else progressive) and _probes(n):
+        plans.insert(0, _plan(n, database, _probes(n)))
+    for low in range(0, count, QUERIES):
+        batch = pending = np.arange(low, min(low + QUERIES, count))
+        for attempt in _ladder(plans, k):
+            nearest = _answer(database, queries[pending], k, attempt)
+            done = pending[nearest.exact]
+            distance[done], row[done] = nearest.distance[nearest.exact], nearest.row[nearest.exact]
+            pending = pending[~nearest.exact]
+            if not len(pending):
+                break
+            if attempt.plan is not plans[-1] and 2 * len(pending) > len(batch):
+                plans = plans[1:]  # from the next batch on: the ladder of this one is made
+    return Neighbours(distance, row, np.ones(count, bool))
+
+
+def within(database: Database, queries: np.ndarray, radius: int) -> Hits:
+    """Every window at most ``radius`` bits from each query: uint32 (queries, n, words), or (n, words) for one."""
+    queries = _checked_queries(database, queries)
+    count, n, words = queries.shape
+    database = _with_spare(database, n)
+    few = radius < len(_probes(n)) * words * 32 // 3  # random codes are seldom so near in the probes alone
+    plan, parts = _plan(n, database, _probes(n) if few else ()), []
+    for low in range(0, count, QUERIES):
+        scanned, whole = _padded(queries[low : low + QUERIES], plan)
+        arrays = (database.planes, _groups(database, plan), scanned, np.int32(n))
+        minima = np.asarray(_minima(*arrays, plan=plan, mesh=database.mesh))[:, : min(QUERIES, count - low)]
+        near = np.stack(np.nonzero(minima <= radius)).astype(np.int32)  # (shard, query, block) of each
+        for piece in range(0, near.shape[1], 1024):
+            chosen = near[:, piece : piece + 1024]
+            shard, query = chosen[:2]
+            chosen = np.pad(chosen, ((0, 0), (0, 1024 - chosen.shape[1])))
+            blocks = _distances_of_blocks(database.planes, database.left, whole, chosen, np.int32(n), plan=plan)
+            distance, rows = (np.asarray(value)[: len(query)] for value in blocks)
+            which, column = np.nonzero(distance <= radius)
+            place = database.first[shard[which]] + rows[which, column]
+            parts.append((low + query[which].astype(np.int64), distance[which, column], place))
+    query, distance, row = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else np.zeros((3, 0))
+    order = np.lexsort((row, distance, query))
+    return Hits(query[order].astype(np.int64), distance[order].astype(np.int32), row[order].astype(np.int64))
+
+
+# ------------------------------------------------------------------------------------------------ plans
+
+
+def _plan(n: int, database: Database, probes: tuple[int, ...] = ()) -> _Plan:
+    """The scan of windows of n codes, or of the probes among them."""
+    words = database.words
+    if probes:
+        offsets, masked = probes, False
+    else:
+        long = n * words > TERMS
+        length = _round_up(n, _codes_at_once(words)) if long else min(_bucket(n), TERMS // words)
+        offsets, masked = tuple(range(length)), long or n > 15  # from 16 on, several n share a program
+    terms = len(offsets) * words
+    strands = min(16, _power_of_two(max(1, TERMS // terms) + 1) // 2)
+    # Few lanes, so that the rows of a block are near each other when they are verified. Selecting among the blocks
+    # costs N / block, verifying some of them block * terms: measured, the sum is least near this square root.
+    lanes = max(16, 128 // strands) * database.scale
+    block = max(32, _power_of_two(round((database.capacity / (40 * terms)) ** 0.5)))
+    return _Plan(offsets, masked, strands, lanes, block // strands, database.capacity // block)
+
+
+def _bucket(n: int) -> int:
+    """n rounded up by at most an eighth, so that few programs serve all lengths."""
+    return _round_up(n, 1 << max(0, n.bit_length() - 4))
+
+
+def _codes_at_once(words: int) -> int:
+    """Codes of a long window in one elementwise program."""
+    return max(1, _power_of_two(TERMS // words + 1) // 2)
+
+
+def _probes(n: int) -> tuple[int, ...]:
+    """Codes of a window of n for the progressive scan: three, or an eighth of them, evenly spread; none if n < 6."""
+    if n < 6:
+        return ()
+    length = n if n < 16 else n // 8 * 8  # one program for each eight lengths
+    return tuple(int(j) for j in np.linspace(0, length - 1, min(16, max(3, length // 8))))
+
+
+class _Attempt(NamedTuple):
+    """One way to search."""
+
+    plan: _Plan
+    selected: int  # blocks
+    ordered: bool  # candidates are sorted by row, which settles ties among them
+
+
+def _ladder(plans: list[_Plan], k: int) -> Iterator[_Attempt]:
+    """Attempts to make in turn; the last selects all blocks, and proves every query."""
+    selected = _round_up(k + SLACK, 8) if k <= 64 else _power_of_two(k + SLACK)
+    for plan in plans:
+        yield _Attempt(plan, min(selected, plan.blocks), ordered=False)
+    for factor in (8, 64, 512):
+        if selected * factor < plan.blocks:
+            yield _Attempt(plan, selected * factor, ordered=True)
+    yield _Attempt(plan, plan.blocks, ordered=True)
+
+
+# ------------------------------------------------------------------------------------------------ one attempt
+
+
+def _answer(database: Database, queries: np.ndarray, k: int, attempt: _Attempt) -> Neighbours:
+    """One attempt; ``exact`` says which queries are proven."""
+    plan, candidates = attempt.plan, attempt.selected * attempt.plan.block
+    batch = max(1, CANDIDATES // candidates)
+    if len(queries) > batch:
+        parts = [_answer(database, queries[i : i + batch], k, attempt) for i in range(0, len(queries), batch)]
+        return Neighbours(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    scanned, whole = _padded(queries, plan)
+    arrays = (database.planes, database.left, _groups(database, plan), scanned, whole, np.int32(queries.shape[1]))
+    keep = min(_round_up(k + SLACK, 8), candidates)
+    found = _nearest(*arrays, attempt=attempt, keep=keep, mesh=database.mesh)
+    found = jax.tree.map(lambda value: np.asarray(value)[:, : len(queries)], found)
+    return _merged(found, database.first, k)
+
+
+class _Found(NamedTuple):
+    """What each shard answers, and what may be among the rows that it did not look at: those are later than
+    (bound, begin) and (after, edge) in the order of (distance, row)."""
+
+    distance: Array  # int32 (shards, queries, keep)
+    row: Array  # int32 (shards, queries, keep), in the shard
+    bound: Array  # int32 (shards, queries): smallest minimum of a block that was not selected
+    begin: Array  # int32 (shards, queries): the first row of such blocks
+    after: Array  # int32 (shards, queries): smallest distance of a candidate that was not kept
+    edge: Array  # int32 (shards, queries): a row before all such candidates
+
+
+def _merged(found: _Found, first: np.ndarray, k: int) -> Neighbours:
+    """One answer from all shards, proven where all that was not looked at is later than the k-th neighbour."""
+    row = np.where(found.distance < NOWHERE, found.row + first.reshape(-1, 1, 1), -1)
+    short = (0, max(0, k - row.shape[0] * row.shape[2]))
+    distances = np.pad(np.concatenate(found.distance, axis=1), ((0, 0), short), constant_values=NOWHERE)
+    rows = np.pad(np.concatenate(row, axis=1), ((0, 0), short), constant_values=-1)
+    order = np.lexsort((rows, distances), axis=1)[:, :k]
+    distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
+    last, place = distances[None, :, -1], rows[None, :, -1]
+
+    def later(bound: Array, begin: Array) -> np.ndarray:
+        bound, begin = np.asarray(bound), np.asarray(begin)
+        return (bound == NOWHERE) | (bound > last) | ((bound == last) & (begin + first[:, None] > place))
+
+    return Neighbours(distances, rows, (later(found.bound, found.begin) & later(found.after, found.edge)).all(axis=0))
+
+
+@functools.partial(jax.jit, static_argnames=("attempt", "keep", "mesh"))
+def _nearest(planes, left, groups, scanned, whole, n, *, attempt: _Attempt, keep: int, mesh: Mesh | None):
+    """Scan, select and verify on each shard -> _Found."""
+    plan, selected, ordered = attempt
+
+    def one(planes, left, groups, scanned, whole, n, shard):
+        count = scanned.shape[0]
+        nothing = jnp.full(count, NOWHERE)
+        minima = _scan(planes, groups, scanned, n, shard, plan=plan)
+        best, blocks = _smallest(minima, min(selected + 1, plan.blocks))
+        bound, begin = nothing, nothing
+        if selected < plan.blocks:
+            bound, begin = best[:, -1], plan.begin(blocks[:, -1])
+        blocks = jnp.sort(blocks[:, :selected], axis=1)  # top_k keeps ties in the order of their blocks
+        rows = _rows_of_blocks(blocks, plan)
+        distance = _distances(planes, left, whole, shard, rows, n).reshape(count, -1)
+        rows = rows.reshape(count, -1)
+        if ordered:
+            rows, distance = jax.lax.sort((rows, distance), num_keys=1)
+        best, index = _smallest(distance, keep)
+        if ordered:  # top_k keeps ties in the order of their rows: none that was left out is earlier
+            after, edge = nothing, nothing
+        else:
+            block = jnp.take_along_axis(blocks, index[:, -1:] // plan.block, axis=1)[:, 0]
+            after, edge = best[:, -1], plan.begin(block)
+        return _Found(best, jnp.take_along_axis(rows, index, axis=1), bound, begin, after, edge)
+
+    return _on_shards(one, mesh, (planes, left, groups), (scanned, whole, n))
+
+
+@functools.partial(jax.jit, static_argnames=("plan", "mesh"))
+def _minima(planes, groups, scanned, n, *, plan: _Plan, mesh: Mesh | None):
+    """Minima of the blocks of each shard, uint32 (shards, queries, blocks)."""
+
+    def one(planes, groups, scanned, n, shard):
+        return _scan(planes, groups, scanned, n, shard, plan=plan)
+
+    return _on_shards(one, mesh, (planes, groups), (scanned, n))
+
+
+@functools.partial(jax.jit, static_argnames=("plan",))
+def _distances_of_blocks(planes, left, whole, chosen, n, *, plan: _Plan):
+    """Distances and rows, int32 (pairs, block rows), of (shard, query, block) pairs, int32 (3, pairs)."""
+    rows = _rows_of_blocks(chosen[2][:, None], plan)
+    return _distances(planes, left, whole[chosen[1]], chosen[0][:, None, None], rows, n)[:, 0], rows[:, 0]
+
+
+def _on_shards(function, mesh: Mesh | None, sharded: tuple, shared: tuple):
+    """Maps ``function(*sharded, *shared, shard)`` over the shards of each device."""
+
+    def local(*arguments):
+        shards = arguments[0].shape[0]
+        if shards == 1:  # a loop would be compiled apart
+            return jax.tree.map(lambda value: value[None], function(*arguments, jnp.int32(0)))
+        return jax.lax.map(lambda shard: function(*arguments, shard), jnp.arange(shards, dtype=jnp.int32))
+
+    if mesh is None:
+        return local(*sharded, *shared)
+    specs = (PartitionSpec(AXIS),) * len(sharded) + (PartitionSpec(),) * len(shared)
+    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)(
+        *sharded, *shared
+    )
+
+
+def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
+    """Minimum of each block of a shard: uint32 (queries, blocks), lower bounds of its valid windows' distances."""
+    queries, words = scanned.shape[0], planes.shape[1]
+    tile = plan.strands * plan.lanes
+    at_once = len(plan.offsets) if len(plan.offsets) * words <= TERMS else _codes_at_once(words)
+
+    def popcounts(piece, codes, first, strand):
+        """Summed over codes of the window, compared from a strand of the piece on: uint32 (queries, lanes)."""
+        total = None
+        for code, offset in enumerate(plan.offsets[:at_once]):
+            low = strand * plan.lanes + offset
+            for word in range(words):
+                # One use of each slice: what has many uses XLA would write to memory first.
+                there = jax.lax.slice(piece, (0, word, low), (1, word + 1, low + plan.lanes))[0]
+                different = codes[:, code, word, None] ^ there
+                if plan.masked:
+                    different = different & jnp.where(first + offset < n, jnp.uint32(2**32 - 1), jnp.uint32(0))
+                count = jax.lax.population_count(different)
+                total = count if total is None else total + count
+        return total
+
+    def minimum_of_tile(index):
+        if at_once < len(plan.offsets):  # a long window, so many codes at a time; then a tile is one strand
+
+            def add(step, total):
+                first = step * at_once
+                piece = jax.lax.dynamic_slice(planes, (shard, 0, index * tile + first), (1, words, tile + at_once - 1))
+                return total + popcounts(piece, jax.lax.dynamic_slice_in_dim(scanned, first, at_once, 1), first, 0)
+
+            return jax.lax.fori_loop(0, len(plan.offsets) // at_once, add, jnp.zeros((queries, tile), jnp.uint32))
+        piece = jax.lax.dynamic_slice(planes, (shard, 0, index * tile), (1, words, tile + plan.offsets[-1]))
+        totals = [popcounts(piece, scanned, 0, strand) for strand in range(plan.strands)]
+        return functools.reduce(jnp.minimum, totals)
+
+    def one_group(group, minima):
+        best = minimum_of_tile(group * plan.tiles)
+        best = jax.lax.fori_loop(
+            1, plan.tiles, lambda i, best: jnp.minimum(best, minimum_of_tile(group * plan.tiles + i)), best
+        )
+        return jax.lax.dynamic_update_slice(minima, best, (0, group * plan.lanes))
+
+    return jax.lax.fori_loop(0, groups[shard], one_group, jnp.full((queries, plan.blocks), jnp.uint32(NOWHERE)))
+
+
+def _rows_of_blocks(blocks, plan: _Plan):
+    """Rows in the shard of each block: int32 (...,) -> (..., block rows)."""
+    steps = jnp.arange(plan.block, dtype=jnp.int32) * plan.lanes
+    return plan.begin(blocks)[..., None] + steps.reshape((1,) * blocks.ndim + (-1,))
+
+
+def _distances(planes, left, whole, shard, rows, n):
+    """Distances, int32 (queries, blocks, rows), of windows of n codes at rows; NOWHERE where none begins."""
+
+    def add(code, total):
+        for word in range(planes.shape[1]):
+            there = planes.at[shard, word, rows + code].get(mode="clip")
+            total = total + jax.lax.population_count(whole[:, code, word, None, None] ^ there)
+        return total
+
+    total = jax.lax.fori_loop(0, n, add, jnp.zeros(rows.shape, jnp.uint32)).astype(jnp.int32)
+    return jnp.where(left.at[shard, rows].get(mode="clip") >= n, total, NOWHERE)
+
+
+def _smallest(values, k: int):
+    """The k smallest of each row and their places, int32 (queries, k); ties in the order of their places.
+
+    Integers would be sorted whole, hence float32. So would a ``top_k`` of whose results parts are used apart, as the
+    simplifier merges the parts into it; barriers keep them apart (two: one around both would end in a tuple).
+    """
+    negated, places = map(jax.lax.optimization_barrier, jax.lax.top_k(-values.astype(jnp.float32), k))
+    far = 2.0**30  # NOWHERE has no float32 of its own
+    return jnp.where(negated < -far, NOWHERE, -jnp.maximum(negated, -far).astype(jnp.int32)), places
+
+
+# ------------------------------------------------------------------------------------------------ layout
+
+
+@functools.partial(jax.jit, donate_argnums=(0, 1))
+def _append(planes, left, piece, ends, shard, at):
+    planes = jax.lax.dynamic_update_slice(planes, piece[None], (shard, 0, at))
+    return planes, jax.lax.dynamic_update_slice(left, ends[None], (shard, at))
+
+
+@functools.partial(jax.jit, donate_argnums=(0,))
+def _hide(left, shard, low, high):
+    rows = jnp.arange(left.shape[1])
+    hidden = (jnp.arange(left.shape[0]) == shard)[:, None] & ((rows >= low) & (rows < high))[None]
+    return jnp.where(hidden, jnp.uint16(0), left)
+
+
+@functools.partial(jax.jit, static_argnames=("more",))
+def _grown(planes, left, noise, *, more: int):
+    wide = jnp.broadcast_to(noise[None], (planes.shape[0], *noise.shape))
+    return jnp.concatenate([planes, wide], axis=2), jnp.pad(left, ((0, 0), (0, more)))
+
+
+def _checked(words: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    words, starts = np.asarray(words), np.asarray(starts, np.int64)
+    if words.ndim != 2 or words.dtype != np.uint32 or not words.shape[1]:
+        raise ValueError(f"Codes must be uint32 (rows, words), got {words.dtype} {words.shape}.")
+    if starts.ndim != 1 or not len(starts) or starts[0] != 0 or starts[-1] != len(words) or (np.diff(starts) < 0).any():
+        raise ValueError(f"starts must rise from 0 to the number of rows, {len(words)}.")
+    return words, starts
+
+
+def _checked_queries(database: Database, queries: np.ndarray) -> np.ndarray:
+    queries = np.asarray(queries)
+    queries = queries[None] if queries.ndim == 2 else queries
+    if queries.ndim != 3 or queries.dtype != np.uint32 or not queries.shape[1]:
+        raise ValueError(f"Queries must be uint32 (queries, n, words), got {queries.dtype} {queries.shape}.")
+    if queries.shape[2] != database.words:
+        raise ValueError(f"The codes of this database have {database.words} words, the query's {queries.shape[2]}.")
+    if queries.shape[1] * database.words * 32 > 2**24 or queries.shape[1] > 2**16 - 1:
+        raise ValueError(f"A window may have 65,535 codes and 2^24 bits at most, got {queries.shape[1]} codes.")
+    return queries
+
+
+def _cuts(starts: np.ndarray, shards: int) -> np.ndarray:
+    """Rows where the shards begin and end: recording borders nearest to equal parts, int64 (shards + 1,)."""
+    wanted = starts[-1] * np.arange(1, shards) // shards
+    return np.concatenate([[0], starts[np.searchsorted(starts, wanted)], starts[-1:]]).astype(np.int64)
+
+
+def _codes_left(starts: np.ndarray) -> np.ndarray:
+    """Codes from each row to the end of its recording, uint16."""
+    ends = np.repeat(starts[1:], np.diff(starts))
+    return np.minimum(ends - np.arange(starts[-1]), 2**16 - 1).astype(np.uint16)
+
+
+def _noise(words: int, rows: int) -> np.ndarray:
+    """Padding, uint32 (words, rows): random, so that no query finds all of it near."""
+    return np.random.default_rng(rows).integers(0, 2**32, (words, rows), np.uint32)
+
+
+def _placed(array: np.ndarray, mesh: Mesh | None) -> jax.Array:
+    if mesh is None:
+        return jax.device_put(array)
+    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+
+def _padded(queries: np.ndarray, plan: _Plan) -> tuple[np.ndarray, np.ndarray]:
+    """(codes that are scanned, whole windows), their number a power of two, their length that of a program."""
+    count, n, words = queries.shape
+    length = max(_bucket(n), plan.offsets[-1] + 1)
+    whole = np.zeros((_power_of_two(count), length, words), np.uint32)
+    whole[:count, :n] = queries
+    return whole[:, plan.offsets], whole
+
+
+def _groups(database: Database, plan: _Plan) -> Array:
+    """Groups of blocks in use, int32 (shards,)."""
+    return _placed(-(-database.used // plan.group).astype(np.int32), database.mesh)
+
+
+def _with_spare(database: Database, n: int) -> Database:
+    """The database with room for windows of n codes to look past the end."""
+    spare = database.planes.shape[2] - database.capacity
+    if n <= spare // 2:
+        return database
+    more = _power_of_two(2 * n) - spare
+    return replace(database, planes=jnp.pad(database.planes, ((0, 0), (0, 0), (0, more))))
+
+
+def _capacity(rows: int, scale: int) -> int:
+    """Rows of a shard for so many: rounded up by at most an eighth, and to whole groups of blocks."""
+    unit = max(GROUP * scale, _power_of_two(rows) // 16)
+    return _round_up(max(rows, 1), unit)
+
+
+def _power_of_two(value: int) -> int:
+    """The smallest power of two that is not less."""
+    return 1 << (value - 1).bit_length()
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

@@ -1,0 +1,208 @@
+"""The kernels against numpy brute force and faiss: distances, rows, order, borders, deletions, shards."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqhash import hamming
+
+
+def _collection(seed, recordings, words, *, longest=60, distinct=None):
+    """Codes and starts; few distinct codes make many ties."""
+    rng = np.random.default_rng(seed)
+    starts = np.concatenate([[0], np.cumsum(rng.integers(0, longest, recordings))])
+    codes = rng.integers(0, 2**32, (starts[-1], words), np.uint32)
+    if distinct:
+        codes = rng.integers(0, 2**32, (distinct, words), np.uint32)[rng.integers(0, distinct, starts[-1])]
+    return codes, starts
+
+
+def _queries(seed, codes, count, n, *, flip=0.1):
+    """Windows of the codes with some bits flipped."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, max(1, len(codes) - n), count)
+    windows = np.stack([np.resize(codes[row : row + n], (n, codes.shape[1])) for row in rows])
+    flips = np.packbits(rng.random((*windows.shape, 32)) < flip, axis=-1, bitorder="little").view("<u4")[..., 0]
+    return windows ^ flips
+
+
+def _brute_force(codes, starts, queries, hidden=()):
+    """Distances (queries, rows) of every window, NOWHERE where none begins."""
+    rows, n = len(codes), queries.shape[1]
+    distance = np.full((len(queries), rows), hamming.NOWHERE, np.int64)
+    for recording, (low, high) in enumerate(itertools.pairwise(starts)):
+        if recording in hidden:
+            continue
+        for row in range(low, high - n + 1):
+            distance[:, row] = np.bitwise_count(queries ^ codes[None, row : row + n]).sum(axis=(1, 2), dtype=np.int64)
+    return distance
+
+
+def _expected(distance, k):
+    rows = np.broadcast_to(np.arange(distance.shape[1])[None], distance.shape)
+    order = np.lexsort((rows, distance), axis=1)[:, :k]
+    best = np.take_along_axis(distance, order, 1)
+    missing = ((0, 0), (0, k - best.shape[1]))
+    best = np.pad(best, missing, constant_values=hamming.NOWHERE)
+    order = np.pad(order, missing, constant_values=-1)
+    return best, np.where(best < hamming.NOWHERE, order, -1)
+
+
+def _agrees(found, distance, k):
+    best, rows = _expected(distance, k)
+    np.testing.assert_array_equal(found.distance, best)
+    np.testing.assert_array_equal(found.row, rows)
+    assert found.exact.all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    recordings=st.integers(0, 40),
+    words=st.sampled_from([1, 4, 8]),
+    n=st.sampled_from([1, 2, 9, 17]),
+    k=st.sampled_from([1, 10]),
+    distinct=st.sampled_from([None, 1, 5]),
+    progressive=st.booleans(),
+)
+def test_search_is_brute_force(seed, recordings, words, n, k, distinct, progressive):
+    codes, starts = _collection(seed, recordings, words, distinct=distinct)
+    queries = _queries(seed, codes, 3, n) if len(codes) else np.zeros((3, n, words), np.uint32)
+    database = hamming.build(codes, starts)
+    found = hamming.search(database, queries, k, progressive=progressive)
+    _agrees(found, _brute_force(codes, starts, queries), k)
+
+
+@pytest.mark.parametrize("n", [1, 9])
+def test_more_neighbours_than_windows_and_thousands_of_rows(n):
+    codes, starts = _collection(1, 300, 4, longest=200)
+    queries = _queries(2, codes, 20, n)
+    database, distance = hamming.build(codes, starts), _brute_force(codes, starts, queries)
+    for k in (1, 7, 100, 1000):
+        _agrees(hamming.search(database, queries, k), distance, k)
+    few = hamming.build(codes[: starts[3]], starts[:4])
+    distance = _brute_force(codes[: starts[3]], starts[:4], queries)
+    _agrees(hamming.search(few, queries, 1000), distance, 1000)
+
+
+@pytest.mark.parametrize(("words", "n"), [(1, 256), (4, 40), (16, 12), (4, 100)])
+def test_long_windows_take_several_programs(words, n):
+    codes, starts = _collection(3, 12, words, longest=700)
+    queries = _queries(4, codes, 4, n, flip=0.2)
+    distance = _brute_force(codes, starts, queries)
+    database = hamming.build(codes, starts)
+    _agrees(hamming.search(database, queries, 5), distance, 5)
+    _agrees(hamming.search(database, queries, 1), distance, 1)
+
+
+def test_a_window_longer_than_the_spare_rows():
+    codes, starts = _collection(5, 3, 1, longest=9000)
+    n = hamming.SPARE + 100
+    queries = _queries(6, codes, 1, n)
+    _agrees(hamming.search(hamming.build(codes, starts), queries, 2), _brute_force(codes, starts, queries), 2)
+
+
+def test_silence_everywhere_is_settled_by_row():
+    codes = np.zeros((50_000, 4), np.uint32)
+    found = hamming.search(hamming.build(codes, np.array([0, 20_000, 50_000])), np.zeros((9, 4), np.uint32), 100)
+    np.testing.assert_array_equal(found.row[0], np.arange(100))
+    assert (found.distance == 0).all()
+
+
+@pytest.mark.parametrize(("n", "radius"), [(1, 40), (9, 130), (9, 500), (3, 0)])
+def test_within_finds_every_window(n, radius):
+    codes, starts = _collection(7, 60, 4)
+    queries = _queries(8, codes, 5, n)
+    hits = hamming.within(hamming.build(codes, starts), queries, radius)
+    distance = _brute_force(codes, starts, queries)
+    query, row = np.nonzero(distance <= radius)
+    order = np.lexsort((row, distance[query, row], query))
+    assert len(query) == 0 or radius > 0
+    np.testing.assert_array_equal(hits.query, query[order])
+    np.testing.assert_array_equal(hits.row, row[order])
+    np.testing.assert_array_equal(hits.distance, distance[query, row][order])
+
+
+def test_extending_equals_building_and_removing_hides():
+    codes, starts = _collection(9, 400, 4, longest=300)
+    queries = _queries(10, codes, 6, 9, flip=0.3)
+    half = 150
+    database = hamming.build(codes[: starts[half]], starts[: half + 1])
+    for low, high in ((half, half + 1), (half + 1, 300), (300, 400)):
+        database = hamming.extend(database, codes[starts[low] : starts[high]], starts[low : high + 1] - starts[low])
+    assert database.rows == len(codes)
+    _agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries), 5)
+    hidden = {int(hamming.locate(starts, hamming.search(database, queries, 1).row[0])[0][0]), 7}
+    for recording in hidden:
+        database = hamming.remove(database, starts[recording], starts[recording + 1])
+    _agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries, hidden), 5)
+
+
+def test_appending_copies_nothing():
+    codes, starts = _collection(11, 40, 4)
+    database = hamming.build(codes, starts)
+    before = database.planes.unsafe_buffer_pointer()
+    more = hamming.extend(database, codes[: starts[2]], starts[:3])
+    assert more.capacity > database.capacity or more.planes.unsafe_buffer_pointer() == before
+
+
+def test_shards_on_devices_equal_one():
+    codes, starts = _collection(12, 200, 4, longest=100)
+    queries = _queries(13, codes, 5, 9, flip=0.25)
+    one = hamming.build(codes, starts)
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:4]), (hamming.AXIS,))
+    four = hamming.build(codes, starts, mesh=mesh)
+    assert len(four.used) == 4
+    assert set(four.first) <= set(starts)
+    for k in (1, 10):
+        for a, b in zip(hamming.search(one, queries, k), hamming.search(four, queries, k), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(hamming.within(one, queries, 400), hamming.within(four, queries, 400), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_several_shards_on_one_device(monkeypatch):
+    monkeypatch.setattr(hamming, "SHARD_ROWS", 3000)
+    codes, starts = _collection(14, 200, 4, longest=100)
+    queries = _queries(15, codes, 5, 9, flip=0.25)
+    database = hamming.build(codes, starts)
+    assert len(database.used) > 2
+    _agrees(hamming.search(database, queries, 10), _brute_force(codes, starts, queries), 10)
+
+
+def test_one_program_serves_a_bucket():
+    codes, starts = _collection(16, 100, 4)
+    bigger = np.concatenate([codes, codes[: starts[1]]]), np.append(starts, starts[-1] + starts[1])
+    hamming.search(hamming.build(codes, starts), _queries(17, codes, 3, 20), 4)
+    programs = hamming._nearest._cache_size()
+    hamming.search(hamming.build(*bigger), _queries(18, codes, 4, 19), 4)
+    assert hamming._nearest._cache_size() == programs
+
+
+def test_distances_of_faiss():
+    faiss = pytest.importorskip("faiss")
+    codes, starts = _collection(19, 100, 4, longest=1000)
+    queries = _queries(20, codes, 50, 1, flip=0.3)
+    index = faiss.IndexBinaryFlat(128)
+    index.add(codes.view(np.uint8))
+    distance, _ = index.search(np.ascontiguousarray(queries[:, 0]).view(np.uint8), 20)
+    np.testing.assert_array_equal(hamming.search(hamming.build(codes, starts), queries, 20).distance, distance)
+
+
+def test_mistakes_are_named():
+    codes, starts = _collection(21, 5, 4)
+    database = hamming.build(codes, starts)
+    with pytest.raises(ValueError, match="4 words, the query's 2"):
+        hamming.search(database, np.zeros((1, 3, 2), np.uint32))
+    with pytest.raises(ValueError, match="uint32"):
+        hamming.search(database, np.zeros((1, 3, 4), np.int64))
+    with pytest.raises(ValueError, match="k must be"):
+        hamming.search(database, codes[:3], 0)
+    with pytest.raises(ValueError, match="starts must rise"):
+        hamming.build(codes, np.array([0, 3]))
+    with pytest.raises(ValueError, match="have 4 words"):
+        hamming.extend(database, np.zeros((3, 2), np.uint32), np.array([0, 3]))
