@@ -1,0 +1,138 @@
+r"""Excerpts of recordings, identified: hits, offsets, and false answers on recordings that are left out of the index.
+
+    python -m experiments.identification --corpus=music.csv --workdir=runs/identification
+
+Every fifth work is left out of the index. From every recording, excerpts of each length are cut at random places (not
+on the grid of the codes) and identified by the searcher that ``seqhash identify`` uses. A hit is a first answer with the
+right recording. Writes WORKDIR/identification.json; a minute for an hour of audio on 2 cores, after the first compile.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from experiments import workdir as layout
+from seqhash import audio, corpus, ingest, metrics
+from seqhash.export import find_hasher, load_hasher
+from seqhash.identify import FALSE_POSITIVE_RATE, SHIFTS, Match, Searcher, open_searcher
+from seqhash.index import open_index
+
+_CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of recordings", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the index and the results", required=True)
+_HASHER = flags.DEFINE_string("hasher", None, "exported hasher; default: the package's own")
+_LENGTHS = flags.DEFINE_list("lengths", ["1", "2", "3", "5", "10"], "of the excerpts, whole seconds")
+_EXCERPTS = flags.DEFINE_integer("excerpts", 10, "from each recording and length", lower_bound=1)
+_LEAVE_OUT = flags.DEFINE_integer("leave_out", 5, "every so many works is left out of the index", lower_bound=2)
+_SHIFTS = flags.DEFINE_integer("shifts", SHIFTS, "of a query inside one hop", lower_bound=1)
+_RATE = flags.DEFINE_float("false_positive_rate", FALSE_POSITIVE_RATE, "stated to the searcher", 0.0, 1.0)
+_SEED = flags.DEFINE_integer("seed", 0, "of the places of the excerpts")
+
+
+def main() -> int:
+    """Identifies; returns the exit status."""
+    workdir = Path(_WORKDIR.value)
+    workdir.mkdir(parents=True, exist_ok=True)
+    lengths = layout.whole_numbers("lengths", _LENGTHS.value)
+    hasher = load_hasher(find_hasher(_HASHER.value) if _HASHER.value else "paper-128")
+    recordings = corpus.recordings(_CORPUS.value)
+    works = sorted({recording.work for recording in recordings})
+    outside = set(works[_LEAVE_OUT.value - 1 :: _LEAVE_OUT.value])
+    inside = [recording for recording in recordings if recording.work not in outside]
+    path = workdir / "codes.index"
+    path.unlink(missing_ok=True)
+    with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
+        layout.report_failures(ingest.add_files(index, hasher, inside, workers=2, progress=True).failed)
+        searcher = open_searcher(index, hasher, false_positive_rate=_RATE.value)
+    searcher.shifts = _SHIFTS.value
+    rows = _answers(searcher, recordings, outside, lengths)
+    result = {
+        "corpus": str(_CORPUS.value),
+        "hasher": {"name": hasher.name, "digest": hasher.digest},
+        "shifts": searcher.shifts,
+        "stated_false_positive_rate": _RATE.value,
+        "recordings": {"indexed": len(searcher.rows), "left_out": len(recordings) - len(inside)},
+        "lengths": {str(length): _summary([row for row in rows if row["length"] == length]) for length in lengths},
+    }
+    layout.write_json(workdir / "identification.json", result)
+    print(_table(result))
+    print(f"Numbers: {workdir / 'identification.json'}")
+    return 0
+
+
+def _answers(searcher: Searcher, recordings, outside: set[str], lengths: tuple[int, ...]) -> list[dict]:
+    """One row for each excerpt."""
+    rows, rng = [], np.random.default_rng(_SEED.value)
+    ids = {row.path: row.id for row in searcher.rows}
+    rate = searcher.hasher.sample_rate
+    for recording in tqdm(recordings, unit="recording", leave=False):
+        try:
+            samples = audio.read(recording.path, sample_rate=rate)
+        except audio.AudioError:
+            continue  # named when the index was made
+        for length in lengths:
+            count = round(length * rate) + 320  # python_speech_features counts 99 frames in exactly 1 s
+            for place in rng.integers(0, max(1, len(samples) - count), _EXCERPTS.value):
+                excerpt = samples[place : place + count]
+                if len(excerpt) < count or not excerpt.any():
+                    continue
+                matches = searcher.identify(excerpt)
+                rows.append(_row(matches, ids.get(str(recording.path)), place / rate, length, recording))
+    return rows
+
+
+def _row(matches: list[Match], right: int | None, place: float, length: int, recording) -> dict:
+    best = matches[0] if matches else None
+    hit = best is not None and best.recording == right
+    return {
+        "recording": recording.id,
+        "length": length,
+        "inside": right is not None,
+        "answered": best is not None,
+        "hit": hit,
+        "offset_error": abs(best.offset - best.start - place) if best is not None and hit else None,
+        "bit_error_rate": best.bit_error_rate if best is not None and hit else None,
+    }
+
+
+def _summary(rows: list[dict]) -> dict:
+    """Rates with 95 % intervals by resampling recordings."""
+    there, absent = [r for r in rows if r["inside"]], [r for r in rows if not r["inside"]]
+    errors = np.array([row["offset_error"] for row in there if row["hit"]] or [np.nan])
+    return {
+        "queries": len(there),
+        "hit": _rate(there, lambda row: row["hit"]),
+        "wrong": _rate(there, lambda row: row["answered"] and not row["hit"]),
+        "queries_left_out": len(absent),
+        "false_positive": _rate(absent, lambda row: row["answered"]),
+        "offset_error_median": float(np.median(errors)),
+        "within_100_ms": float(np.mean(errors < 0.1)),
+        "bit_error_rate_median": float(np.median([r["bit_error_rate"] for r in there if r["hit"]] or [np.nan])),
+    }
+
+
+def _rate(rows: list[dict], what: Callable[[dict], bool]) -> dict:
+    interval = metrics.share([what(row) for row in rows], np.ones(len(rows)), groups=[row["recording"] for row in rows])
+    return dict(zip(("value", "low", "high"), interval, strict=True))
+
+
+def _table(result: dict) -> str:
+    lines = [
+        "| excerpt | found, % | wrong answer, % | left out and answered, % | median offset error, ms | within 100 ms, % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for length, row in result["lengths"].items():
+        cells = (_interval(row[name]) for name in ("hit", "wrong", "false_positive"))
+        offset, near = row["offset_error_median"] * 1000, row["within_100_ms"] * 100
+        lines.append(f"| {length} s | {' | '.join(cells)} | {offset:.0f} | {near:.1f} |")
+    return "\n".join(lines)
+
+
+def _interval(rate: dict) -> str:
+    return f"{rate['value'] * 100:.1f} ({rate['low'] * 100:.1f}-{rate['high'] * 100:.1f})"
+
+
+if __name__ == "__main__":
+    layout.run(main)

@@ -1,0 +1,115 @@
+"""How near a clip comes that is not there: false positives, estimated on the index's own codes.
+
+A query that is not in a collection still has a nearest window. How near depends on the collection (its size, how alike
+its music is) and on the query's length, so the distribution is taken from the collection itself: its works are dealt
+into two halves, windows of one half are searched in the other, where they are not, and the smallest distances are kept.
+No theory of independent bits enters: neighbouring codes and bits of real audio are far from independent.
+
+The left tail, which no affordable sample reaches, is continued as an exponential (the tail of every distribution whose
+tail falls as a normal's does, or faster, is bounded by one), fitted to the median excess, so that a few copies of one
+recording in both halves, which are there, do not spoil it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from seqhash import hamming
+
+TRIALS = 256  # windows drawn from each half
+ROWS = 2**17  # codes of each half at most: what is left out enters as ``copies``
+KNEE = 0.3  # the tail begins at this quantile
+PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for works
+FEW_WORKS = 8
+
+
+class Null(NamedTuple):
+    """Smallest distances to what is not there."""
+
+    minima: np.ndarray  # float64 (trials,), sorted
+    knee: float  # distance where the tail begins
+    scale: float  # bits in which the tail falls by e
+    copies: float  # collections of the size that was searched in the whole
+
+
+def probability(null: Null, distance: np.ndarray | float) -> np.ndarray:
+    """Probability that a clip that is not there has a window at least this near."""
+    distance = np.asarray(distance, np.float64)
+    share = np.searchsorted(null.minima, distance, side="right") / len(null.minima)
+    tail = KNEE * np.exp(np.minimum(distance - null.knee, 0) / null.scale)
+    return np.minimum(1.0, null.copies * np.where(distance < null.knee, tail, np.maximum(share, KNEE)))
+
+
+def largest_distance(null: Null, rate: float) -> float:
+    """The largest distance whose probability is at most ``rate``; it may be negative."""
+    return null.knee + null.scale * min(0.0, float(np.log(rate / (KNEE * null.copies))))
+
+
+def estimate(
+    words: np.ndarray, starts: np.ndarray, works: np.ndarray, *, n: int, tries: int, code_rate: float, seed: int = 0
+) -> Null | None:
+    """The distribution for queries of n codes; None where the collection has no room for such windows.
+
+    Args:
+      words, starts: the collection, as ``hamming.build`` takes it.
+      works: (recordings,) recordings of one value are versions of one work and stay in one half.
+      n: codes of a query.
+      tries: windows that a query is searched as (its shifts): each trial takes so many consecutive ones.
+      code_rate: codes a second.
+    """
+    rng = np.random.default_rng(seed)
+    low, high, works = starts[:-1], starts[1:], np.unique(works, return_inverse=True)[1]
+    if len(np.unique(works)) < FEW_WORKS:
+        low, high = _pieces(low, high, max(round(PIECE_SECONDS * code_rate), 2 * (n + tries)))
+        works = np.arange(len(low))
+    span = n + tries - 1
+    halves = [_half(high - low, works, own, rng) for own in _deal(works, rng)]
+    if any((high[half] - low[half] < span).all() for half in halves):
+        return None
+    minima, searched = [], 0
+    for queries_of, searched_in in ((0, 1), (1, 0)):
+        database = hamming.build(*_collection(words, low[halves[searched_in]], high[halves[searched_in]]))
+        queries = _windows(words, low[halves[queries_of]], high[halves[queries_of]], n, tries, rng)
+        nearest = hamming.search(database, queries, 1, progressive=False).distance[:, 0]
+        minima.append(nearest.reshape(TRIALS, tries).min(axis=1))
+        searched += database.rows
+    sample = np.sort(np.concatenate(minima).astype(np.float64))
+    knee = float(np.quantile(sample, KNEE))
+    below = knee - sample[sample <= knee]
+    scale = max(float(np.median(below)) / np.log(2), 0.5)
+    return Null(sample, knee, scale, max(1.0, len(words) / (searched / 2)))
+
+
+def _deal(works: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The works of each half, in random order."""
+    order = rng.permutation(np.unique(works))
+    return order[::2], order[1::2]
+
+
+def _half(lengths: np.ndarray, works: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Recordings of some works, as many as make ROWS codes."""
+    recordings = rng.permutation(np.flatnonzero(np.isin(works, own)))
+    before = np.cumsum(lengths[recordings]) - lengths[recordings]
+    return recordings[before < ROWS]
+
+
+def _pieces(low: np.ndarray, high: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Recordings cut into pieces: where they begin and end."""
+    begins = [np.arange(a, b, length) for a, b in zip(low, high, strict=True)]
+    ends = [np.minimum(begin + length, b) for begin, b in zip(begins, high, strict=True)]
+    return np.concatenate([*begins, low[:0]]), np.concatenate([*ends, high[:0]])
+
+
+def _collection(words: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows = [words[a:b] for a, b in zip(low, high, strict=True)]
+    return np.concatenate(rows), np.concatenate([[0], np.cumsum(high - low)])
+
+
+def _windows(words, low, high, n: int, tries: int, rng: np.random.Generator) -> np.ndarray:
+    """Queries (TRIALS * tries, n, words): so many consecutive windows from each of TRIALS random places."""
+    room = np.maximum(high - low - (n + tries - 1) + 1, 0)
+    place = rng.integers(0, room.sum(), TRIALS)
+    recording = np.searchsorted(np.cumsum(room), place, side="right")
+    row = low[recording] + place - (np.cumsum(room) - room)[recording]
+    rows = row[:, None, None] + np.arange(tries)[None, :, None] + np.arange(n)[None, None, :]
+    return words[rows].reshape(TRIALS * tries, n, -1)

@@ -1,0 +1,291 @@
+"""A query against an index: which recording, where in it, how sure; or that it is not there (paper, III, metrics).
+
+A query is hashed at several **shifts** inside one hop of the index's codes, since its segments do not lie on the
+reference's grid; that costs the index nothing. Each shift is searched as windows of consecutive codes: the whole query
+where it is short, overlapping **windows** of 5 s where it is long. Windows that are near enough (``calibration``) and
+agree on one recording and one alignment are one match; its codes are then compared all along that alignment, which
+gives its ends, its distance and its bit error rate.
+
+**Offsets.** ``offset`` is the time in the reference that sounds at ``start`` of the query, in seconds. Shifts lie a
+fifth of 0.25 s apart, so it is within 25 ms of the truth where the nearest shift is the best one.
+
+**Scores.** ``score`` is -log10 of the probability that a clip that is not in the index matches as well: 2 is one clip
+in a hundred. A match is reported where that probability, times the windows that the query has, is at most the
+searcher's false-positive rate.
+"""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from seqhash import audio, calibration, hamming, mfcc, multi_index
+from seqhash.codes import Hasher, check_samples
+from seqhash.config import override
+from seqhash.index import Collection, Identity, Index, Row, open_index
+
+FALSE_POSITIVE_RATE = 0.01
+SHIFTS = 5  # of a query inside one hop
+WINDOW_SECONDS = 5.0  # windows of a long query
+SHORT_SECONDS = 10.5  # a query up to this long is one window
+NEIGHBOURS = 16  # of each window
+CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
+GAP_SECONDS = 15.0  # between two windows of one match
+AGREE_SECONDS = 0.26  # between alignments of two windows of one match: a hop
+SAME_BITS = 0.3  # a code differs in less where it is found, in more where not: ends of a match are where that changes
+MULTI_INDEX_ROWS = 4_000_000  # fewer codes are scanned in less time than the tables cost to look up
+MULTI_INDEX_QUERIES = 512  # windows scanned before tables are made: about what making them costs
+
+
+class Match(NamedTuple):
+    """Part of a query that is part of a recording."""
+
+    recording: int  # id in the index
+    path: str
+    title: str
+    start: float  # s of the query
+    end: float  # s of the query
+    offset: float  # s of the reference at ``start``
+    distance: int  # bits that differ
+    bit_error_rate: float  # share of the compared bits that differ
+    score: float  # -log10 of the probability that what is not there matches as well
+
+
+class _Hits(NamedTuple):
+    """Windows that are near enough, (hits,) each."""
+
+    window: np.ndarray  # of the query
+    shift: np.ndarray
+    recording: np.ndarray
+    row: np.ndarray  # position of the reference's window in its recording
+    chance: np.ndarray  # probability of so near a window, log10
+
+
+@dataclass(eq=False)
+class Searcher:
+    """An index in memory, ready to answer. Made by ``open_searcher`` or ``make_searcher``."""
+
+    hasher: Hasher
+    rows: list[Row]
+    collection: Collection
+    false_positive_rate: float = FALSE_POSITIVE_RATE
+    shifts: int = SHIFTS
+    _scanned: int = field(default=0, repr=False)
+    _nulls: dict[int, calibration.Null | None] = field(default_factory=dict, repr=False)
+
+    def identify_file(self, path: str | os.PathLike[str]) -> list[Match]:
+        """Matches of an audio file, best first; none where it is not there.
+
+        Raises:
+          AudioError: the file cannot be read as audio, or is shorter than a segment.
+        """
+        minimum = self.hasher.config.segment.frames * self.hasher.config.mfcc.frame_step / self.hasher.sample_rate
+        return self._identify(audio.blocks(path, sample_rate=self.hasher.sample_rate, minimum_seconds=minimum))
+
+    def identify(self, samples: np.ndarray) -> list[Match]:
+        """Matches of samples, float32 (samples,) in [-1, 1] at the hasher's rate, best first.
+
+        Raises:
+          ValueError: the samples are not finite mono floats, or are shorter than a segment.
+        """
+        return self._identify([check_samples(samples)])
+
+    def _identify(self, blocks: Iterable[np.ndarray]) -> list[Match]:
+        codes = self._hash(blocks)
+        if not len(self.collection.words):
+            return []
+        count = min(len(shift) for shift in codes)
+        length, begins = _cut(count, self.hasher.code_rate)
+        null = self._null(length)
+        if null is None:
+            return []  # no recording is as long as the query
+        rate = self.false_positive_rate / len(begins)
+        hits = self._hits(codes, begins, length, null, rate)
+        matches = [
+            self._match(codes, begins, length, hits, group, evidence)
+            for group in _groups(hits, begins, self.shifts, self.hasher.code_rate)
+            if (evidence := _evidence(hits, group, begins, length)) <= np.log10(rate)
+        ]
+        return _without_repeats(sorted(matches, key=lambda match: (-match.score, match.bit_error_rate)))
+
+    def _hash(self, blocks: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Codes of a query at each shift, uint32 (codes, words) each."""
+        cepstra = mfcc.stream(blocks, config=self.hasher.config.mfcc)
+        fine = self._fine_hasher.hash_cepstra(cepstra)
+        if not len(fine):
+            seconds = self.hasher.config.segment.frames * self.hasher.config.mfcc.frame_step / self.hasher.sample_rate
+            raise ValueError(f"A query must be longer than {seconds:g} s, got {len(cepstra)} frames of 10 ms.")
+        return [fine[shift :: self.shifts] for shift in range(min(self.shifts, len(fine)))]
+
+    @functools.cached_property
+    def _fine_hasher(self) -> Hasher:
+        """The hasher with all shifts in one row of codes."""
+        hop = self.hasher.config.segment.hop
+        if hop % self.shifts:
+            raise ValueError(f"The shifts must divide the hop, {hop} frames, got {self.shifts}.")
+        return replace(self.hasher, config=override(self.hasher.config, {"segment.hop": hop // self.shifts}))
+
+    @property
+    def _step(self) -> float:
+        """Seconds between two shifts."""
+        return 1 / (self.hasher.code_rate * self.shifts)
+
+    @functools.cached_property
+    def _database(self) -> hamming.Database:
+        return hamming.build(self.collection.words, self.collection.starts)
+
+    @functools.cached_property
+    def _tables(self) -> multi_index.Tables:
+        return multi_index.build(self.collection.words, self.collection.starts)
+
+    def _null(self, length: int) -> calibration.Null | None:
+        """What is near by accident, for windows of so many codes."""
+        if length not in self._nulls:
+            works = np.array([row.work or f"recording {row.id}" for row in self.rows])
+            words, starts, rate = self.collection.words, self.collection.starts, self.hasher.code_rate
+            null = calibration.estimate(words, starts, works, n=length, tries=self.shifts, code_rate=rate)
+            self._nulls[length] = null
+        return self._nulls[length]
+
+    def _nearest(self, queries: np.ndarray, enough: float) -> hamming.Neighbours:
+        """Nearest windows: scanned, or, in a large collection that is asked often, looked up where that is enough."""
+        if len(self.collection.words) < MULTI_INDEX_ROWS or self._scanned < MULTI_INDEX_QUERIES or enough <= 0:
+            self._scanned += len(queries)
+            return hamming.search(self._database, queries, NEIGHBOURS)
+        found = multi_index.search(self._tables, queries, NEIGHBOURS, radius=1, enough=int(enough))
+        missing = found.distance[:, 0] > enough
+        if missing.any():
+            scanned = hamming.search(self._database, queries[missing], NEIGHBOURS)
+            found.distance[missing], found.row[missing] = scanned.distance, scanned.row
+        return found
+
+    def _hits(
+        self, codes: list[np.ndarray], begins: np.ndarray, length: int, null: calibration.Null, rate: float
+    ) -> _Hits:
+        """The windows of all shifts with their neighbours that are near enough."""
+        limit = calibration.largest_distance(null, rate if len(begins) == 1 else max(rate, CANDIDATE_RATE))
+        parts = []
+        for piece in range(0, len(begins), 64):
+            begin = begins[piece : piece + 64]
+            inside = begin[:, None] + np.arange(length)[None]
+            queries = np.stack([shift[inside] for shift in codes], axis=1).reshape(-1, length, codes[0].shape[1])
+            found = self._nearest(queries, calibration.largest_distance(null, rate / 100))
+            query, rank = np.nonzero(found.distance <= limit)
+            recording, row = hamming.locate(self.collection.starts, found.row[query, rank])
+            chance = np.log10(calibration.probability(null, found.distance[query, rank]))
+            parts.append(_Hits(piece + query // len(codes), query % len(codes), recording, row, chance))
+        return _Hits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def _match(self, codes, begins, length: int, hits: _Hits, group: np.ndarray, evidence: float) -> Match:
+        """The match of some hits, which agree: compared all along the alignment of the best of them."""
+        best = group[np.argmin(hits.chance[group])]
+        recording, shift = int(hits.recording[best]), int(hits.shift[best])
+        starts = self.collection.starts
+        reference = self.collection.words[starts[recording] : starts[recording + 1]]
+        lag = int(hits.row[best] - begins[hits.window[best]])  # reference position - query position
+        first, last = begins[hits.window[group]].min(), begins[hits.window[group]].max() + length
+        query = codes[shift]
+        low, high = max(0, -lag), min(len(query), len(reference) - lag)
+        first, last = max(first, low), min(last, high)
+        different = np.bitwise_count(query[low:high] ^ reference[low + lag : high + lag]).sum(axis=1, dtype=np.int64)
+        bits = 32 * query.shape[1]
+        if len(begins) > 1:
+            first, last = _extent(SAME_BITS - different / bits, first - low, last - low) + low
+        distance = int(different[first - low : last - low].sum())
+        row, code_rate = self.rows[recording], self.hasher.code_rate
+        segment = self.hasher.config.segment.frames * self.hasher.config.mfcc.frame_step / self.hasher.sample_rate
+        return Match(
+            recording=row.id,
+            path=row.path,
+            title=row.title,
+            start=first / code_rate + shift * self._step,
+            end=(last - 1) / code_rate + shift * self._step + segment,
+            offset=(first + lag) / code_rate,
+            distance=distance,
+            bit_error_rate=distance / (bits * (last - first)),
+            score=-evidence,
+        )
+
+
+def open_searcher(
+    index: str | os.PathLike[str] | Index, hasher: Hasher, *, false_positive_rate: float = FALSE_POSITIVE_RATE
+) -> Searcher:
+    """Loads an index, by its path or open, for answers by this hasher.
+
+    Args:
+      index: what ``seqhash add`` made.
+      hasher: the one that the index was made by.
+      false_positive_rate: of queries that are not in the index, the share that may be answered all the same.
+
+    Raises:
+      IndexFileError: the index cannot be read, or is another hasher's.
+    """
+    identity = Identity(hasher.name, hasher.digest, hasher.code_rate, len(hasher.thresholds) // 32, hasher.sample_rate)
+    with contextlib.ExitStack() as stack:
+        if not isinstance(index, Index):
+            index = stack.enter_context(open_index(index, identity=identity, readonly=True))
+        with index.snapshot():  # the catalogue and the codes of one moment
+            return Searcher(hasher, index.rows(), index.load(), false_positive_rate)
+
+
+# ------------------------------------------------------------------------------------------------ windows to matches
+
+
+def _cut(count: int, code_rate: float) -> tuple[int, np.ndarray]:
+    """Codes of a window and where the windows begin: one where the query is short, else half overlapping."""
+    if count <= SHORT_SECONDS * code_rate:
+        return count, np.zeros(1, np.int64)
+    length = round(WINDOW_SECONDS * code_rate)
+    begins = np.arange(0, count - length + 1, length // 2)
+    return length, np.unique(np.append(begins, count - length))
+
+
+def _groups(hits: _Hits, begins: np.ndarray, shifts: int, code_rate: float) -> list[np.ndarray]:
+    """Hits that agree: one recording, one alignment to about a hop, no long gap in the query; indices of each group."""
+    if not len(hits.window):
+        return []
+    begin = begins[hits.window]
+    lag = hits.row - begin - hits.shift / shifts  # codes from the query to the reference
+    parts = []
+    for group in _split(np.lexsort((lag, hits.recording)), hits.recording, lag, AGREE_SECONDS * code_rate):
+        in_time = group[np.argsort(begin[group], kind="stable")]
+        parts += _split(in_time, hits.recording, begin, GAP_SECONDS * code_rate)
+    return parts
+
+
+def _split(order: np.ndarray, recording: np.ndarray, value: np.ndarray, gap: float) -> list[np.ndarray]:
+    """Cuts an order where the recording changes or the value jumps by more than the gap."""
+    jumps = (np.diff(recording[order]) != 0) | (np.abs(np.diff(value[order])) > gap)
+    return np.split(order, np.flatnonzero(jumps) + 1)
+
+
+def _evidence(hits: _Hits, group: np.ndarray, begins: np.ndarray, length: int) -> float:
+    """log10 of the probability of a group by accident: the best choice of windows that share no code, multiplied."""
+    chance = np.zeros(len(begins))
+    np.minimum.at(chance, hits.window[group], hits.chance[group])
+    windows = np.unique(hits.window[group])
+    least = np.zeros(len(windows) + 1)  # over the first windows
+    for place, window in enumerate(windows):
+        before = np.searchsorted(begins[windows], begins[window] - length, side="right")
+        least[place + 1] = min(least[place], least[before] + chance[window])
+    return float(least[-1])
+
+
+def _extent(gains: np.ndarray, first: int, last: int) -> np.ndarray:
+    """The range that gains most among those that hold the middles of [first, last)'s ends."""
+    total = np.concatenate([[0.0], np.cumsum(gains)])
+    quarter = (last - first + 3) // 4
+    return np.array([np.argmin(total[: first + quarter + 1]), last - quarter + np.argmax(total[last - quarter :])])
+
+
+def _without_repeats(matches: list[Match]) -> list[Match]:
+    """Leaves out what overlaps a better match of the same recording: a chorus is found at each of its places."""
+    kept: list[Match] = []
+    for match in matches:
+        if not any(m.recording == match.recording and m.start < match.end and match.start < m.end for m in kept):
+            kept.append(match)
+    return kept
