@@ -1,7 +1,8 @@
 """Batches for training: segments of recordings, in an order that is a function of (seed, epoch).
 
 Frames stay on the device and segments are gathered there; frames that do not fit are read from the memory-mapped store,
-a stretch of batches at a time. Both ways give the same batches.
+a stretch of batches at a time. Both ways give the same batches. With several processes each reads and places its own
+devices' part of a batch only.
 """
 
 import functools
@@ -123,21 +124,24 @@ def sources(dataset: Dataset, config: Config, mesh: Mesh, resident_bytes: int) -
     cepstra, batch_size = dataset.frames.cepstra, config.train.batch_size
     first_rows = np.concatenate([[0], np.cumsum([len(one) for one in cepstra])])
     everywhere, by_batch = PartitionSpec(), PartitionSpec(None, "data")
-    replicated, sharded = NamedSharding(mesh, everywhere), NamedSharding(mesh, by_batch)
+    # Not device_put: with several processes it would send the whole array around to compare it.
+    on_all = functools.partial(jax.make_array_from_process_local_data, NamedSharding(mesh, everywhere))
+    by_column = functools.partial(jax.make_array_from_process_local_data, NamedSharding(mesh, by_batch))
+    columns = _columns_here(mesh, batch_size)
 
     def stretch_segments(order: np.ndarray, start: int) -> np.ndarray:
-        """(STRETCH, batch, 2), the last rows of an epoch repeated where there are no more."""
+        """(STRETCH, this process's columns, 2), the last rows of an epoch repeated where there are no more."""
         chosen = order[start * batch_size : (start + STRETCH) * batch_size]
-        return dataset.training[np.resize(chosen, STRETCH * batch_size)].reshape(STRETCH, batch_size, 2)
+        return dataset.training[np.resize(chosen, STRETCH * batch_size)].reshape(STRETCH, batch_size, 2)[:, columns]
 
     if first_rows[-1] * cepstra[0].shape[1] * 4 <= resident_bytes and first_rows[-1] < 2**31:
-        resident = jax.device_put(np.concatenate(cepstra), replicated)
-        statistics = jax.device_put(dataset.frames.statistics, replicated)
+        resident = on_all(np.concatenate(cepstra))
+        statistics = on_all(dataset.frames.statistics)
 
         def next_resident(order: np.ndarray, start: int) -> Resident:
             recording, first = np.moveaxis(stretch_segments(order, start), -1, 0)
             rows = (first_rows[recording] + first).astype(np.int32)
-            return Resident(resident, statistics, *jax.device_put((rows, recording.astype(np.int32)), sharded))
+            return Resident(resident, statistics, *by_column((rows, recording.astype(np.int32))))
 
         spec = Resident(everywhere, everywhere, by_batch, by_batch)  # type: ignore[arg-type]
         return next_resident, functools.partial(resident_batch, config=config), spec
@@ -145,10 +149,16 @@ def sources(dataset: Dataset, config: Config, mesh: Mesh, resident_bytes: int) -
     def next_streamed(order: np.ndarray, start: int) -> Batch:
         segments = stretch_segments(order, start)
         flat = gather(dataset.frames, segments.reshape(-1, 2), segment_frames=config.segment.frames)
-        fields = (field.reshape(STRETCH, batch_size, *field.shape[1:]) for field in flat)
-        return jax.device_put(Batch(*fields), sharded)
+        fields = (field.reshape(STRETCH, len(columns), *field.shape[1:]) for field in flat)
+        return by_column(Batch(*fields))
 
     return next_streamed, streamed_batch, by_batch
+
+
+def _columns_here(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Which segments of a batch lie on this process's devices, ascending."""
+    here = [device.process_index == jax.process_index() for device in mesh.devices.flat]
+    return np.arange(batch_size).reshape(mesh.devices.size, -1)[here].ravel()
 
 
 def _statistics(cepstra: Sequence[np.ndarray]) -> mfcc.Statistics:

@@ -5,11 +5,12 @@ its music is) and on the query's length, so the distribution is taken from the c
 into two halves, windows of one half are searched in the other, where they are not, and the smallest distances are kept.
 No theory of independent bits enters: neighbouring codes and bits of real audio are far from independent.
 
-The left tail, which no affordable sample reaches, is continued as an exponential (the tail of every distribution whose
-tail falls as a normal's does, or faster, is bounded by one), fitted to the median excess, so that a few copies of one
-recording in both halves, which are there, do not spoil it.
+The left tail, which no affordable sample reaches, is continued as a normal distribution's through two quantiles that a
+few unlabelled copies of one recording in both halves, which are there after all, hardly move.
 """
 
+import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,8 @@ from seqhash import hamming
 
 TRIALS = 256  # windows drawn from each half
 ROWS = 2**17  # codes of each half at most: what is left out enters as ``copies``
-KNEE = 0.3  # the tail begins at this quantile
+KNEE, LOW = 0.3, 0.1  # quantiles through which the tail goes; it begins at KNEE
+LEAST = 1e-30  # probabilities stop here: nothing is that sure
 PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for works
 FEW_WORKS = 8
 
@@ -27,8 +29,8 @@ class Null(NamedTuple):
     """Smallest distances to what is not there."""
 
     minima: np.ndarray  # float64 (trials,), sorted
-    knee: float  # distance where the tail begins
-    scale: float  # bits in which the tail falls by e
+    mean: float  # of the normal distribution whose tail is taken
+    deviation: float
     copies: float  # collections of the size that was searched in the whole
 
 
@@ -36,13 +38,17 @@ def probability(null: Null, distance: np.ndarray | float) -> np.ndarray:
     """Probability that a clip that is not there has a window at least this near."""
     distance = np.asarray(distance, np.float64)
     share = np.searchsorted(null.minima, distance, side="right") / len(null.minima)
-    tail = KNEE * np.exp(np.minimum(distance - null.knee, 0) / null.scale)
-    return np.minimum(1.0, null.copies * np.where(distance < null.knee, tail, np.maximum(share, KNEE)))
+    tail = _normal((distance - null.mean) / null.deviation)
+    return np.clip(null.copies * np.where(tail < KNEE, tail, np.maximum(share, KNEE)), LEAST, 1.0)
 
 
 def largest_distance(null: Null, rate: float) -> float:
-    """The largest distance whose probability is at most ``rate``; it may be negative."""
-    return null.knee + null.scale * min(0.0, float(np.log(rate / (KNEE * null.copies))))
+    """The largest distance whose probability is at most ``rate``, or KNEE where that is less; it may be negative."""
+    share = max(LEAST, min(KNEE, rate / null.copies))
+    return null.mean + null.deviation * NormalDist().inv_cdf(share)
+
+
+_normal = np.vectorize(lambda z: math.erfc(-z / math.sqrt(2)) / 2, otypes=[np.float64])
 
 
 def estimate(
@@ -74,10 +80,10 @@ def estimate(
         minima.append(nearest.reshape(TRIALS, tries).min(axis=1))
         searched += database.rows
     sample = np.sort(np.concatenate(minima).astype(np.float64))
-    knee = float(np.quantile(sample, KNEE))
-    below = knee - sample[sample <= knee]
-    scale = max(float(np.median(below)) / np.log(2), 0.5)
-    return Null(sample, knee, scale, max(1.0, len(words) / (searched / 2)))
+    knee, low = np.quantile(sample, [KNEE, LOW])
+    z_knee, z_low = NormalDist().inv_cdf(KNEE), NormalDist().inv_cdf(LOW)
+    deviation = max(float(knee - low) / (z_knee - z_low), 0.5)
+    return Null(sample, float(knee) - deviation * z_knee, deviation, max(1.0, len(words) / (searched / 2)))
 
 
 def _deal(works: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

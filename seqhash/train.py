@@ -5,7 +5,8 @@ needs the train state and nothing else, and equals a run that was not interrupte
 same number of threads).
 
 One mesh axis, ``data``: the state is replicated, a batch is sharded. Nothing here assumes that all devices belong to
-this process.
+this process: after ``jax.distributed.initialize`` every process makes the same calls, on a corpus and a workdir that
+all of them see.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
@@ -195,7 +197,7 @@ def fit(
         first, begun = done - epoch * per_epoch, time.perf_counter()
         bar = tqdm(
             total=per_epoch, initial=first, desc=f"epoch {epoch + 1}/{config.train.epochs}", unit="step",
-            disable=not progress, leave=False,
+            disable=not progress or jax.process_index() != 0, leave=False,
         )  # fmt: skip
         pending: tuple[int, int, Any] = (done, 0, None)
         for start in range(first, per_epoch, STRETCH):
@@ -278,7 +280,7 @@ def train(
                 _write_rows(workdir, rows[-1:], append=True)
                 if report:
                     report(row)
-            due = row is not None or time.monotonic() - saved > checkpoint_seconds
+            due = manager and (row is not None or _of_first_process(time.monotonic() - saved > checkpoint_seconds))
             if manager and due and int(state.step) and math.isfinite(state.loss_sum):  # never keep a diverged state
                 checkpoint.save(
                     manager,
@@ -350,6 +352,11 @@ def _check_losses(first_step: int, count: int, values: jax.Array | None) -> floa
                 "try a smaller train.learning_rate or train.clip_norm."
             )
     return float(loss)
+
+
+def _of_first_process(value: bool) -> bool:
+    """What process 0 says: all must save at the same step, and their clocks differ."""
+    return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def _hasher(config: Config, dataset: Dataset, params: Any, medians: np.ndarray) -> Hasher:
