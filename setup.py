@@ -40,6 +40,6 @@ setup(
             "ruff>=0.14",
             "mypy>=1.13",
         ],
-        "dev": ["pre-commit>=4", "build>=1.2", "torch>=2.9"],
+        "dev": ["pre-commit>=4", "build>=1.2", "torch>=2.9", "faiss-cpu>=1.15", "pyarrow>=18"],
     },
 )

@@ -3,9 +3,12 @@ r"""Speed against named peers and the machine's limit, as ratios measured in one
     python -m experiments.benchmark mfcc                  # librosa, python_speech_features; one core
     python -m experiments.benchmark mfcc --corpora=DIR     # and the largest error over every recording below DIR
     python -m experiments.benchmark train                 # PyTorch's LSTM with tied weights, the GEMM peak
+    python -m experiments.benchmark search                # FAISS, and C loops for what the machine can do; one core
+    python -m experiments.benchmark search --all_cores     # and on all cores
 
-Every system runs in processes of its own (pinned to one core, or on all), in turn, for several rounds; medians are
-quoted. PyTorch and python_speech_features are in the extras dev and test; what is not installed is left out, and said.
+Every system runs in processes of its own (pinned to one core, or on all; those of search share one), in turn, for
+several rounds; medians are quoted. PyTorch, FAISS and python_speech_features are in the extras dev and test; what is
+not installed is left out, and said.
 """
 
 import json
@@ -20,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "times that every system is measured", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 120.0, "length of the audio (mfcc)", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 48, "train steps of a measurement (train)", lower_bound=16)
 _CORPORA = flags.DEFINE_string("corpora", None, "folder of manifests to measure the MFCC error on (mfcc)")
+_ALL_CORES = flags.DEFINE_bool("all_cores", False, "also measure on all cores (search)")
+_QUICK = flags.DEFINE_bool("quick", False, "two cases among 100,000 codes, to see whether it runs (search)")
 _OUTPUT = flags.DEFINE_string("output", None, "also write everything as JSON to this file")
 _SYSTEM = flags.DEFINE_string("system", None, "measure this one system in this process (used inside)")
 
@@ -40,10 +45,11 @@ GOALS = {
 
 def main(argv: list[str]) -> int:
     """Runs one benchmark, or (with --system) one measurement of it."""
-    benchmarks = {"mfcc": _benchmark_mfcc, "train": _benchmark_train}
+    benchmarks = {"mfcc": _benchmark_mfcc, "train": _benchmark_train, "search": _benchmark_search}
     if len(argv) != 2 or argv[1] not in benchmarks:
-        print(f"Name one benchmark: {' or '.join(benchmarks)}; see --help.", file=sys.stderr)
+        print("Name one benchmark: mfcc, train or search; see --help.", file=sys.stderr)
         return 2
+    logging.set_verbosity(logging.WARNING)  # jax and FAISS tell how they start
     if _SYSTEM.value:
         print(json.dumps(SYSTEMS[_SYSTEM.value]()))
         return 0
@@ -272,9 +278,29 @@ def _gemm_torch() -> float | None:
     return _gemm(torch.from_numpy, lambda a, b: a @ b)
 
 
+# ---------------------------------------------------------------------------------------------- search
+
+
+def _benchmark_search() -> dict[str, Any]:
+    from experiments import benchmark_search
+
+    result = {"one core": _measure("search", "search, one core", benchmark_search.environment(1), True)}
+    benchmark_search.show(result["one core"])
+    if _ALL_CORES.value:
+        result["all cores"] = _measure("search", "search, all cores", benchmark_search.environment(_cores()), False)
+        benchmark_search.show(result["all cores"])
+    return result | {"machine": _machine()}
+
+
+def _search(*, sublinear: bool) -> dict[str, Any]:
+    from experiments import benchmark_search
+
+    return benchmark_search.measure(rounds=_ROUNDS.value, quick=_QUICK.value, sublinear=sublinear)
+
+
 # ---------------------------------------------------------------------------------------------- inside
 
-SYSTEMS: dict[str, Callable[[], float | None]] = {
+SYSTEMS: dict[str, Callable[[], Any]] = {
     "ours, stream": _mfcc_stream,
     "ours, jitted mfcc": _mfcc_jitted,
     "librosa": _mfcc_librosa,
@@ -283,6 +309,8 @@ SYSTEMS: dict[str, Callable[[], float | None]] = {
     "torch": _train_torch,
     "gemm jax": _gemm_jax,
     "gemm torch": _gemm_torch,
+    "search, one core": lambda: _search(sublinear=True),
+    "search, all cores": lambda: _search(sublinear=False),
 }
 
 
@@ -298,19 +326,21 @@ def _rounds(benchmark: str, systems: dict[str, tuple[str, dict[str, str], bool]]
     return {name: statistics.median(values) if values else None for name, values in rates.items()}
 
 
-def _measure(benchmark: str, system: str, environment: dict[str, str], pinned: bool) -> float | None:
-    flags_of = [f"--system={system}", f"--seconds={_SECONDS.value}", f"--steps={_STEPS.value}"]
+def _measure(benchmark: str, system: str, environment: dict[str, str], pinned: bool) -> Any:
+    """What a fresh process prints for a system; its progress and warnings pass through."""
+    values = {"seconds": _SECONDS, "steps": _STEPS, "rounds": _ROUNDS, "quick": _QUICK}
+    options = [f"--{name}={flag.value}" for name, flag in values.items()]
     pin = (lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})) if pinned else None
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.benchmark", benchmark, *flags_of],
+        [sys.executable, "-m", "experiments.benchmark", benchmark, f"--system={system}", *options],
         env=os.environ | environment,
         preexec_fn=pin,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{system} failed: {done.stderr[-1000:]}")
+        raise RuntimeError(f"{system} failed, see above.")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -1,9 +1,14 @@
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-from experiments import benchmark
+import numpy as np
+import pytest
+
+from experiments import benchmark, benchmark_search
+from seqhash import hamming
 from seqhash.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -39,4 +44,72 @@ def test_a_train_measurement_gives_a_rate():
 def test_an_unknown_benchmark_is_said():
     done = call("everything")
     assert done.returncode == 2
-    assert "Name one benchmark: mfcc or train" in done.stderr
+    assert "Name one benchmark: mfcc, train or search" in done.stderr
+
+
+def test_search_measures_checks_and_writes_json(tmp_path):
+    if importlib.util.find_spec("faiss") is None:
+        pytest.skip("needs faiss-cpu, in the extra dev")
+    done = call("search", "--quick", "--rounds=1", f"--output={tmp_path / 'out.json'}")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())["one core"]
+    assert result["cores"] == 1
+    single, windows = result["exact"]
+    assert (single["equal"], windows["equal"]) == ("to FAISS's", "to numpy's (2 checked)")
+    assert all(0.001 < row[name] < 10_000 for row in result["exact"] for name in ("ours", "faiss"))
+    assert all(row["floor"] is None or 0.001 < row["floor"] < row["faiss"] for row in result["exact"])
+    proven = {row["mode"]: row["recall"] for row in result["sublinear"]["modes"] if row["mode"].startswith("proven")}
+    assert proven == {"proven, one query": 1, "proven, batched": 1}
+    assert "| n=1, Q=1, N=1e5, k=10 |" in done.stdout
+    assert "| proven, batched | 1.0000 |" in done.stdout
+
+
+def test_search_says_what_is_not_there(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(benchmark_search.shutil, "which", lambda name: None)
+    result = benchmark_search.measure(rounds=1, quick=True, sublinear=False)
+    benchmark_search.show(result)
+    printed = capsys.readouterr().out
+    assert "FAISS is not installed" in printed
+    assert printed.count("| not installed | not measured |") == 2
+    assert printed.count("to numpy's") == 2
+
+
+@pytest.mark.parametrize("faiss", [False, True])
+def test_an_inexact_search_stops_the_benchmark(faiss):
+    case = benchmark_search.Case(n=1, queries=3, rows=2_000, k=2, reach=None, aim=None)
+    words = np.random.default_rng(0).integers(0, 2**32, (case.rows, 4), np.uint32)
+    collection = benchmark_search._Collection(words, np.array([0, 960, 1920, 2000]), None, None)
+    queries, _ = benchmark_search._queries(words, 3, 1)
+    true = np.sort(np.bitwise_count(words[None] ^ queries).sum(axis=-1).astype(np.int32), axis=1)[:, :2]
+    calls = {"ours": lambda: hamming.Neighbours(true, true, true)}
+    if faiss:
+        calls["faiss"] = lambda: (true, None)
+    assert benchmark_search._checked(case, queries, collection, calls)
+    wrong = true + np.array([[0, 1], [0, 0], [0, 0]])
+    calls["ours"] = lambda: hamming.Neighbours(wrong, true, true)
+    with pytest.raises(RuntimeError, match=r"n=1, Q=3, N=2e3, k=2: our distances are not equal to"):
+        benchmark_search._checked(case, queries, collection, calls)
+
+
+def test_queries_are_windows_of_one_recording_with_a_tenth_flipped():
+    words = np.random.default_rng(0).integers(0, 2**32, (5 * 960, 4), np.uint32)
+    queries, rows = benchmark_search._queries(words, 400, 9)
+    assert (rows // 960 == (rows + 8) // 960).all()
+    distances = [np.bitwise_count(words[row : row + 9] ^ query).sum() for query, row in zip(queries, rows, strict=True)]
+    assert np.mean(distances) == pytest.approx(0.1 * 1152, rel=0.02)  # 4 standard deviations
+
+
+@pytest.mark.parametrize("n", [1, 9])
+def test_the_floor_does_the_work(n):
+    floor = benchmark_search._compiled_floor()
+    if floor is None:
+        pytest.skip("no compiler, or no vector popcount")
+    begins = 5_008  # of windows: whole vectors, not whole tiles
+    words = np.random.default_rng(0).integers(0, 2**32, (begins + n - 1, 4), np.uint32)
+    queries = np.random.default_rng(1).integers(0, 2**32, (3, n, 4), np.uint32)
+    database = hamming.build(words, np.array([0, len(words)]))
+    (minima,) = benchmark_search._floor_call(floor, database, queries)()
+    windows = words[np.arange(begins)[:, None] + np.arange(n)]
+    expected = [np.bitwise_count(windows ^ query).sum(axis=(1, 2)).min() for query in queries]
+    assert minima.tolist() == expected
