@@ -4,7 +4,7 @@ r"""Excerpts of recordings, identified: hits, offsets, and false answers on reco
 
 Every fifth work is left out of the index. From every recording, excerpts of each length are cut at random places, not
 on the grid of the codes, and identified by the searcher that ``seqhash identify`` uses. A hit is a first answer with
-the right recording. Writes WORKDIR/identification.json; a minute for an hour of audio on 2 cores, after the first compile.
+the right recording. Writes WORKDIR/identification.json; a minute for an hour of audio on 2 cores.
 """
 
 from collections.abc import Callable

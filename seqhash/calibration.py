@@ -5,6 +5,10 @@ its music is) and on the query's length, so the distribution is taken from the c
 into two halves, windows of one half are searched in the other, where they are not, and the smallest distances are kept.
 No theory of independent bits enters: neighbouring codes and bits of real audio are far from independent.
 
+Some audio is near to everything (a plain, steady timbre), some to nothing. So distances are taken relative to the
+query's own: **nearness** is the distance over the query's ``typical`` distance to windows drawn from the collection, a
+low quantile of them. On covers-real this finds 46 instead of 41 % of 1 s queries at 1 % false answers.
+
 The left tail, which no affordable sample reaches, is continued as a normal distribution's through two quantiles that a
 few unlabelled copies of one recording in both halves, which are there after all, hardly move.
 """
@@ -18,6 +22,8 @@ import numpy as np
 from seqhash import hamming
 
 TRIALS = 256  # windows drawn from each half
+SAMPLE = 512  # windows that say what is typical
+TYPICAL = 0.1  # quantile of the distances to them
 ROWS = 2**17  # codes of each half at most: what is left out enters as ``copies``
 KNEE, LOW = 0.3, 0.1  # quantiles through which the tail goes; it begins at KNEE
 LEAST = 1e-30  # probabilities stop here: nothing is that sure
@@ -26,24 +32,31 @@ FEW_WORKS = 8
 
 
 class Null(NamedTuple):
-    """Smallest distances to what is not there."""
+    """Nearness of the nearest window to what is not there."""
 
     minima: np.ndarray  # float64 (trials,), sorted
     mean: float  # of the normal distribution whose tail is taken
     deviation: float
     copies: float  # collections of the size that was searched in the whole
+    sample: np.ndarray  # uint32 (windows, n, words), of the collection
 
 
-def probability(null: Null, distance: np.ndarray | float) -> np.ndarray:
+def typical(sample: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """A low quantile of the distances of each query (queries, n, words) to sampled windows: float64 (queries,)."""
+    distances = [np.bitwise_count(sample ^ query[None]).sum(axis=(1, 2), dtype=np.int64) for query in queries]
+    return np.maximum(np.quantile(distances, TYPICAL, axis=1), 1.0)
+
+
+def probability(null: Null, nearness: np.ndarray | float) -> np.ndarray:
     """Probability that a clip that is not there has a window at least this near."""
-    distance = np.asarray(distance, np.float64)
-    share = np.searchsorted(null.minima, distance, side="right") / len(null.minima)
-    tail = _normal((distance - null.mean) / null.deviation)
+    nearness = np.asarray(nearness, np.float64)
+    share = np.searchsorted(null.minima, nearness, side="right") / len(null.minima)
+    tail = _normal((nearness - null.mean) / null.deviation)
     return np.clip(null.copies * np.where(tail < KNEE, tail, np.maximum(share, KNEE)), LEAST, 1.0)
 
 
-def largest_distance(null: Null, rate: float) -> float:
-    """The largest distance whose probability is at most ``rate``, or KNEE where that is less; it may be negative."""
+def largest(null: Null, rate: float) -> float:
+    """The largest nearness whose probability is at most ``rate``, or KNEE where that is less; it may be negative."""
     share = max(LEAST, min(KNEE, rate / null.copies))
     return null.mean + null.deviation * NormalDist().inv_cdf(share)
 
@@ -75,15 +88,18 @@ def estimate(
     minima, searched = [], 0
     for queries_of, searched_in in ((0, 1), (1, 0)):
         database = hamming.build(*_collection(words, low[halves[searched_in]], high[halves[searched_in]]))
-        queries = _windows(words, low[halves[queries_of]], high[halves[queries_of]], n, tries, rng)
+        queries = _windows(words, low[halves[queries_of]], high[halves[queries_of]], n, tries, TRIALS, rng)
         nearest = hamming.search(database, queries, 1, progressive=False).distance[:, 0]
-        minima.append(nearest.reshape(TRIALS, tries).min(axis=1))
+        sample = _windows(words, low[halves[searched_in]], high[halves[searched_in]], n, 1, SAMPLE, rng)
+        minima.append((nearest / typical(sample, queries)).reshape(TRIALS, tries).min(axis=1))
         searched += database.rows
-    sample = np.sort(np.concatenate(minima).astype(np.float64))
-    knee, low = np.quantile(sample, [KNEE, LOW])
+    trials = np.sort(np.concatenate(minima))
+    knee, edge = np.quantile(trials, [KNEE, LOW])
     z_knee, z_low = NormalDist().inv_cdf(KNEE), NormalDist().inv_cdf(LOW)
-    deviation = max(float(knee - low) / (z_knee - z_low), 0.5)
-    return Null(sample, float(knee) - deviation * z_knee, deviation, max(1.0, len(words) / (searched / 2)))
+    deviation = max(float(knee - edge) / (z_knee - z_low), 1e-3)
+    copies = max(1.0, len(words) / (searched / 2))
+    sample = _windows(words, starts[:-1], starts[1:], n, 1, SAMPLE, rng)
+    return Null(trials, float(knee) - deviation * z_knee, deviation, copies, sample)
 
 
 def _deal(works: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -111,11 +127,11 @@ def _collection(words: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[n
     return np.concatenate(rows), np.concatenate([[0], np.cumsum(high - low)])
 
 
-def _windows(words, low, high, n: int, tries: int, rng: np.random.Generator) -> np.ndarray:
-    """Queries (TRIALS * tries, n, words): so many consecutive windows from each of TRIALS random places."""
+def _windows(words, low, high, n: int, tries: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Windows (count * tries, n, words): so many consecutive ones from each of ``count`` random places."""
     room = np.maximum(high - low - (n + tries - 1) + 1, 0)
-    place = rng.integers(0, room.sum(), TRIALS)
+    place = rng.integers(0, room.sum(), count)
     recording = np.searchsorted(np.cumsum(room), place, side="right")
     row = low[recording] + place - (np.cumsum(room) - room)[recording]
     rows = row[:, None, None] + np.arange(tries)[None, :, None] + np.arange(n)[None, None, :]
-    return words[rows].reshape(TRIALS * tries, n, -1)
+    return words[rows].reshape(count * tries, n, -1)

@@ -151,12 +151,17 @@ class Searcher:
             self._nulls[length] = null
         return self._nulls[length]
 
-    def _nearest(self, queries: np.ndarray, enough: float) -> hamming.Neighbours:
-        """Nearest windows: scanned, or, in a large collection that is asked often, looked up where that is enough."""
-        if len(self.collection.words) < MULTI_INDEX_ROWS or self._scanned < MULTI_INDEX_QUERIES or enough <= 0:
+    def _nearest(self, queries: np.ndarray, enough: np.ndarray) -> hamming.Neighbours:
+        """Nearest windows: scanned, or, in a large collection that is asked often, looked up where one is near enough.
+
+        Args:
+          queries: uint32 (queries, n, words).
+          enough: (queries,) a window at this distance is no accident: nothing nearer need be proven absent.
+        """
+        if len(self.collection.words) < MULTI_INDEX_ROWS or self._scanned < MULTI_INDEX_QUERIES:
             self._scanned += len(queries)
             return hamming.search(self._database, queries, NEIGHBOURS)
-        found = multi_index.search(self._tables, queries, NEIGHBOURS, radius=1, enough=int(enough))
+        found = multi_index.search(self._tables, queries, NEIGHBOURS, radius=1)
         missing = found.distance[:, 0] > enough
         if missing.any():
             scanned = hamming.search(self._database, queries[missing], NEIGHBOURS)
@@ -167,16 +172,19 @@ class Searcher:
         self, codes: list[np.ndarray], begins: np.ndarray, length: int, null: calibration.Null, rate: float
     ) -> _Hits:
         """The windows of all shifts with their neighbours that are near enough."""
-        limit = calibration.largest_distance(null, rate if len(begins) == 1 else max(rate, CANDIDATE_RATE))
+        limit = calibration.largest(null, rate if len(begins) == 1 else max(rate, CANDIDATE_RATE))
+        enough = calibration.largest(null, rate / 100)
         parts = []
         for piece in range(0, len(begins), 64):
             begin = begins[piece : piece + 64]
             inside = begin[:, None] + np.arange(length)[None]
             queries = np.stack([shift[inside] for shift in codes], axis=1).reshape(-1, length, codes[0].shape[1])
-            found = self._nearest(queries, calibration.largest_distance(null, rate / 100))
-            query, rank = np.nonzero(found.distance <= limit)
+            typical = calibration.typical(null.sample, queries)
+            found = self._nearest(queries, enough * typical)
+            nearness = found.distance / typical[:, None]
+            query, rank = np.nonzero(nearness <= limit)
             recording, row = hamming.locate(self.collection.starts, found.row[query, rank])
-            chance = np.log10(calibration.probability(null, found.distance[query, rank]))
+            chance = np.log10(calibration.probability(null, nearness[query, rank]))
             parts.append(_Hits(piece + query // len(codes), query % len(codes), recording, row, chance))
         return _Hits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
