@@ -14,6 +14,7 @@ setup(
     packages=find_packages(include=["seqhash", "seqhash.*"]),
     package_data={"seqhash": ["py.typed", "data/*", "hashers/*/*"]},
     python_requires=">=3.11",
+    entry_points={"console_scripts": ["seqhash=seqhash.cli:main"]},
     install_requires=[
         "jax>=0.10",
         "flax>=0.12",

@@ -146,7 +146,7 @@ def _add_flags(values: flags.FlagValues) -> None:
 
 
 def _identify_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_float("false_positive_rate", None, "of a query that is not there", 0.0, 1.0, flag_values=values)
+    flags.DEFINE_float("false_positive_rate", 0.01, "of queries that are not there", 1e-9, 0.3, flag_values=values)
     flags.DEFINE_integer("rate", 16_000, "of raw samples on standard input, Hz", lower_bound=1, flag_values=values)
     flags.DEFINE_enum("format", "s16le", list(FORMATS), "of raw samples: s16le or f32le", flag_values=values)
 
@@ -184,6 +184,10 @@ def _png(values: flags.FlagValues) -> Path | None:
 
 
 def _load_hasher(values: flags.FlagValues) -> "Hasher":
+    """The hasher that --hasher names. Programs that it compiles are kept, so that the next command starts sooner."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqhash"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     from seqhash.export import load_hasher
 
     return load_hasher(values.hasher)
@@ -312,11 +316,10 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
         raise UsageError(f"--plot draws one query, got {len(files)}.")
     if files.count("-") > 1:
         raise UsageError("- is standard input, and can be read once.")
+    hasher = _load_hasher(values)
     from seqhash.identify import open_searcher
 
-    hasher = _load_hasher(values)
-    options = {} if values.false_positive_rate is None else {"false_positive_rate": values.false_positive_rate}
-    searcher = open_searcher(path, hasher, **options)
+    searcher = open_searcher(path, hasher, false_positive_rate=values.false_positive_rate)
     answers = []
     for file in files:
         samples, matches, error = _answer(searcher, hasher, values, file)

