@@ -59,12 +59,12 @@ def _agrees(found, distance, k):
     assert found.exact.all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**16),
     recordings=st.integers(0, 40),
-    words=st.sampled_from([1, 4, 8]),
-    n=st.sampled_from([1, 2, 9, 17]),
+    words=st.sampled_from([1, 4]),
+    n=st.sampled_from([1, 9]),
     k=st.sampled_from([1, 10]),
     distinct=st.sampled_from([None, 1, 5]),
     progressive=st.booleans(),

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -33,6 +32,9 @@ def entry(i):  # as _entry
     return Entry(f"/music/{i}.flac", f"{i:064x}", words, float(i), f"title {i}", metadata={"n": str(i)})
 
 path, first, last, group, pause = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
+if len(sys.argv) > 6:  # bytes that a file may have
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[6]),) * 2)
 print("ready", flush=True)
 sys.stdin.readline()
 with open_index(path, identity=Identity("paper-128", "ab" * 32, 4.0, 4, 8_000), create=True) as index:
@@ -58,11 +60,19 @@ def _make(path: Path, ids=()) -> Path:
 
 
 @contextlib.contextmanager
-def _writer(path: Path, first: int, last: int, group: int, *, pause=0.0, limit=None) -> Iterator[subprocess.Popen]:
+def _writer(
+    path: Path, first: int, last: int, group: int, *, pause=0.0, limit: int | None = None
+) -> Iterator[subprocess.Popen]:
     """A writer that waits for a line on its standard input; killed at the end if it still runs."""
-    command = [sys.executable, "-c", WRITER, str(path), *map(str, (first, last, group, pause))]
+    command = [
+        sys.executable,
+        "-c",
+        WRITER,
+        str(path),
+        *map(str, (first, last, group, pause, *([limit] if limit else []))),
+    ]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, preexec_fn=limit, **pipes) as process:
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
         try:
             assert process.stdout.readline() == "ready\n", process.stderr.read()
             yield process
@@ -247,10 +257,7 @@ def test_disk_full(tmp_path):
     path = _make(tmp_path / "i", range(1, 5))
     size = path.stat().st_size
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 200_000, size + 200_000))
-
-    with _writer(path, 0, 200, 3, limit=limit) as process:
+    with _writer(path, 0, 200, 3, limit=size + 200_000) as process:
         output, errors = process.communicate("go\n", timeout=60)
     reported = [int(word) for word in output.split()]
     assert process.returncode == 1
