@@ -343,9 +343,10 @@ class _Found(NamedTuple):
 def _merged(found: _Found, first: np.ndarray, k: int) -> Neighbours:
     """One answer from all shards, proven where all that was not looked at is later than the k-th neighbour."""
     row = np.where(found.distance < NOWHERE, found.row + first.reshape(-1, 1, 1), -1)
-    short = (0, max(0, k - row.shape[0] * row.shape[2]))
-    distances = np.pad(np.concatenate(found.distance, axis=1), ((0, 0), short), constant_values=NOWHERE)
-    rows = np.pad(np.concatenate(row, axis=1), ((0, 0), short), constant_values=-1)
+    distances, rows = np.concatenate(found.distance, axis=1), np.concatenate(row, axis=1)
+    if distances.shape[1] < k:
+        short = ((0, 0), (0, k - distances.shape[1]))
+        distances, rows = np.pad(distances, short, constant_values=NOWHERE), np.pad(rows, short, constant_values=-1)
     order = np.lexsort((rows, distances), axis=1)[:, :k]
     distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
     last, place = distances[None, :, -1], rows[None, :, -1]
@@ -572,7 +573,8 @@ def _padded(queries: np.ndarray, plan: _Plan) -> tuple[np.ndarray, np.ndarray]:
 
 def _groups(database: Database, plan: _Plan) -> Array:
     """Groups of blocks in use, int32 (shards,)."""
-    return _placed(-(-database.used // plan.group).astype(np.int32), database.mesh)
+    groups = -(-database.used // plan.group).astype(np.int32)
+    return groups if database.mesh is None else _placed(groups, database.mesh)
 
 
 def _with_spare(database: Database, n: int) -> Database:

@@ -158,9 +158,8 @@ def test_shards_on_devices_equal_one():
     four = hamming.build(codes, starts, mesh=mesh)
     assert len(four.used) == 4
     assert set(four.first) <= set(starts)
-    for k in (1, 10):
-        for a, b in zip(hamming.search(one, queries, k), hamming.search(four, queries, k), strict=True):
-            np.testing.assert_array_equal(a, b)
+    for a, b in zip(hamming.search(one, queries, 10), hamming.search(four, queries, 10), strict=True):
+        np.testing.assert_array_equal(a, b)
     for a, b in zip(hamming.within(one, queries, 400), hamming.within(four, queries, 400), strict=True):
         np.testing.assert_array_equal(a, b)
 

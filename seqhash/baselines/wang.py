@@ -1,12 +1,9 @@
 """Shazam landmarks (draft)"""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-
-from seqhash.identify import Match
 
 BITS = 10
 BLOCK = 2048
@@ -67,7 +64,11 @@ def running_mean(values, radius, axis):
 
 def find_peaks(samples, config, shifts, density):
     step = config.frame_step // shifts
-    frames = 1 + (len(samples) - config.frame_length - (shifts - 1) * step) // config.frame_step if len(samples) >= config.frame_length + (shifts - 1) * step else 0
+    frames = (
+        1 + (len(samples) - config.frame_length - (shifts - 1) * step) // config.frame_step
+        if len(samples) >= config.frame_length + (shifts - 1) * step
+        else 0
+    )
     loudest = np.abs(samples).max(initial=0)
     if frames <= 0 or loudest == 0:
         e = np.zeros(0, np.int64)
@@ -125,7 +126,12 @@ def pair(time, bin_, config, fan_out):
         near = dt <= config.zone_frames
         if not near.any():
             break
-        ok = near & (dt >= config.zone_start) & (np.abs(bin_[lag:] - bin_[:-lag]) <= config.zone_bins) & (count[:-lag] < fan_out)
+        ok = (
+            near
+            & (dt >= config.zone_start)
+            & (np.abs(bin_[lag:] - bin_[:-lag]) <= config.zone_bins)
+            & (count[:-lag] < fan_out)
+        )
         i = np.flatnonzero(ok)
         count[i] += 1
         out.append((i, i + lag))
@@ -206,7 +212,8 @@ _LOGFACT = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, 200000)))])
 
 def log_tail(k, lam):
     """ln P(X >= k), X Poisson(lam)"""
-    k = np.asarray(k, float); lam = np.maximum(np.asarray(lam, float), 1e-12)
+    k = np.asarray(k, float)
+    lam = np.maximum(np.asarray(lam, float), 1e-12)
     logpmf = k * np.log(lam) - lam - _LOGFACT[k.astype(int)]
     j = np.arange(1, 400)
     terms = np.cumsum(np.log(lam)[..., None] - np.log(k[..., None] + j), axis=-1)
