@@ -84,7 +84,7 @@ class Searcher:
         Raises:
           AudioError: the file cannot be read as audio, or is shorter than a segment.
         """
-        minimum = self.hasher.config.segment.frames * self.hasher.config.mfcc.frame_step / self.hasher.sample_rate
+        minimum = self.hasher.config.segment_seconds
         return self._identify(audio.blocks(path, sample_rate=self.hasher.sample_rate, minimum_seconds=minimum))
 
     def identify(self, samples: np.ndarray) -> list[Match]:
@@ -95,8 +95,12 @@ class Searcher:
         """
         return self._identify([check_samples(samples)])
 
-    def _identify(self, blocks: Iterable[np.ndarray]) -> list[Match]:
-        codes = self._hash(blocks)
+    def candidates(self, samples: np.ndarray) -> list[Match]:
+        """As ``identify``, but with all that is near, however likely it is by accident: for curves over thresholds."""
+        return self._identify([check_samples(samples)], everything=True)
+
+    def _identify(self, blocks: Iterable[np.ndarray], *, everything: bool = False) -> list[Match]:
+        codes = shifted_codes(self.hasher, blocks, shifts=self.shifts)
         if not len(self.collection.words):
             return []
         count = min(len(shift) for shift in codes)
@@ -104,7 +108,7 @@ class Searcher:
         null = self._null(length)
         if null is None:
             return []  # no recording is as long as the query
-        rate = self.false_positive_rate / len(begins)
+        rate = 1.0 if everything else self.false_positive_rate / len(begins)
         hits = self._hits(codes, begins, length, null, rate)
         matches = [
             self._match(codes, begins, length, hits, group, evidence)
@@ -112,23 +116,6 @@ class Searcher:
             if (evidence := _evidence(hits, group, begins, length)) <= np.log10(rate)
         ]
         return _without_repeats(sorted(matches, key=lambda match: (-match.score, match.bit_error_rate)))
-
-    def _hash(self, blocks: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """Codes of a query at each shift, uint32 (codes, words) each."""
-        cepstra = mfcc.stream(blocks, config=self.hasher.config.mfcc)
-        fine = self._fine_hasher.hash_cepstra(cepstra)
-        if not len(fine):
-            seconds = self.hasher.config.segment.frames * self.hasher.config.mfcc.frame_step / self.hasher.sample_rate
-            raise ValueError(f"A query must be longer than {seconds:g} s, got {len(cepstra)} frames of 10 ms.")
-        return [fine[shift :: self.shifts] for shift in range(min(self.shifts, len(fine)))]
-
-    @functools.cached_property
-    def _fine_hasher(self) -> Hasher:
-        """The hasher with all shifts in one row of codes."""
-        hop = self.hasher.config.segment.hop
-        if hop % self.shifts:
-            raise ValueError(f"The shifts must divide the hop, {hop} frames, got {self.shifts}.")
-        return replace(self.hasher, config=override(self.hasher.config, {"segment.hop": hop // self.shifts}))
 
     @property
     def _step(self) -> float:
@@ -174,6 +161,7 @@ class Searcher:
     ) -> _Hits:
         """The windows of all shifts with their neighbours that are near enough."""
         limit = calibration.largest(null, rate if len(begins) == 1 else max(rate, CANDIDATE_RATE))
+        limit = np.inf if rate >= 1 else limit
         enough = calibration.largest(null, rate / 100)
         parts = []
         for piece in range(0, len(begins), 64):
@@ -183,7 +171,7 @@ class Searcher:
             typical = calibration.typical(null.sample, queries)
             found = self._nearest(queries, enough * typical)
             nearness = found.distance / typical[:, None]
-            query, rank = np.nonzero(nearness <= limit)
+            query, rank = np.nonzero((nearness <= limit) & (found.row >= 0))
             recording, row = hamming.locate(self.collection.starts, found.row[query, rank])
             chance = np.log10(calibration.probability(null, nearness[query, rank]))
             window, shift, distance = piece + query // len(codes), query % len(codes), found.distance[query, rank]
@@ -208,7 +196,7 @@ class Searcher:
             first, last = _extent(between - different, first - low, last - low) + low
         distance = int(different[first - low : last - low].sum())
         row, code_rate = self.rows[recording], self.hasher.code_rate
-        segment = self.hasher.config.segment.frames * self.hasher.config.mfcc.frame_step / self.hasher.sample_rate
+        segment = self.hasher.config.segment_seconds
         return Match(
             recording=row.id,
             path=row.path,
@@ -241,6 +229,28 @@ def open_searcher(
             index = stack.enter_context(open_index(index, identity=identity, readonly=True))
         with index.snapshot():  # the catalogue and the codes of one moment
             return Searcher(hasher, index.rows(), index.load(), false_positive_rate)
+
+
+def shifted_codes(hasher: Hasher, blocks: Iterable[np.ndarray], *, shifts: int = SHIFTS) -> list[np.ndarray]:
+    """Codes of a query, uint32 (codes, words), at each shift: shift i begins i / (code_rate * shifts) s later.
+
+    Args:
+      hasher: of the index.
+      blocks: the samples, float32 (any,) in order.
+      shifts: of the query inside one hop of the codes, which they must divide.
+
+    Raises:
+      ValueError: the query is shorter than a segment.
+    """
+    config = hasher.config
+    if config.segment.hop % shifts:
+        raise ValueError(f"The shifts must divide the hop, {config.segment.hop} frames, got {shifts}.")
+    cepstra = mfcc.stream(blocks, config=config.mfcc)
+    fine = replace(hasher, config=override(config, {"segment.hop": config.segment.hop // shifts})).hash_cepstra(cepstra)
+    if not len(fine):
+        seconds = config.segment_seconds
+        raise ValueError(f"A query must be longer than {seconds:g} s, got {len(cepstra)} frames of 10 ms.")
+    return [fine[shift::shifts] for shift in range(min(shifts, len(fine)))]
 
 
 # ------------------------------------------------------------------------------------------------ windows to matches

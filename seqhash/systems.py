@@ -1,0 +1,197 @@
+"""What the robustness report compares, behind one door: hashers of this package, both classical fingerprints, programs.
+
+A system is anything with the fields and functions of ``System``. Scores of different systems need not mean the same,
+only rank: the report sets their thresholds itself.
+"""
+
+import csv
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+import soundfile
+
+from seqhash import floors, ingest
+from seqhash.baselines import haitsma
+from seqhash.codes import Hasher
+from seqhash.identify import Match, Searcher, shifted_codes
+from seqhash.index import Collection, Row
+
+SAMPLE_RATE = 16_000
+
+
+class System(Protocol):
+    """A way to identify clips. Pickles, so that workers can be handed it."""
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+
+    @property
+    def description(self) -> str:
+        """One sentence."""
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Of fingerprint; NaN where that is not known."""
+
+    @property
+    def default_score(self) -> float:
+        """An answer counts by the system's own rule where its score is at least this."""
+
+    def add(self, recordings: Sequence[np.ndarray]) -> Any:
+        """An index of recordings, float32 (samples,) at 16 kHz each."""
+
+    def candidates(self, index: Any, clips: Sequence[np.ndarray]) -> list[list[Match]]:
+        """For every clip what may be in it, best first, the system's threshold aside."""
+
+    def codes(self, samples: np.ndarray) -> "Codes | None":
+        """The codes of a clip, for bit error rates; None where the system has no codes."""
+
+
+class Codes(NamedTuple):
+    """Codes of a clip at several phases of the code grid."""
+
+    rate: float  # codes a second
+    phases: tuple[tuple[float, np.ndarray], ...]  # (seconds of the first code, uint32 (codes, words))
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A hasher of this package, trained or not, searched as ``seqhash identify`` does."""
+
+    name: str
+    description: str
+    hasher: Hasher
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Of fingerprint."""
+        return self.hasher.code_rate * len(self.hasher.thresholds) / 8
+
+    @property
+    def default_score(self) -> float:
+        """One false answer in a hundred."""
+        return 2.0
+
+    def add(self, recordings: Sequence[np.ndarray]) -> Searcher:
+        """An index in memory."""
+        words = [ingest.hash_blocks(self.hasher, [samples]) for samples in recordings]
+        return self.add_codes(words)
+
+    def add_codes(self, words: Sequence[np.ndarray]) -> Searcher:
+        """An index in memory from codes, uint32 (codes, words) of each recording."""
+        starts = np.concatenate([[0], np.cumsum([len(one) for one in words])]).astype(np.int64)
+        rows = [
+            Row(i, str(i), "", "", "", "", len(one) / self.hasher.code_rate, len(one), {})
+            for i, one in enumerate(words)
+        ]
+        return Searcher(self.hasher, rows, Collection(np.concatenate(words), starts, np.arange(len(words))))
+
+    def candidates(self, index: Searcher, clips: Sequence[np.ndarray]) -> list[list[Match]]:
+        """All that is near."""
+        return [index.candidates(clip) for clip in clips]
+
+    def codes(self, samples: np.ndarray) -> Codes:
+        """At the searcher's shifts."""
+        shifts = shifted_codes(self.hasher, [samples])
+        step = 1 / (self.hasher.code_rate * len(shifts))
+        return Codes(self.hasher.code_rate, tuple((i * step, codes) for i, codes in enumerate(shifts)))
+
+
+@dataclass(frozen=True)
+class Philips:
+    """Haitsma & Kalker 2002, searched exhaustively."""
+
+    name: str = "philips"
+    description: str = "Haitsma-Kalker sub-fingerprints, exhaustive search, threshold by the query's length"
+    config: haitsma.HaitsmaConfig = haitsma.DEFAULT
+    default_score: float = 2.0
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Of fingerprint."""
+        return 4 * self.config.code_rate
+
+    def add(self, recordings: Sequence[np.ndarray]) -> haitsma.Fingerprints:
+        """An index in memory."""
+        return haitsma.add(recordings, config=self.config)
+
+    def candidates(self, index: haitsma.Fingerprints, clips: Sequence[np.ndarray]) -> list[list[Match]]:
+        """All that is near."""
+        return haitsma.identify(index, clips, config=self.config, all_candidates=True)
+
+    def codes(self, samples: np.ndarray) -> Codes:
+        """One every 11.6 ms."""
+        return Codes(self.config.code_rate, ((0.0, haitsma.fingerprint(samples, config=self.config)),))
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Any program: it is given clips as files, and answers in a CSV.
+
+    ``command`` is run by the shell once for each batch of clips, with these names put in: ``{references}`` and
+    ``{clips}``, text files of paths of WAV files (16 kHz, mono, 16 bit), one a line; ``{folder}``, where it may keep an
+    index of the references between runs; ``{answers}``, the CSV to write: ``clip,track,offset,score`` with a header,
+    paths as given, seconds of the track at the clip's start, a higher score being surer. A clip without a row is not
+    found. Rows of one clip may be many.
+    """
+
+    name: str
+    command: str
+    folder: str
+    description: str = "an outside program"
+    bytes_per_second: float = float("nan")
+    default_score: float = float("-inf")
+
+    def add(self, recordings: Sequence[np.ndarray]) -> list[str]:
+        """Writes the references."""
+        paths = [str(Path(self.folder) / f"reference{i:06d}.wav") for i in range(len(recordings))]
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
+        for path, samples in zip(paths, recordings, strict=True):
+            soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+        (Path(self.folder) / "references.txt").write_text("".join(f"{path}\n" for path in paths))
+        return paths
+
+    def candidates(self, index: list[str], clips: Sequence[np.ndarray]) -> list[list[Match]]:
+        """What the program answers. RuntimeError where it fails, with the end of what it said."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            paths = [str(Path(folder) / f"q{i:06d}.wav") for i in range(len(clips))]
+            for path, samples in zip(paths, clips, strict=True):
+                soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+            listed, answers = Path(folder) / "clips.txt", Path(folder) / "answers.csv"
+            listed.write_text("".join(f"{path}\n" for path in paths))
+            names = {"references": Path(self.folder) / "references.txt", "clips": listed, "answers": answers}
+            command = self.command.format(**{k: shlex.quote(str(v)) for k, v in names.items()}, folder=self.folder)
+            done = subprocess.run(command, shell=True, capture_output=True, text=True)
+            if done.returncode or not answers.is_file():
+                raise RuntimeError(f"{self.name}: {command} ended with {done.returncode}: {done.stderr[-500:]}")
+            with answers.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+        matches: list[list[Match]] = [[] for _ in clips]
+        for row in rows:
+            clip, recording = paths.index(row["clip"]), index.index(row["track"])
+            seconds, score = float(row["offset"]), float(row["score"])
+            end = len(clips[clip]) / SAMPLE_RATE
+            matches[clip].append(Match(recording, row["track"], "", 0.0, end, seconds, 0, float("nan"), score))
+        return [sorted(found, key=lambda match: -match.score) for found in matches]
+
+    def codes(self, samples: np.ndarray) -> None:
+        """An outside program keeps its codes to itself."""
+
+
+def floor_systems(hasher: Hasher) -> list[Learned]:
+    """The untrained LSTM and the random projection, with the hasher's config and statistics."""
+    key = jax.random.key(0)
+    untrained = floors.untrained(key, hasher.config, hasher.statistics)
+    projection = floors.random_projection(key, hasher.config, hasher.statistics)
+    return [
+        Learned("untrained", "the same LSTM with its initial weights", untrained),
+        Learned("projection", "random projection of the MFCC segment", projection),
+    ]
