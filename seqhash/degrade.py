@@ -220,7 +220,7 @@ def tempo(samples: np.ndarray, rng: np.random.Generator, *, factor: float) -> np
     samples = _checked(samples)
     padded = np.pad(samples, (0, max(0, 2_048 - len(samples))))  # librosa's window
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # librosa 1.0 warns about itself
+        warnings.simplefilter("ignore")  # librosa 1.0 warns about its own calls
         out = librosa.effects.time_stretch(padded, rate=factor)
     return _fit(_at_level(_length(out, round(len(samples) / factor)), samples))
 
@@ -299,7 +299,7 @@ def bit_rate(samples: np.ndarray, *, codec: Codec) -> float:
 
 
 def _round_trip(samples: np.ndarray, codec: Codec, delay: int) -> np.ndarray:
-    tail = codec.rate // 4  # more than any delay, and short clips fill a codec's frame; GSM's are 320 samples
+    tail = codec.rate // 4  # longer than any delay, so the end is coded like the rest; two GSM frames are 320 samples
     padded = np.pad(samples, (0, tail + -(len(samples) + tail) % 320))
     decoded, _ = soundfile.read(io.BytesIO(encode(padded, codec)), dtype="float32")
     return _length(decoded[delay:], len(samples))

@@ -166,9 +166,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, bar: int | Non
     for _, group in groupby(rows, key=lambda row: row[0]):
         lines = ""
         for first, *rest in group:
-            cells = "".join(
-                f"<td{_bar(text) if i == bar else ''}>{escape(text)}</td>" for i, text in enumerate(rest, 1)
-            )
+            cells = "".join(f"<td{_kind(text, i == bar)}>{escape(text)}</td>" for i, text in enumerate(rest, 1))
             lines += f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
         body += f"<tbody>{lines}</tbody>"
     if not body:
@@ -442,8 +440,8 @@ tbody + tbody > tr:first-child > * { border-top: 1px solid var(--line); }
 .words { text-align: left; } .long { white-space: normal; min-width: 14rem; }
 .bar { background: linear-gradient(to right, var(--bar) var(--share), transparent var(--share)); }
 .pictures { display: grid; gap: 1rem; overflow-x: auto; }
-img { display: block; max-width: 100%; min-width: 34rem; height: auto; border-radius: 6px; border: 1px solid var(--line);
-  background: #fff; }
+img { display: block; max-width: 100%; min-width: 34rem; height: auto; border-radius: 6px;
+  border: 1px solid var(--line); background: #fff; }
 details { margin: 0.5rem 0; } summary { cursor: pointer; font-weight: 600; padding: 0.25rem 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1rem; max-width: 60rem; } dd { margin: 0; }
 dt { font-weight: 600; }

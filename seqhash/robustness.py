@@ -170,10 +170,10 @@ def _bit_errors(system: System, recordings, clips, time_scale: float) -> dict[st
         if codes is None:
             return {"bit_error_true": [], "bit_error_random": []}
         for found, recording, start in ((true, place.recording, begin), (random, other.recording, elsewhere)):
-            wide = recordings[recording][round(start * SAMPLE_RATE) :][
-                : round(len(clip) * max(1.0, time_scale) + SAMPLE_RATE)
-            ]
-            reference = _codes(system, wide)
+            grid = int(start * codes.rate) / codes.rate  # the index's codes begin there, not where the clip does
+            seconds = len(clip) / SAMPLE_RATE * max(1.0, time_scale) + 1.0
+            first, last = (round(at * SAMPLE_RATE) for at in (grid, grid + seconds))
+            reference = _codes(system, recordings[recording][first:last])
             if reference is not None and codes.phases and reference.phases:
                 found.append(_best_bit_error(codes, reference))
     return {"bit_error_true": true, "bit_error_random": random}
@@ -187,7 +187,7 @@ def _codes(system: System, samples: np.ndarray) -> Codes | None:
 
 
 def _best_bit_error(query: Codes, reference: Codes) -> float:
-    """Of a clip and the audio it was cut from, which begin together: the least over the phases of the grid."""
+    """Of a clip and the codes from the last one before its beginning on: the least over the phases of the grid."""
     words = reference.phases[0][1]
     best = 1.0
     for _, codes in query.phases:

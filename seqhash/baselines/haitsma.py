@@ -48,7 +48,7 @@ KAISER = 8.0  # beta of its window: 80 dB
 SPREAD = 3.0  # of bit error rates of random pairs, in deviations of independent bits; the paper's
 LONGEST = 4096  # codes of a window at most: 48 s
 NEIGHBOURS = 8  # windows of each block that are considered
-PIECE = 2**20  # codes compared at a time by the look-up
+PIECE = 2**20  # hits, or codes to compare, of the look-up at a time
 NOISE = np.random.default_rng(2002).integers(0, 2**32, LONGEST, np.uint32)  # in the place of a query's silence
 
 
@@ -349,20 +349,19 @@ def identify(
     if _analysis(config) != _analysis(index.config):
         raise ValueError("The clips would not be analysed as the recordings of the index were: use its config.")
     blocks = [block for clip, samples in enumerate(clips) for block in _cut(clip, samples, config)]
-    counts = np.bincount(np.array([block.clip for block in blocks], int), minlength=len(clips)) * (
-        2 * config.semitones + 1
-    )
+    counts = np.bincount(np.array([block.clip for block in blocks], int), minlength=len(clips))
+    shifts = range(-config.semitones, config.semitones + 1)
     matches: list[list[Match]] = [[] for _ in clips]
     longest = np.diff(index.starts).max(initial=0)
     for length in sorted({len(block.words) for block in blocks if len(block.words) <= longest}):
         group = [block for block in blocks if len(block.words) == length]
         words = np.stack([block.words for block in group])
         words = np.where(words == 0, NOISE[None, :length, None], words)
-        for shift in range(-config.semitones, config.semitones + 1):
+        for shift in shifts:
             queries, bits = shifted(words, shift) & shared_bits(shift), length * (BITS - abs(shift))
             found = _search(index, group, queries, shift, config)
             for block, distances, rows in zip(group, found.distance, found.row, strict=True):
-                tries = len(index.words) * int(counts[block.clip])
+                tries = len(index.words) * int(counts[block.clip]) * len(shifts)
                 highest = 1.0 if all_candidates else limit(bits, tries=tries, config=config)
                 near = (rows >= 0) & (distances <= highest * bits)
                 matches[block.clip] += _matches(index, block, distances[near], rows[near], bits, tries)
@@ -416,10 +415,14 @@ def _aligned(index: Fingerprints, codes, places, shift: int, length: int) -> np.
     table, rows = index.table(shift)
     low = np.searchsorted(table, codes, side="left")
     count = np.searchsorted(table, codes, side="right") - low
-    place, low, count = np.repeat(places, codes.shape[1]), low.ravel(), count.ravel()
-    inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    begins = np.unique(rows[np.repeat(low, count) + inside] - np.repeat(place, count))
-    begins = begins[begins >= 0]
+    hit = count.ravel() > 0
+    place, low, count = np.repeat(places, codes.shape[1])[hit], low.ravel()[hit], count.ravel()[hit]
+    found = np.zeros(len(index.words), bool)
+    for piece in np.split(np.arange(len(low)), np.flatnonzero(np.diff(np.cumsum(count) // PIECE)) + 1):
+        inside = np.arange(count[piece].sum()) - np.repeat(np.cumsum(count[piece]) - count[piece], count[piece])
+        begins = rows[np.repeat(low[piece], count[piece]) + inside] - np.repeat(place[piece], count[piece])
+        found[begins[begins >= 0]] = True
+    begins = np.flatnonzero(found)
     ends = index.starts[np.searchsorted(index.starts, begins, side="right")]
     return begins[begins + length <= ends]
 

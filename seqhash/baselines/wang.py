@@ -150,7 +150,7 @@ def find_peaks(
     loudest = float(np.abs(samples).max(initial=0))
     frames = (len(samples) - config.frame_length - (shifts - 1) * config.frame_step // shifts) // config.frame_step + 1
     if frames < 1 or loudest == 0:
-        return Peaks(*np.zeros((3, 0), np.int64), np.zeros(0, np.float32))
+        return Peaks(*[np.zeros(0, np.int64)] * 3, np.zeros(0, np.float32))
     rows = max(1, BLOCK // shifts)
     blocks = [
         _peaks_of_block(samples, loudest, low, min(low + rows, frames), frames, shifts, config)
@@ -174,11 +174,10 @@ def _peaks_of_block(samples, loudest: float, low: int, high: int, frames: int, s
     best = running_maximum(running_maximum(level, config.region_bins, axis=2), config.region_frames, axis=0)
     found = (level == best)[low - first : high - first]
     frame, grid, place = np.nonzero(found)
-    heights = level[frame + low - first, grid, place]
-    mean = _mean(_mean(level, config.region_bins, axis=2), config.region_frames, axis=0)
-    clear = heights > mean[frame + low - first, grid, place] + config.prominence
-    time = grid[clear] * APART + frame[clear] + low
-    return time, place[clear] + config.bins.start, heights[clear]
+    frame += low - first
+    heights = level[frame, grid, place]
+    clear = heights > _mean_around(level, frame, grid, place, config) + config.prominence
+    return (grid * APART + frame + first)[clear], (place + config.bins.start)[clear], heights[clear]
 
 
 def _levels(samples, loudest: float, first: int, last: int, shifts: int, config: WangConfig) -> np.ndarray:
@@ -204,13 +203,14 @@ def running_maximum(values: np.ndarray, radius: int, *, axis: int) -> np.ndarray
     return np.moveaxis(np.maximum(wide[:count], wide[width - span : width - span + count]), 0, axis)
 
 
-def _mean(values: np.ndarray, radius: int, *, axis: int) -> np.ndarray:
-    """Mean over the same neighbours."""
-    values = np.moveaxis(values, axis, 0)
-    total = np.concatenate([np.zeros_like(values[:1], np.float64), np.cumsum(values, axis=0, dtype=np.float64)])
-    low = np.maximum(np.arange(len(values)) - radius, 0)
-    high = np.minimum(np.arange(len(values)) + radius + 1, len(values))
-    return np.moveaxis((total[high] - total[low]) / (high - low)[:, None, None], 0, axis)
+def _mean_around(level, frame, grid, place, config: WangConfig) -> np.ndarray:
+    """Mean level of the regions around some cells, float64 (cells,), from sums over rectangles that begin at 0, 0."""
+    sums = np.pad(level.cumsum(axis=0, dtype=np.float64).cumsum(axis=2), ((1, 0), (0, 0), (1, 0)))
+    top, bottom = np.maximum(frame - config.region_frames, 0), np.minimum(frame + config.region_frames + 1, len(level))
+    left = np.maximum(place - config.region_bins, 0)
+    right = np.minimum(place + config.region_bins + 1, level.shape[2])
+    inside = sums[bottom, grid, right] - sums[top, grid, right] - sums[bottom, grid, left] + sums[top, grid, left]
+    return inside / ((bottom - top) * (right - left))
 
 
 def _lags(time: np.ndarray, radius: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -335,10 +335,10 @@ def from_fingerprints(
     for number, (marks, count) in enumerate(zip(fingerprints, frames, strict=True)):
         if len(marks) and marks[:, 1].max() >= count:
             raise ValueError(f"Recording {number} has {count} frames, but a landmark at frame {marks[:, 1].max()}.")
-    moved = [marks.astype(np.int64) + [0, start] for marks, start in zip(fingerprints, starts, strict=False)]
-    hashes, positions = np.concatenate([np.zeros((0, 2), np.int64), *moved]).T
+    marks = np.concatenate([np.zeros((0, 2), np.uint32), *fingerprints])
+    hashes, positions = marks[:, 0], marks[:, 1] + np.repeat(starts[:-1], [len(one) for one in fingerprints])
     order = np.lexsort((positions, hashes))
-    return Landmarks(config, hashes[order].astype(np.uint32), positions[order].astype(np.uint32), starts)
+    return Landmarks(config, hashes[order], positions[order].astype(np.uint32), starts)
 
 
 # ------------------------------------------------------------------------------------------------ matching
@@ -360,7 +360,7 @@ class Bins(NamedTuple):
     clip: np.ndarray
     recording: np.ndarray
     begin: np.ndarray  # of the bin: offset in frames, inclusive; it is two frames wide
-    count: np.ndarray  # reference landmarks in it
+    landmarks: np.ndarray  # of the reference in it, int64
     total: np.ndarray  # in all bins of the recording; each landmark is in two
 
 
@@ -409,8 +409,8 @@ def _identify(index: Landmarks, queries: list[tuple[np.ndarray, np.ndarray]], le
     span = 1 + max(int(time.max(initial=0)) for _, time in queries) // config.shifts
     best = fullest(hits, lengths, span=span, shifts=config.shifts)
     bins = lengths + span + 1
-    others = best.total - 2 * best.count
-    scores = score(best.count, others, bins[best.recording], tests=int(bins.sum()), clump=config.clump)
+    others = best.total - 2 * best.landmarks
+    scores = score(best.landmarks, others, bins[best.recording], tests=int(bins.sum()), clump=config.clump)
     answers = []
     for clip in range(len(queries)):
         low, high = np.searchsorted(best.clip, [clip, clip + 1])

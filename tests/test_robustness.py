@@ -1,0 +1,183 @@
+"""The plan, the summary and the script, on what can be counted by hand and on the songbook."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from seqhash import degrade, robustness, songbook
+from seqhash.identify import Match
+from seqhash.systems import SAMPLE_RATE, Codes, Outside
+
+ROOT = Path(__file__).parents[1]
+CLEAN = degrade.Degradation("clean", "clean", 0.0, partial(degrade.gain, decibels=0.0))
+
+
+def _match(recording, score, offset=0.0, start=0.0):
+    return Match(recording, "", "", start, start + 1, offset, 0, 0.0, score)
+
+
+@dataclass(frozen=True)
+class Ears:
+    """Knows each recording by its level, and hears its offset: a system whose answers are known."""
+
+    name: str = "ears"
+    description: str = "test"
+    bytes_per_second: float = 1.0
+    default_score: float = 2.0
+    late: float = 0.0
+
+    def add(self, recordings):
+        return [float(one.max()) for one in recordings]
+
+    def candidates(self, index, clips):
+        answers = []
+        for clip in clips:
+            nearest = int(np.argmin(np.abs(np.array(index) - clip.max())))
+            score = 3.0 if abs(index[nearest] - clip.max()) < 1e-6 else 1.0
+            answers.append([_match(nearest, score, float(clip[:2].min() / clip.max()) * 100 + self.late)])
+        return answers
+
+    def codes(self, samples):
+        return Codes(10.0, ((0.0, np.round(samples[::1600] * 1000).astype(np.uint32)[:, None]),))
+
+
+def _recordings():
+    """Rising lines: the first sample of a clip says where it was cut; the levels differ."""
+    time = np.arange(100 * SAMPLE_RATE, dtype=np.float32) / SAMPLE_RATE / 100
+    return [((1 + i) / 40 * np.where(np.arange(len(time)) % 2, 1, time)).astype(np.float32) for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def cell():
+    plan = robustness.make_plan([f"w{i}" for i in range(12)], queries=40, left_out=0.34, seed=1)
+    recordings, system = _recordings(), Ears()
+    indexes = {"ears": system.add([recordings[i] for i in plan.indexed])}
+    late = Ears("late", late=0.7)
+    indexes["late"] = indexes["ears"]
+    made = robustness.run_cell(
+        [system, late], indexes, recordings, plan, seconds=3, reported=CLEAN, calibrating=CLEAN, seed=0
+    )
+    return made, plan
+
+
+def test_the_plan_keeps_the_works_apart():
+    works = [f"w{i // 2}" for i in range(40)]
+    plan = robustness.make_plan(works, queries=100, left_out=0.2, seed=0)
+    kinds = [{works[p.recording] for p in places} for places in (plan.queries, plan.strangers, plan.calibration)]
+    assert not kinds[0] & kinds[1]
+    assert not kinds[0] & kinds[2]
+    assert not kinds[1] & kinds[2]
+    assert len(kinds[1]) == len(kinds[2]) == 2
+    counts = np.bincount([p.recording for p in plan.queries])
+    assert counts[list(plan.indexed)].min() >= 100 // len(plan.indexed)
+    assert plan == robustness.make_plan(works, queries=100, left_out=0.2, seed=0)
+    with pytest.raises(ValueError, match="three are needed"):
+        robustness.make_plan(["a", "b"], queries=1, left_out=0.1, seed=0)
+
+
+def test_a_cell_asks_all_systems_the_same_and_judges_offsets(cell):
+    made, plan = cell
+    assert made["ears"]["recording"] == made["late"]["recording"]
+    assert len(made["ears"]["hit"]) == len(plan.queries)
+    assert all(made["ears"]["hit"] + made["ears"]["near"] + made["late"]["hit"])
+    assert not any(made["late"]["near"])  # 0.7 s late
+    assert set(made["ears"]["strangers"]) == {1.0}
+
+
+def test_the_summary_counts(cell):
+    made, _ = cell
+    made = {name: dict(values) for name, values in made.items()}
+    half = len(made["ears"]["hit"]) // 2
+    made["ears"]["hit"] = [True] * half + [False] * (len(made["ears"]["hit"]) - half)
+    made["ears"]["strangers"] = [2.5, 1.0, None, 3.0]
+    made["ears"]["calibration"] = [2.9] * 100
+    made["ears"]["score"] = [3.0] * (half // 2) + [2.0] * (len(made["ears"]["hit"]) - half // 2)
+    rows = robustness.summarise({("clean", 3.0): made}, [Ears(), Ears("late")])
+    row = rows[0]
+    assert row["hit"] == pytest.approx(0.5)
+    assert row["hit_low"] < 0.5 < row["hit_high"]
+    assert row["false_positive"] == pytest.approx(0.5)
+    assert row["hit_at_1_percent_false"] == pytest.approx(half // 2 / len(made["ears"]["hit"]))
+    assert [r["system"] for r in rows] == ["ears", "late"]
+    (difference,) = robustness.differences({("clean", 3.0): made}, [Ears(), Ears("late")])
+    assert difference["value"] == pytest.approx(-0.5)
+
+
+def test_half_is_found_between_two_ratios():
+    def row(snr, hit):
+        return {"system": "a", "length": 3, "degradation": f"white_noise_{snr}db", "hit": hit}
+
+    found = robustness.half_found([row(10, 0.9), row(0, 0.1), row(5, 0.7)], degrade.registry())
+    assert found == [{"system": "a", "noise": "white noise", "length": 3, "snr_db": pytest.approx(10 / 3), "note": ""}]
+    (never,) = robustness.half_found([row(10, 0.4), row(0, 0.1)], degrade.registry())
+    assert never["snr_db"] is None
+    assert "fewer" in never["note"]
+
+
+def test_a_clip_without_room_or_sound_is_left_out():
+    place = robustness.Place(0, 0.5)
+    assert robustness.cut(np.ones(SAMPLE_RATE, np.float32), place, seconds=3, degradation=CLEAN, seed=0) is None
+    assert robustness.cut(np.zeros(9 * SAMPLE_RATE, np.float32), place, seconds=3, degradation=CLEAN, seed=0) is None
+    faster = degrade.registry()["speed_+4%"]
+    clip, begin = robustness.cut(np.ones(9 * SAMPLE_RATE, np.float32), place, seconds=3, degradation=faster, seed=0)
+    assert len(clip) == pytest.approx(3.02 * SAMPLE_RATE, abs=2)
+    assert begin == pytest.approx((9 - 3.02 * 1.04) / 2, abs=0.01)
+
+
+def test_an_outside_program_answers_by_csv(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import csv, sys\n"
+        "references, clips, answers = (sys.argv[i] for i in (1, 2, 3))\n"
+        "first = open(references).read().split()[1]\n"
+        "with open(answers, 'w', newline='') as file:\n"
+        "    rows = csv.writer(file)\n"
+        "    rows.writerow(['clip', 'track', 'offset', 'score'])\n"
+        "    rows.writerow([open(clips).read().split()[0], first, '12.5', '7'])\n"
+    )
+    command = f"{sys.executable} {program} {{references}} {{clips}} {{answers}}"
+    system = Outside("mine", command, str(tmp_path / "folder"))
+    index = system.add([np.zeros(100, np.float32), np.ones(100, np.float32) / 2])
+    found = system.candidates(index, [np.zeros(50, np.float32)] * 2)
+    assert [(m.recording, m.offset, m.score) for m in found[0]] == [(1, 12.5, 7.0)]
+    assert found[1] == []
+    broken = Outside("broken", f"{sys.executable} -c 'raise SystemExit(4)' {{clips}}", str(tmp_path / "folder"))
+    with pytest.raises(RuntimeError, match=r"broken.*ended with 4"):
+        broken.candidates(index, [np.zeros(50, np.float32)])
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_script_writes_the_contract(tmp_path_factory, again):
+    folder = tmp_path_factory.getbasetemp() / "robustness"
+    folder.mkdir(exist_ok=True)
+    if not again:
+        lines = ["path,work_id"]
+        for work in songbook.works()[:5]:
+            soundfile.write(folder / f"{work.work_id}.flac", songbook.render(work.work_id, "orig", seed=0), SAMPLE_RATE)
+            lines.append(f"{work.work_id}.flac,{work.work_id}")
+        (folder / "list.csv").write_text("\n".join(lines) + "\n")
+    flags = f"--corpus={folder / 'list.csv'} --workdir={folder / 'w'} --queries=6 --lengths=2 --workers=1"
+    flags += " --degradations=clean,telephone --systems=hasher,philips"
+    command = [sys.executable, "-m", "experiments.robustness", *flags.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert ("cell" in done.stderr) is not again  # the second run measures nothing anew
+    result = json.loads((folder / "w" / "robustness.json").read_text())
+    assert {(row["system"], row["degradation"]) for row in result["rows"]} == {
+        (system, name) for system in ("paper-128", "philips") for name in ("clean", "telephone")
+    }
+    contract = (
+        "system degradation length queries hit hit_low hit_high near hit_at_1_percent_false false_positive "
+        "bit_error_true bit_error_random bytes_per_second ms_per_query"
+    )
+    assert set(result["rows"][0]) == set(contract.split())
+    clean = {row["system"]: row["hit"] for row in result["rows"] if row["degradation"] == "clean"}
+    assert clean["paper-128"] >= 0.8
+    assert (folder / "w" / "report.html").is_file()
