@@ -171,11 +171,11 @@ class _Loaded:
 
 
 def _system(name: str, hasher) -> systems.System:
-    known = {
+    known: dict[str, systems.System] = {
         "hasher": systems.Learned(hasher.name, "this package's hasher, as seqhash identify searches it", hasher),
         **{floor.name: floor for floor in systems.floor_systems(hasher)},
         "philips": systems.Philips(),
-        **({"shazam": systems.Shazam()} if hasattr(systems, "Shazam") else {}),
+        "shazam": systems.Shazam(),
     }
     if name not in known:
         raise ValueError(f"Unknown system {name!r}; there are {', '.join(known)}.")

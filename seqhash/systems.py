@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from seqhash import floors, ingest
-from seqhash.baselines import haitsma
+from seqhash.baselines import haitsma, wang
 from seqhash.codes import Hasher
 from seqhash.identify import Match, Searcher, shifted_codes
 from seqhash.index import Collection, Row
@@ -130,6 +130,32 @@ class Philips:
     def codes(self, samples: np.ndarray) -> Codes:
         """One every 11.6 ms."""
         return Codes(self.config.code_rate, ((0.0, haitsma.fingerprint(samples, config=self.config)),))
+
+
+@dataclass(frozen=True)
+class Shazam:
+    """Wang 2003."""
+
+    name: str = "shazam"
+    description: str = "Wang's landmarks, the significance of the best bin of time offsets"
+    config: wang.WangConfig = wang.DEFAULT
+    default_score: float = 2.0
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Of fingerprint."""
+        return wang.Shazam(self.config).bytes_per_second
+
+    def add(self, recordings: Sequence[np.ndarray]) -> wang.Landmarks:
+        """An index in memory."""
+        return wang.add(recordings, config=self.config)
+
+    def candidates(self, index: wang.Landmarks, clips: Sequence[np.ndarray]) -> list[list[Match]]:
+        """All that shares a landmark."""
+        return wang.identify(index, clips, all_candidates=True)
+
+    def codes(self, samples: np.ndarray) -> None:
+        """Landmarks are not codes of one rate."""
 
 
 @dataclass(frozen=True)

@@ -104,11 +104,6 @@ class HaitsmaConfig:
         hz = np.geomspace(self.low_hz, self.high_hz, BANDS + 1)
         return np.round(hz * self.fft_length / self.rate).astype(int)
 
-    @property
-    def code_seconds(self) -> float:
-        """Audio that one code reads: two frames, a step apart."""
-        return (self.frame_length + self.frame_step) / self.rate
-
 
 DEFAULT = HaitsmaConfig()
 PAPER = HaitsmaConfig(search="lookup", flips=10, threshold="paper", block=256)
@@ -455,19 +450,16 @@ def shifted(words: np.ndarray, shift: int) -> np.ndarray:
     return words >> np.uint32(shift) if shift >= 0 else words << np.uint32(-shift)
 
 
-# ------------------------------------------------------------------------------------------------ matches
-
-
 def _matches(index: Fingerprints, block: _Block, distances, rows, bits: int, tries: int) -> list[Match]:
     """One match for each window found."""
-    rate, last = index.config.code_rate, block.first + len(block.words) - 1
+    rate, last = index.config.code_rate, block.first + len(block.words)
     return [
         Match(
             recording=int(recording),
             path="",
             title="",
             start=block.first / rate,
-            end=last / rate + index.config.code_seconds,
+            end=last / rate + index.config.frame_length / index.config.rate,
             offset=float(position / rate),
             distance=int(distance),
             bit_error_rate=float(distance / bits),
@@ -484,9 +476,6 @@ def _without_repeats(matches: list[Match]) -> list[Match]:
         if not any(m.recording == match.recording and m.start < match.end and match.start < m.end for m in kept):
             kept.append(match)
     return kept
-
-
-# ------------------------------------------------------------------------------------------------ as a system
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 *Peaks.* A cell of the spectrogram that no other in a region around it exceeds, and that stands ``prominence`` dB above
 the region's mean. Of the peaks around each instant the strongest ``density`` a second remain: their rank decides, so
-no threshold has to settle and no gain matters. Near the ends of a clip there is less to compete with: what the cut
-excerpt lacks of a recording's peaks are those whose frames are cut, and it has a few more.
+no threshold has to settle and no gain matters. Near its ends an excerpt has nearly all of a recording's peaks, and
+more: there is less to compete with.
 
 *Landmarks.* Each peak, the anchor, is paired with the first ``fan_out`` peaks of its target zone, which lies ahead of
 it, in the order of time, then frequency. The two bins and the frames between are the hash, 10 bits each; next to it
@@ -25,6 +25,7 @@ The paper gives neither the size of the transform nor region, zone or density: t
 ``covers-real``. All of it is numpy: peaks are few, and their number depends on the audio.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ BLOCK = 512  # frames analysed at a time
 BATCH = 64  # clips looked up at a time
 HITS = 2**21  # agreeing hashes of a batch, about
 CANDIDATES = 10  # recordings that a clip is answered with at most
+ENDS = 0.02  # of a match's landmarks lie before its start, and after its end: some are aligned by accident
 BYTES = 8  # of a landmark: a hash, and a frame on the time axis of the collection
 APART = 1 << 40  # frames between two grids of one time axis: no zone reaches across
 
@@ -70,10 +72,10 @@ class WangConfig:
     false_positive_rate: float = 0.01  # clips that are not there and answered all the same: score >= -log10 of it
 
     def __post_init__(self) -> None:
-        for name in ("frame_step", "region_frames", "region_bins", "fan_out", "query_fan_out", "zone_start", "shifts"):
+        for name in ("frame_step", "region_frames", "region_bins", "zone_start", "fan_out", "query_fan_out", "shifts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("sample_rate", "density_seconds", "density", "query_density", "range_db"):
+        for name in ("sample_rate", "density", "query_density", "density_seconds", "range_db", "clump"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
         if self.frame_step % self.shifts or self.frame_step > self.frame_length:
@@ -84,8 +86,8 @@ class WangConfig:
             raise ValueError(f"A hash has room for the bins 1 to {(1 << BITS) - 1}, got {self.bins}: see frame_length.")
         if not self.zone_start <= self.zone_frames < 1 << BITS:
             raise ValueError(f"zone_frames must be from zone_start to {(1 << BITS) - 1}, got {self.zone_frames}.")
-        if self.clump < 1 or not 0 < self.false_positive_rate < 1:
-            raise ValueError("clump must be at least 1, and false_positive_rate between 0 and 1.")
+        if not 0 < self.false_positive_rate < 1:
+            raise ValueError(f"false_positive_rate must be between 0 and 1, got {self.false_positive_rate}.")
 
     @property
     def bins(self) -> range:
@@ -100,10 +102,8 @@ class WangConfig:
 
 
 DEFAULT = WangConfig()
-# What is known of the paper's: ten landmarks an anchor, queries analysed as references are.
-PAPER = WangConfig(fan_out=10, query_fan_out=10, query_density=30.0, shifts=1)
-# The density and fan-out of audfprint as it comes, about 50 landmarks a second.
-SPARSE = WangConfig(density=20.0, query_density=20.0, fan_out=3, query_fan_out=3)
+PAPER = WangConfig(fan_out=10, query_fan_out=10, query_density=30.0, shifts=1)  # queries are analysed as references are
+SPARSE = WangConfig(density=20.0, query_density=20.0, fan_out=3, query_fan_out=3)  # as audfprint comes
 
 
 class Peaks(NamedTuple):
@@ -133,47 +133,34 @@ class Landmarks:
 # ------------------------------------------------------------------------------------------------ samples to peaks
 
 
-def find_peaks(
-    samples: np.ndarray, *, shifts: int = 1, density: float | None = None, config: WangConfig = DEFAULT
-) -> Peaks:
-    """The peaks of a clip, on each of ``shifts`` grids of frames.
+def find_peaks(samples: np.ndarray, *, shifts: int, density: float, config: WangConfig = DEFAULT) -> Peaks:
+    """The peaks of a clip, so many a second, on each of ``shifts`` grids: frame f of grid g begins at f + g / shifts.
 
-    Args:
-      samples: float32 (samples,) in [-1, 1] at the config's rate.
-      shifts: frame f of grid g begins at sample (f + g / shifts) * frame_step.
-      density: peaks a second; the config's where None.
-
-    Raises:
-      ValueError: the samples are not finite mono floats.
+    For the samples see ``fingerprint``.
     """
     samples = check_samples(samples)
     loudest = float(np.abs(samples).max(initial=0))
-    frames = (len(samples) - config.frame_length - (shifts - 1) * config.frame_step // shifts) // config.frame_step + 1
+    frames = (len(samples) - config.frame_length - config.frame_step // shifts * (shifts - 1)) // config.frame_step + 1
     if frames < 1 or loudest == 0:
-        return Peaks(*[np.zeros(0, np.int64)] * 3, np.zeros(0, np.float32))
+        none = np.zeros(0, np.int64)
+        return Peaks(none, none, none, np.zeros(0, np.float32))
     rows = max(1, BLOCK // shifts)
-    blocks = [
-        _peaks_of_block(samples, loudest, low, min(low + rows, frames), frames, shifts, config)
-        for low in range(0, frames, rows)
-    ]
-    time, place, level = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    order = np.lexsort((place, time))
-    time, place, level = time[order], place[order], level[order]
-    kept = _without_plateaus(time, place, level, config)
-    time, place, level = time[kept], place[kept], level[kept]
-    wanted = round((config.density if density is None else density) * config.density_seconds)
-    radius = round(config.density_seconds * config.frame_rate / 2)
-    kept = strongest(time, level, radius=radius, count=max(1, wanted))
+    parts = [_local_maxima(samples, loudest, low, frames, shifts, config) for low in range(0, frames, rows)]
+    time, place, level = (np.concatenate(part) for part in zip(*parts, strict=True))
+    kept = np.lexsort((place, time))
+    kept = kept[_without_plateaus(time[kept], place[kept], level[kept], config)]
+    count, radius = round(density * config.density_seconds), round(config.density_seconds * config.frame_rate / 2)
+    kept = kept[strongest(time[kept], level[kept], radius=radius, count=max(1, count))]
     return Peaks(time[kept] // APART, time[kept] % APART, place[kept], level[kept])
 
 
-def _peaks_of_block(samples, loudest: float, low: int, high: int, frames: int, shifts: int, config: WangConfig):
-    """Local maxima in the frames low to high: (time, bin, level) of each, time = grid * APART + frame."""
+def _local_maxima(samples, loudest: float, low: int, frames: int, shifts: int, config: WangConfig):
+    """Local maxima in a block of frames from low on: (time, bin, level) of each, time = grid * APART + frame."""
+    high = min(low + max(1, BLOCK // shifts), frames)
     first, last = max(0, low - config.region_frames), min(frames, high + config.region_frames)
     level = _levels(samples, loudest, first, last, shifts, config)
     best = running_maximum(running_maximum(level, config.region_bins, axis=2), config.region_frames, axis=0)
-    found = (level == best)[low - first : high - first]
-    frame, grid, place = np.nonzero(found)
+    frame, grid, place = np.nonzero((level == best)[low - first : high - first])
     frame += low - first
     heights = level[frame, grid, place]
     clear = heights > _mean_around(level, frame, grid, place, config) + config.prominence
@@ -262,7 +249,7 @@ def unpack(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def pair(peaks: Peaks, *, fan_out: int, config: WangConfig = DEFAULT) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks as (anchor, target), indices of peaks, ordered by anchor, then target."""
+    """Landmarks as (anchor, target), indices of peaks."""
     time = peaks.grid * APART + peaks.frame
     taken = np.zeros(len(time), np.int64)
     parts = [np.zeros((2, 0), np.int64)]
@@ -271,41 +258,32 @@ def pair(peaks: Peaks, *, fan_out: int, config: WangConfig = DEFAULT) -> tuple[n
         anchor = near[inside & (np.abs(peaks.bin[near + lag] - peaks.bin[near]) <= config.zone_bins)]
         taken[anchor] += 1
         parts.append(np.stack([anchor, anchor + lag]))
-    pairs = np.concatenate(parts, axis=1)
-    anchor, target = pairs[:, np.lexsort((pairs[1], pairs[0]))]
+    anchor, target = np.concatenate(parts, axis=1)
     return anchor, target
 
 
-def fingerprint(samples: np.ndarray, *, config: WangConfig = DEFAULT) -> np.ndarray:
-    """The landmarks of a recording: uint32 (landmarks, 2), hash and frame of the anchor, ordered by (frame, hash).
+def fingerprint(samples: np.ndarray, *, query: bool = False, config: WangConfig = DEFAULT) -> np.ndarray:
+    """The landmarks of a recording: uint32 (landmarks, 2), hash and time of the anchor, ordered by (time, hash).
 
-    None where the clip is silent or shorter than two frames and a zone's start.
+    None where the clip is silent, or shorter than a frame and the way to a zone.
 
     Args:
       samples: float32 (samples,) in [-1, 1] at the config's rate.
+      query: as a clip is looked up, not as a reference is stored: denser, and at all shifts.
+
+    Returns:
+      Times are in frames; those of a query in frames / shifts.
 
     Raises:
       ValueError: the samples are not finite mono floats.
     """
-    hashes, time = _landmarks(find_peaks(samples, config=config), config.fan_out, 1, config)
-    order = np.lexsort((hashes, time))
-    return np.stack([hashes, time.astype(np.uint32)], axis=1)[order]
-
-
-def query_fingerprint(samples: np.ndarray, *, config: WangConfig = DEFAULT) -> tuple[np.ndarray, np.ndarray]:
-    """The landmarks of a query, as ``identify`` looks them up: denser, and at all shifts.
-
-    Returns:
-      hashes, uint32 (landmarks,), and the times of their anchors, int64 (landmarks,), in frame steps / shifts.
-    """
-    peaks = find_peaks(samples, shifts=config.shifts, density=config.query_density, config=config)
-    return _landmarks(peaks, config.query_fan_out, config.shifts, config)
-
-
-def _landmarks(peaks: Peaks, fan_out: int, shifts: int, config: WangConfig) -> tuple[np.ndarray, np.ndarray]:
+    shifts, fan_out = (config.shifts, config.query_fan_out) if query else (1, config.fan_out)
+    density = config.query_density if query else config.density
+    peaks = find_peaks(samples, shifts=shifts, density=density, config=config)
     anchor, target = pair(peaks, fan_out=fan_out, config=config)
     hashes = pack(peaks.bin[anchor], peaks.bin[target], peaks.frame[target] - peaks.frame[anchor])
-    return hashes, peaks.frame[anchor] * shifts + peaks.grid[anchor]
+    time = peaks.frame[anchor] * shifts + peaks.grid[anchor]
+    return np.stack([hashes, time.astype(np.uint32)], axis=1)[np.lexsort((hashes, time))]
 
 
 # ------------------------------------------------------------------------------------------------ the collection
@@ -317,9 +295,7 @@ def add(recordings: Sequence[np.ndarray], *, config: WangConfig = DEFAULT) -> La
     return from_fingerprints(prints, [len(samples) // config.frame_step + 1 for samples in recordings], config=config)
 
 
-def from_fingerprints(
-    fingerprints: Sequence[np.ndarray], frames: Sequence[int], *, config: WangConfig = DEFAULT
-) -> Landmarks:
+def from_fingerprints(fingerprints: Sequence[np.ndarray], frames: Sequence[int], *, config: WangConfig) -> Landmarks:
     """The collection of recordings whose landmarks are at hand.
 
     Args:
@@ -331,10 +307,10 @@ def from_fingerprints(
     """
     starts = np.cumsum([0, *frames])
     if starts[-1] >= 1 << 32:
-        raise ValueError(f"A collection holds 2^32 frames, got {starts[-1]}: make two of it.")
-    for number, (marks, count) in enumerate(zip(fingerprints, frames, strict=True)):
-        if len(marks) and marks[:, 1].max() >= count:
-            raise ValueError(f"Recording {number} has {count} frames, but a landmark at frame {marks[:, 1].max()}.")
+        raise ValueError(f"A collection holds fewer than 2^32 frames, got {starts[-1]}: make two of it.")
+    for number, (one, count) in enumerate(zip(fingerprints, frames, strict=True)):
+        if one[:, 1].max(initial=0) >= max(1, count):
+            raise ValueError(f"Recording {number} has {count} frames, but a landmark at frame {one[:, 1].max()}.")
     marks = np.concatenate([np.zeros((0, 2), np.uint32), *fingerprints])
     hashes, positions = marks[:, 0], marks[:, 1] + np.repeat(starts[:-1], [len(one) for one in fingerprints])
     order = np.lexsort((positions, hashes))
@@ -367,27 +343,22 @@ class Bins(NamedTuple):
 def identify(index: Landmarks, clips: Sequence[np.ndarray], *, all_candidates: bool = False) -> list[list[Match]]:
     """The recordings that each clip is from, best first: at most one alignment of each, CANDIDATES in all.
 
-    In a ``Match``, start and end are the first and last time of the aligned landmarks; distance is the number of the
+    In a ``Match``, start and end are those of the aligned landmarks, but for ENDS of them; distance is the number of the
     query's landmarks, of all shifts, that are not aligned, bit_error_rate their share of all; path and title are empty.
 
     Args:
-      index: of ``add``.
       clips: float32 (samples,) in [-1, 1] each. A silent or very short one has no landmarks, and no match.
       all_candidates: also the recordings whose score is too low to be accepted.
     """
-    config = index.config
-    queries = [query_fingerprint(clip, config=config) for clip in clips]
-    least = -math.inf if all_candidates else -math.log10(config.false_positive_rate)
-    answers: list[list[Match]] = []
-    for batch in _batches(index, queries):
-        answers += _identify(index, queries[batch], least)
-    return answers
+    queries = [fingerprint(clip, query=True, config=index.config) for clip in clips]
+    least = -math.inf if all_candidates else -math.log10(index.config.false_positive_rate)
+    return [answer for batch in _batches(index, queries) for answer in _identify(index, queries[batch], least)]
 
 
-def _batches(index: Landmarks, queries: list[tuple[np.ndarray, np.ndarray]]) -> Iterator[slice]:
+def _batches(index: Landmarks, queries: list[np.ndarray]) -> Iterator[slice]:
     """Clips that are looked up together: BATCH of them, fewer where they have many hits."""
-    hits = [int(np.subtract(*_places(index, hashes)[::-1]).sum()) for hashes, _ in queries]
-    first, total = 0, 0
+    hits = [int(np.subtract(*_places(index, query[:, 0])[::-1]).sum()) for query in queries]
+    first = total = 0
     for number, count in enumerate(hits):
         if number > first and (total + count > HITS or number - first == BATCH):
             yield slice(first, number)
@@ -397,40 +368,39 @@ def _batches(index: Landmarks, queries: list[tuple[np.ndarray, np.ndarray]]) -> 
         yield slice(first, len(hits))
 
 
-def _places(index: Landmarks, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _places(index: Landmarks, hashes: np.ndarray) -> list[np.ndarray]:
     """Where the landmarks with each hash begin and end."""
-    return np.searchsorted(index.hashes, hashes, side="left"), np.searchsorted(index.hashes, hashes, side="right")
+    return [np.searchsorted(index.hashes, hashes, side=side) for side in ("left", "right")]
 
 
-def _identify(index: Landmarks, queries: list[tuple[np.ndarray, np.ndarray]], least: float) -> list[list[Match]]:
+def _identify(index: Landmarks, queries: list[np.ndarray], least: float) -> list[list[Match]]:
     """The answers of a batch."""
     config, lengths = index.config, np.diff(index.starts)
     hits = _look_up(index, queries)
-    span = 1 + max(int(time.max(initial=0)) for _, time in queries) // config.shifts
-    best = fullest(hits, lengths, span=span, shifts=config.shifts)
-    bins = lengths + span + 1
-    others = best.total - 2 * best.landmarks
-    scores = score(best.landmarks, others, bins[best.recording], tests=int(bins.sum()), clump=config.clump)
+    spans = np.array([1 + int(query[:, 1].max(initial=0)) // config.shifts for query in queries])
+    best = fullest(hits, lengths, span=int(spans.max()), shifts=config.shifts)
+    bins = lengths[best.recording] + spans[best.clip] + 1
+    tests = lengths.sum() + len(lengths) * (spans[best.clip] + 1)
+    scores = score(best.landmarks, best.total - 2 * best.landmarks, bins, tests, clump=config.clump)
     answers = []
-    for clip in range(len(queries)):
-        low, high = np.searchsorted(best.clip, [clip, clip + 1])
+    for low, high in itertools.pairwise(np.searchsorted(best.clip, range(len(queries) + 1))):
         ranked = low + np.argsort(-scores[low:high], kind="stable")[:CANDIDATES]
         chosen = ranked[scores[ranked] >= least]
         answers.append([_match(index, queries, hits, best, which, float(scores[which])) for which in chosen])
     return answers
 
 
-def _look_up(index: Landmarks, queries: list[tuple[np.ndarray, np.ndarray]]) -> Hits:
+def _look_up(index: Landmarks, queries: list[np.ndarray]) -> Hits:
     """All reference landmarks with the hashes of a batch."""
-    hashes, time = (np.concatenate(part) for part in zip(*queries, strict=True))
-    low, high = _places(index, hashes)
+    marks = np.concatenate(queries)
+    low, high = _places(index, marks[:, 0])
     count = high - low
-    query = np.repeat(np.arange(len(hashes)), count)
+    query = np.repeat(np.arange(len(marks)), count)
     reference = np.arange(len(query)) + np.repeat(low - (np.cumsum(count) - count), count)
-    clip = np.repeat(np.arange(len(queries)), [len(one) for one, _ in queries])[query]
+    clip = np.repeat(np.arange(len(queries)), [len(one) for one in queries])[query]
     position = index.positions[reference].astype(np.int64)
     recording = np.searchsorted(index.starts, position, side="right") - 1
-    offset = (position - index.starts[recording]) * index.config.shifts - time[query]
+    offset = (position - index.starts[recording]) * index.config.shifts - marks[query, 1]
     return Hits(clip, query, reference, recording, offset)
 
 
@@ -438,27 +408,27 @@ def fullest(hits: Hits, lengths: np.ndarray, *, span: int, shifts: int) -> Bins:
     """The histogram of offsets, and of each clip and recording its fullest bin (the first of equals).
 
     Args:
-      hits: of a batch.
       lengths: frames of each recording.
-      span: frames of the longest query: more than any query time.
-      shifts: the unit of offsets is a frame / shifts.
+      span: of the queries in frames, more than any query time; offsets are in frames / ``shifts``.
 
     Raises:
       ValueError: clips, bins and landmarks have more combinations than 63 bits hold.
     """
     origins = np.concatenate([[0], np.cumsum(lengths + span + 2)])  # first cell of each recording
-    landmarks = int(hits.reference.max(initial=0)) + 1
-    if (int(hits.clip.max(initial=0)) + 1) * int(origins[-1]) * landmarks >= 1 << 63:
+    size = 1 << int(hits.reference.max(initial=0)).bit_length()
+    if (int(hits.clip.max(initial=0)) + 1) * int(origins[-1]) * size >= 1 << 63:
         raise ValueError("The collection is too large for one histogram: split it, or ask with fewer clips.")
     cell = hits.clip * origins[-1] + origins[hits.recording] + hits.offset // shifts + span
-    keys = np.concatenate([cell, cell + 1]) * landmarks + np.tile(hits.reference, 2)
-    cell, count = np.unique(np.unique(keys) // landmarks, return_counts=True)
+    keys = np.sort(np.concatenate([cell, cell + 1]) * size + np.tile(hits.reference, 2))
+    cell = keys[np.diff(keys, prepend=-1) != 0] // size
+    first = np.flatnonzero(np.diff(cell, prepend=-1))
+    cell, count = cell[first], np.diff(first, append=len(cell))
     clip, cell = np.divmod(cell, origins[-1])
     recording = np.searchsorted(origins, cell, side="right") - 1
     group = clip * len(lengths) + recording
     first = np.flatnonzero(np.diff(group, prepend=-1))
     if not len(first):
-        return Bins(*np.zeros((5, 0), np.int64))
+        return Bins(first, first, first, first, first)
     most = np.maximum.reduceat(count, first)
     candidates = np.flatnonzero(count == np.repeat(most, np.diff(first, append=len(group))))
     best = candidates[np.unique(group[candidates], return_index=True)[1]]
@@ -466,19 +436,13 @@ def fullest(hits: Hits, lengths: np.ndarray, *, span: int, shifts: int) -> Bins:
     return Bins(clip[best], recording[best], begin, most, np.add.reduceat(count, first))
 
 
-def score(count: np.ndarray, others: np.ndarray, bins: np.ndarray, *, tests: int, clump: float) -> np.ndarray:
-    """-log10 of how many of the collection's bins are expected to be as full by accident: float64 (matches,).
+def score(count: np.ndarray, others: np.ndarray, bins: np.ndarray, tests: np.ndarray, *, clump: float) -> np.ndarray:
+    """-log10 of how many of the ``tests`` bins of a collection are expected to be as full by accident, float64.
 
-    It is negative where that is more than one.
-
-    Args:
-      count: landmarks in the bin.
-      others: landmarks in the other bins of its recording, to which one is added.
-      bins: that the recording has.
-      tests: bins of all recordings.
-      clump: landmarks that agree by accident as one.
+    It is negative where that is more than one. ``others`` are landmarks in the other ``bins`` of the recording, to
+    which one is added; all are divided by ``clump``.
     """
-    return -log10_tail(count / clump, (others + 1) / bins / clump) - math.log10(tests)
+    return -log10_tail(count / clump, (others + 1) / bins / clump) - np.log10(tests)
 
 
 def log10_tail(count: np.ndarray, rate: np.ndarray) -> np.ndarray:
@@ -489,10 +453,8 @@ def log10_tail(count: np.ndarray, rate: np.ndarray) -> np.ndarray:
     """
     count = np.asarray(count, np.float64)
     rate = np.minimum(np.maximum(rate, 1e-30), count)
-    terms = np.arange(1, 40 + 10 * math.isqrt(int(count.max(initial=1))))
-    tail = np.zeros_like(count)
-    product = np.ones_like(count)
-    for term in terms:
+    product, tail = np.ones_like(count), np.zeros_like(count)
+    for term in range(1, 40 + 10 * math.isqrt(int(count.max(initial=1)))):
         product = product * rate / (count + term)
         tail += product
     factorial = np.array([math.lgamma(one + 1) for one in count.tolist()])
@@ -505,23 +467,15 @@ def _match(index: Landmarks, queries, hits: Hits, best: Bins, which: int, surety
     low, high = np.searchsorted(hits.clip, [clip, clip + 1])
     lag = hits.offset[low:high] - best.begin[which] * config.shifts
     inside = low + np.flatnonzero((hits.recording[low:high] == recording) & (lag >= 0) & (lag < 2 * config.shifts))
-    hashes, time = queries[clip]
-    aligned = np.unique(hits.query[inside]) - sum(len(one) for one, _ in queries[:clip])
+    aligned = np.unique(hits.query[inside]) - sum(len(one) for one in queries[:clip])
+    times, frames = queries[clip][aligned, 1], unpack(queries[clip][aligned, 0])[2]
     step = config.frame_step / config.shifts / config.sample_rate
-    start = float(time[aligned].min()) * step
-    targets = time[aligned] + unpack(hashes[aligned])[2] * config.shifts
-    missing = len(hashes) - len(aligned)
-    return Match(
-        recording=recording,
-        path="",
-        title="",
-        start=start,
-        end=float(targets.max()) * step + config.frame_length / config.sample_rate,
-        offset=start + float(np.median(hits.offset[inside])) * step,
-        distance=missing,
-        bit_error_rate=missing / len(hashes),
-        score=surety,
-    )
+    start = float(np.quantile(times, ENDS, method="lower")) * step
+    end = float(np.quantile(times + frames * config.shifts, 1 - ENDS, method="higher")) * step
+    missing = len(queries[clip]) - len(aligned)
+    offset = start + float(np.median(hits.offset[inside])) * step
+    ends = start, end + config.frame_length / config.sample_rate, offset
+    return Match(recording, "", "", *ends, distance=missing, bit_error_rate=missing / len(queries[clip]), score=surety)
 
 
 # ------------------------------------------------------------------------------------------------ as a system
@@ -529,7 +483,7 @@ def _match(index: Landmarks, queries, hits: Hits, best: Bins, which: int, surety
 
 @dataclass(frozen=True)
 class Shazam:
-    """The fingerprint as one of the systems that are compared: ``add`` and ``identify`` with a config and a name."""
+    """The fingerprint as one of the systems that are compared: the functions, with a config and a name."""
 
     config: WangConfig = DEFAULT
     name: str = "shazam"
