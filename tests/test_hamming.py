@@ -82,14 +82,14 @@ def test_more_neighbours_than_windows_and_thousands_of_rows(n):
     codes, starts = _collection(1, 300, 4, longest=200)
     queries = _queries(2, codes, 20, n)
     database, distance = hamming.build(codes, starts), _brute_force(codes, starts, queries)
-    for k in (1, 7, 100, 1000):
+    for k in (7, 1000):
         _agrees(hamming.search(database, queries, k), distance, k)
     few = hamming.build(codes[: starts[3]], starts[:4])
     distance = _brute_force(codes[: starts[3]], starts[:4], queries)
     _agrees(hamming.search(few, queries, 1000), distance, 1000)
 
 
-@pytest.mark.parametrize(("words", "n"), [(1, 256), (4, 40), (16, 12), (4, 100)])
+@pytest.mark.parametrize(("words", "n"), [(1, 256), (4, 40), (16, 12)])
 def test_long_windows_take_several_programs(words, n):
     codes, starts = _collection(3, 12, words, longest=700)
     queries = _queries(4, codes, 4, n, flip=0.2)

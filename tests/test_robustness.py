@@ -159,19 +159,19 @@ def test_the_script_writes_the_contract(tmp_path_factory, again):
     folder.mkdir(exist_ok=True)
     if not again:
         lines = ["path,work_id"]
-        for work in songbook.works()[:5]:
+        for work in songbook.works()[:4]:
             soundfile.write(folder / f"{work.work_id}.flac", songbook.render(work.work_id, "orig", seed=0), SAMPLE_RATE)
             lines.append(f"{work.work_id}.flac,{work.work_id}")
         (folder / "list.csv").write_text("\n".join(lines) + "\n")
     flags = f"--corpus={folder / 'list.csv'} --workdir={folder / 'w'} --queries=6 --lengths=2 --workers=1"
-    flags += " --degradations=clean,telephone --systems=hasher,philips"
+    flags += " --degradations=clean,telephone --systems=hasher"
     command = [sys.executable, "-m", "experiments.robustness", *flags.split()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
     assert ("cell" in done.stderr) is not again  # the second run measures nothing anew
     result = json.loads((folder / "w" / "robustness.json").read_text())
     assert {(row["system"], row["degradation"]) for row in result["rows"]} == {
-        (system, name) for system in ("paper-128", "philips") for name in ("clean", "telephone")
+        (system, name) for system in ("paper-128",) for name in ("clean", "telephone")
     }
     contract = (
         "system degradation length queries hit hit_low hit_high near hit_at_1_percent_false false_positive "
