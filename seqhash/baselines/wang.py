@@ -103,7 +103,7 @@ class WangConfig:
 
 DEFAULT = WangConfig()
 PAPER = WangConfig(fan_out=10, query_fan_out=10, query_density=30.0, shifts=1)  # queries are analysed as references are
-SPARSE = WangConfig(density=20.0, query_density=20.0, fan_out=3, query_fan_out=3)  # as audfprint comes
+SPARSE = WangConfig(density=20.0, query_density=20.0, fan_out=3, query_fan_out=3)  # as audfprint's
 
 
 class Peaks(NamedTuple):
@@ -343,8 +343,8 @@ class Bins(NamedTuple):
 def identify(index: Landmarks, clips: Sequence[np.ndarray], *, all_candidates: bool = False) -> list[list[Match]]:
     """The recordings that each clip is from, best first: at most one alignment of each, CANDIDATES in all.
 
-    In a ``Match``, start and end are those of the aligned landmarks, but for ENDS of them; distance is the number of the
-    query's landmarks, of all shifts, that are not aligned, bit_error_rate their share of all; path and title are empty.
+    In a ``Match``, start and end are those of the aligned landmarks, all but ENDS; distance is the number of the
+    query's landmarks, of all shifts, that are not aligned, bit_error_rate their share; path and title are empty.
 
     Args:
       clips: float32 (samples,) in [-1, 1] each. A silent or very short one has no landmarks, and no match.
@@ -473,8 +473,7 @@ def _match(index: Landmarks, queries, hits: Hits, best: Bins, which: int, surety
     start = float(np.quantile(times, ENDS, method="lower")) * step
     end = float(np.quantile(times + frames * config.shifts, 1 - ENDS, method="higher")) * step
     missing = len(queries[clip]) - len(aligned)
-    offset = start + float(np.median(hits.offset[inside])) * step
-    ends = start, end + config.frame_length / config.sample_rate, offset
+    ends = start, end + config.frame_length / config.sample_rate, start + float(np.median(hits.offset[inside])) * step
     return Match(recording, "", "", *ends, distance=missing, bit_error_rate=missing / len(queries[clip]), score=surety)
 
 
