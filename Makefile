@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKDIR ?= runs/demo
 
-.PHONY: demo test lint format clean
+.PHONY: demo test unit lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.reproduce --workdir=$(WORKDIR)
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+unit: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

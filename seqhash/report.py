@@ -126,7 +126,7 @@ def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -
 
 
 def html(result: Result, workdir: str | Path) -> Path:
-    """Writes ``workdir``/report.html and, in ``workdir``/pictures, the pictures that are inside it; returns the page.
+    """Writes ``workdir``/report.html and beside it the ``pictures`` that are inside it; returns the page's path.
 
     Examples are read from ``workdir`` and put in as MP3; one that cannot be read is named on the page, with the
     reason. ValueError as ``table``.
@@ -134,7 +134,7 @@ def html(result: Result, workdir: str | Path) -> Path:
     workdir = Path(workdir)
     paths: dict[str, list[tuple[str, Path]]] = {}
     for picture in drawn(result):
-        path = figures._save(picture.figure, workdir / "pictures" / picture.name)
+        path = figures._save(picture.figure, workdir / picture.name)
         paths.setdefault(picture.section, []).append((picture.alt, path))
     page = _PAGE.format(style=_STYLE, lead=_lead(result), navigation=_navigation(), main=_main(result, workdir, paths))
     path = workdir / "report.html"
@@ -162,24 +162,29 @@ def _main(result: Result, workdir: Path, paths: Mapping[str, Sequence[tuple[str,
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, bar: int | None = None) -> str:
     """Rows that begin with the same cell stand together; the numbers of column ``bar`` have a bar behind them."""
-    body = ""
-    for _, group in groupby(rows, key=lambda row: row[0]):
-        lines = ""
-        for first, *rest in group:
-            cells = "".join(f"<td{_kind(text, i == bar)}>{escape(text)}</td>" for i, text in enumerate(rest, 1))
-            lines += f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
-        body += f"<tbody>{lines}</tbody>"
+    body, titles = "", ""
+    for first, group in groupby(rows, key=lambda row: row[0]):
+        lines = list(group)
+        cells = ["".join(_cell(text, i == bar) for i, text in enumerate(row) if i) for row in lines]
+        scope = "rowgroup" if len(lines) > 1 else "row"
+        name = f'<th scope="{scope}" rowspan="{len(lines)}">{escape(first)}</th>'
+        body += f"<tbody><tr>{name}{'</tr><tr>'.join(cells)}</tr></tbody>"
+        titles = titles or "".join(map(_heading, head, lines[0]))
     if not body:
         return "<p>Nothing was measured.</p>"
-    titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
     return f'<div class="scroll" tabindex="0"><table><thead><tr>{titles}</tr></thead>{body}</table></div>'
 
 
-def _kind(text: str, bar: bool) -> str:
-    """How a cell looks: words stand to the left, numbers to the right."""
+def _cell(text: str, bar: bool) -> str:
+    """Words stand to the left, numbers to the right."""
     if text[:1].isalpha():
-        return ' class="words long"' if len(text) > LONG else ' class="words"'
-    return f' class="bar" style="--share:{text}%"' if bar and text != NONE else ""
+        return f'<td class="words{" long" * (len(text) > LONG)}">{escape(text)}</td>'
+    style = f' class="bar" style="--share:{text}%"' if bar and text != NONE else ""
+    return f"<td{style}>{escape(text)}</td>"
+
+
+def _heading(title: str, below: str) -> str:
+    return f'<th scope="col"{" class=words" * below[:1].isalpha()}>{escape(title)}</th>'
 
 
 def _images(pairs: Iterable[tuple[str, Path]]) -> str:
@@ -221,12 +226,7 @@ def _navigation() -> str:
 
 def _summary(result: Result) -> tuple[list[str], list[list[str]]]:
     lengths, middle = lengths_of(result), chosen_length(result, None)
-    head = [
-        "system",
-        *(f"hit at {n:g} s, %" for n in lengths),
-        f"hit at 1 %, {middle:g} s",
-        f"false at {middle:g} s, %",
-    ]
+    head = ["system", *(f"{n:g} s, %" for n in lengths), f"{middle:g} s at 1 %", f"false, {middle:g} s"]
     rows = []
     for system, entry in result["systems"].items():
         means = [mean_of(result, system, n) for n in lengths]
@@ -243,7 +243,7 @@ def _half_found(result: Result) -> tuple[list[str], list[list[str]]]:
     for noise, length in dict.fromkeys((noise, length) for noise, length, _ in found):
         cells = (found.get((noise, length, system)) for system in result["systems"])
         rows.append([noise, f"{length:g}", *(NONE if one is None else _snr(one) for one in cells)])
-    return ["half is found at (dB SNR)", "length, s", *result["systems"]], rows
+    return ["noise", "length, s", *result["systems"]], rows
 
 
 def _snr(one: Mapping[str, Any]) -> str:
@@ -362,9 +362,9 @@ _SECTIONS = {
     "summary": (
         "In short",
         "Hit rates by length of the query: best answers with the right recording. All are plain means over all "
-        "degradations, so hard and easy ones count alike. <i>At 1 %</i> is the hit rate when the threshold of every "
-        "system lets 1 % false alarms pass; <i>false</i> are the queries in per cent that are not in the index and get "
-        "an answer at the system's own threshold; <i>ms</i> is processor time for one query.",
+        "degradations, so hard and easy ones count alike. <i>At 1&nbsp;%</i> is the hit rate when the threshold of "
+        "every system lets 1&nbsp;% false alarms pass; <i>false</i> are the queries in per cent that are not in the "
+        "index and get an answer at the system's own threshold; <i>ms</i> is processor time for one query.",
     ),
     "hits": (
         "Hit rates",
@@ -373,13 +373,14 @@ _SECTIONS = {
     ),
     "snr": (
         "Noise",
-        "0 dB SNR: music and noise are equally strong; to the left the noise is stronger. Bars are 95 % intervals by "
-        "resampling recordings, crosses mark where half of the queries are found, and the table has that SNR: the "
-        "lower, the more noise a system bears.",
+        "At 0 dB SNR music and noise are equally strong; to the left the noise is stronger. Bars are 95&nbsp;% "
+        "intervals by resampling recordings. Crosses mark where half of the queries are found; the table has that SNR "
+        "in dB: the lower, the more noise a system bears.",
     ),
     "lengths": (
         "Query length",
-        "How much a longer query helps: of each family of degradations the middle strength. Bars are 95 % intervals.",
+        "How much a longer query helps, at the middle strength of each family of degradations. Bars are 95&nbsp;% "
+        "intervals.",
     ),
     "bits": (
         "Bit errors",
@@ -388,7 +389,7 @@ _SECTIONS = {
     ),
     "differences": (
         "Differences between systems",
-        "Hit rate of the first system less that of the second, in points of per cent, with 95 % intervals of the "
+        "Hit rate of the first system less that of the second, in points of per cent, with 95&nbsp;% intervals of the "
         "paired bootstrap: all systems got the same clips. Better and worse count the cells whose interval does not "
         "include 0; with many cells, one in forty is so in either direction by chance alone.",
     ),
@@ -422,7 +423,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --text: #e4e8ec; --soft: #9fabb6; --back: #14181c; --box: #1e242a;
   --line: #38424b; --link: #7cbcf5; --bar: #1f4468; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 76rem; color: var(--text); background: var(--back);
+body { margin: 0 auto; padding: 1rem; max-width: 80rem; color: var(--text); background: var(--back);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { line-height: 1.2; margin: 0.5rem 0; } h2 { margin: 2.5rem 0 0.25rem; }
 header p, section > p { max-width: 46rem; }
@@ -437,7 +438,7 @@ thead th { position: sticky; top: 0; z-index: 1; background: var(--box); border-
 th:first-child { text-align: left; } tbody th { position: sticky; left: 0; background: var(--box); font-weight: 600; }
 thead th:first-child { left: 0; z-index: 2; }
 tbody + tbody > tr:first-child > * { border-top: 1px solid var(--line); }
-.words { text-align: left; } .long { white-space: normal; min-width: 14rem; }
+.words { text-align: left; } .long { white-space: normal; min-width: 11rem; }
 .bar { background: linear-gradient(to right, var(--bar) var(--share), transparent var(--share)); }
 .pictures { display: grid; gap: 1rem; overflow-x: auto; }
 img { display: block; max-width: 100%; min-width: 34rem; height: auto; border-radius: 6px;
@@ -449,6 +450,6 @@ dt { font-weight: 600; }
 figure { margin: 0; } audio { width: 100%; } figcaption { color: var(--soft); font-size: 0.875rem; }
 figcaption b { color: var(--text); }
 @media (max-width: 40rem) { dl { display: block; } dd { margin: 0 0 0.5rem; } tbody th, thead th:first-child {
-  max-width: 9rem; white-space: normal; } }
+  min-width: 6.5rem; max-width: 10.5rem; white-space: normal; } }
 @media print { .scroll, pre { max-height: none; } }
 """

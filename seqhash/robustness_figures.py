@@ -221,7 +221,7 @@ def _filled(histogram: Mapping[str, Any]) -> Iterator[float]:
 
 
 def _panels(count: int, *, share_y: bool = True) -> tuple[Figure, list[Axes]]:
-    across = min(3, count)
+    across = 2 if count == 4 else min(3, count)
     down = math.ceil(count / across)
     figure = Figure(figsize=(max(4.5, 3.1 * across), 0.5 + 2.5 * down), layout="constrained")
     panels = list(figure.subplots(down, across, squeeze=False).flat)
@@ -267,7 +267,8 @@ def _style(result: Result, system: str) -> tuple[str, str]:
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False)
+    fit = int(figure.get_figwidth() / (0.7 + 0.085 * max(map(len, names), default=0)))  # inches; a letter has 0.085
+    figure.legend(handles, names, loc="outside lower center", ncols=min(max(fit, 1), len(names)), frameon=False)
 
 
 def _plain(name: str) -> str:

@@ -11,6 +11,8 @@ from experiments import benchmark, benchmark_search
 from seqhash import hamming
 from seqhash.config import Config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -27,6 +27,8 @@ from jax.sharding import Mesh
 from seqhash import batches, train
 from tests.test_train import SMALL, leaves, small_store
 
+pytestmark = pytest.mark.slow
+
 assert (jax.device_count(), jax.local_device_count()) == (4, 2)
 store, options = small_store(), {"checkpoint_seconds": -1.0 if index else 1e9, "progress": False}
 hasher, rows = train.train(SMALL, store, workdir=workdir, **options)

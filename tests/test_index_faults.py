@@ -143,6 +143,7 @@ def kill_writers(path: Path, *, kills: int, seed: int, group: int = 3, longest: 
     return kills, hot
 
 
+@pytest.mark.slow
 def test_kills(tmp_path):
     kill_writers(tmp_path / "i", kills=KILLS, seed=11)
 
@@ -199,6 +200,7 @@ def test_the_journal_is_a_file_that_is_synced(tmp_path, monkeypatch, mode):
     assert path.read_bytes()[18:20] == b"\1\1"  # not WAL
 
 
+@pytest.mark.slow
 def test_killed_while_it_was_made(tmp_path):
     """SQLite makes the file first, empty, and fills it in one transaction."""
     path = tmp_path / "i"

@@ -153,6 +153,7 @@ def test_an_outside_program_answers_by_csv(tmp_path):
         broken.candidates(index, [np.zeros(50, np.float32)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 def test_the_script_writes_the_contract(tmp_path_factory, again):
     folder = tmp_path_factory.getbasetemp() / "robustness"

@@ -15,6 +15,8 @@ import soundfile
 
 import seqhash
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 TINY = [
     f"--set={change}"

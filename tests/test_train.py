@@ -258,6 +258,7 @@ def run_training(workdir: Path, result: Path, *, kill_after: float | None = None
     return process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_bit_equal(tmp_path):
     run_training(tmp_path / "whole", tmp_path / "whole.npz")
     rng, kills = random.Random(0), 0
