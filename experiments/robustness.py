@@ -18,7 +18,6 @@ import platform
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from tqdm import tqdm
 
 from experiments import workdir as layout
 from seqhash import audio, corpus, degrade, report, robustness, systems
+from seqhash.evaluate import versions
 from seqhash.export import load_hasher
 
 DEFAULT_DEGRADATIONS = (
@@ -98,7 +98,7 @@ def main() -> int:
     rows = robustness.summarise(cells, loaded.systems)
     result = {
         "command": "python -m experiments.robustness " + " ".join(sys.argv[1:]),
-        "versions": {name: metadata.version(name) for name in ("seqhash", "jax", "numpy", "librosa", "soundfile")},
+        "versions": versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "seconds": time.perf_counter() - begun,
         "settings": {name: value for name, value in task._asdict().items() if name != "folder"}
