@@ -118,7 +118,6 @@ def main() -> int:
     layout.write_json(workdir / "robustness.json", result)
     result = json.loads((workdir / "robustness.json").read_text())  # as a reader of the file sees it
     print(report.table(result))
-    report.pictures(result, workdir)
     print(f"Report: {report.html(result, workdir)}; numbers: {workdir / 'robustness.json'}")
     return 0
 

@@ -136,28 +136,32 @@ def html(result: Result, workdir: str | Path) -> Path:
     for picture in drawn(result):
         path = figures._save(picture.figure, workdir / picture.name)
         paths.setdefault(picture.section, []).append((picture.alt, path))
-    page = _PAGE.format(style=_STYLE, lead=_lead(result), navigation=_navigation(), main=_main(result, workdir, paths))
+    sections, links = "", ""
+    for name, part in _parts(result, workdir, paths).items():
+        title, text = _SECTIONS[name]
+        sections += f'<section id="{name}"><h2>{title}</h2><p>{text}</p>{part}</section>\n'
+        links += f'<a href="#{name}">{title}</a> '
+    page = _PAGE.format(style=_STYLE, lead=_lead(result), navigation=links, main=sections)
     path = workdir / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def _main(result: Result, workdir: Path, paths: Mapping[str, Sequence[tuple[str, Path]]]) -> str:
+def _parts(result: Result, workdir: Path, paths: Mapping[str, Sequence[tuple[str, Path]]]) -> dict[str, str]:
+    """The sections that have something to show, by their names in ``_SECTIONS``."""
+    sounds = "".join(_sounds(result, workdir))
     parts = {
         "summary": _table(*_summary(result)),
         "hits": "".join(_folded_images(result, paths["hits"])),
-        "snr": _images(paths.get("snr", ())) + _table(*_half_found(result)),
+        "snr": _images(paths.get("snr", ())) + (_table(*_half_found(result)) if result["half_found_snr"] else ""),
         "lengths": _images(paths.get("lengths", ())),
         "bits": _images(paths.get("bits", ())),
         "differences": "".join(_differences(result)),
         "numbers": _meanings() + "".join(_numbers(result)),
-        "examples": f'<div class="sounds">{"".join(_sounds(result, workdir))}</div>',
+        "examples": f'<div class="sounds">{sounds}</div>' if sounds else "",
         "made": _made(result),
     }
-    return "\n".join(
-        f'<section id="{name}"><h2>{title}</h2><p>{text}</p>{parts[name]}</section>'
-        for name, (title, text) in _SECTIONS.items()
-    )
+    return {name: part for name, part in parts.items() if part}
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, bar: int | None = None) -> str:
@@ -170,8 +174,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, bar: int | Non
         name = f'<th scope="{scope}" rowspan="{len(lines)}">{escape(first)}</th>'
         body += f"<tbody><tr>{name}{'</tr><tr>'.join(cells)}</tr></tbody>"
         titles = titles or "".join(map(_heading, head, lines[0]))
-    if not body:
-        return "<p>Nothing was measured.</p>"
     return f'<div class="scroll" tabindex="0"><table><thead><tr>{titles}</tr></thead>{body}</table></div>'
 
 
@@ -205,23 +207,19 @@ def _data_uri(kind: str, data: bytes) -> str:
 
 
 def _lead(result: Result) -> str:
-    length = chosen_length(result, None)
-    cells = cells_of(result)
-    means = {system: mean_of(result, system, length) for system in result["systems"]}
-    best = max(means, key=lambda system: -1.0 if (mean := means[system]) is None else mean)
-    degradations = "".join(
-        f", {percent(hit_of(cells, best, name, length))} % of the {name} ones"
-        for name in list(result["degradations"])[:1]
-    )
-    lengths = ", ".join(f"{n:g}" for n in lengths_of(result))
+    """The numbers of all, and which system finds most; there may be several."""
+    length, cells = chosen_length(result, None), cells_of(result)
+    means = {system: percent(mean_of(result, system, length)) for system in result["systems"]}
+    most = max(means.values(), key=lambda text: -1.0 if text == NONE else float(text))
+    best = [system for system, mean in means.items() if mean == most]
+    first = next(iter(result["degradations"]))
+    hits = ", ".join(percent(hit_of(cells, system, first, length)) for system in best)
+    count, lengths = len(result["degradations"]), ", ".join(f"{n:g}" for n in lengths_of(result))
     return escape(
-        f"{len(means)} systems answer the same {lengths} s excerpts under {len(result['degradations'])} degradations. "
-        f"At {length:g} s, {best} finds most: {percent(means[best])} % in the mean of all degradations{degradations}."
+        f"{len(means)} system{'s' * (len(means) != 1)} and the same excerpts of {lengths} s for each, under {count} "
+        f"degradation{'s' * (count != 1)}. Most is found by {', '.join(best)}: at {length:g} s, {most} % in the mean "
+        f"of all degradations, {hits} % of {first}."
     )
-
-
-def _navigation() -> str:
-    return "".join(f'<a href="#{name}">{title}</a> ' for name, (title, _) in _SECTIONS.items())
 
 
 def _summary(result: Result) -> tuple[list[str], list[list[str]]]:
@@ -354,7 +352,7 @@ def _say(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_say(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_say, value))
+        return ", ".join(map(_say, value)) or NONE
     return value if isinstance(value, str) else json.dumps(value)
 
 

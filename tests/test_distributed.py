@@ -12,6 +12,8 @@ import pytest
 from seqhash import batches
 from tests.test_train import SMALL, losses_of, small_store
 
+pytestmark = pytest.mark.slow
+
 # What starts a run of several processes, then the same calls as in one. Their clocks disagree about when a checkpoint
 # is due: by that of process 0 never inside an epoch, by the other's after every stretch.
 RUN = """
@@ -26,9 +28,6 @@ import numpy as np
 from jax.sharding import Mesh
 from seqhash import batches, train
 from tests.test_train import SMALL, leaves, small_store
-
-pytestmark = pytest.mark.slow
-
 assert (jax.device_count(), jax.local_device_count()) == (4, 2)
 store, options = small_store(), {"checkpoint_seconds": -1.0 if index else 1e9, "progress": False}
 hasher, rows = train.train(SMALL, store, workdir=workdir, **options)
