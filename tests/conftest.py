@@ -16,10 +16,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # tests, workers and the scri
     os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
-
 import jax
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
