@@ -90,7 +90,8 @@ def test_what_is_there_is_passed_over_before_it_is_decoded(tmp_path, monkeypatch
         assert add(store, hasher, [tmp_path / "music"]) == (2, 1, [])
         monkeypatch.setattr(ingest, "_start", lambda settings: pytest.fail("a process was started"))
         assert add(store, hasher, [tmp_path / "music"]) == (0, 3, [])
-        assert {Path(row.path).name for row in store.rows()} == {"a.wav", "b.wav"}
+        names = {Path(row.path).name for row in store.rows()}
+        assert names in ({"a.wav", "b.wav"}, {"copy.wav", "b.wav"})  # of two equal files the first that is decoded
 
 
 def test_bad_files_are_listed_with_the_reason_and_the_others_added(tmp_path):
