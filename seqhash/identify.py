@@ -68,7 +68,7 @@ class _Hits(NamedTuple):
 
 @dataclass(eq=False)
 class Searcher:
-    """An index in memory, ready to answer. Made by ``open_searcher`` or ``make_searcher``."""
+    """An index in memory, ready to answer. Made by ``open_searcher``."""
 
     hasher: Hasher
     rows: list[Row]

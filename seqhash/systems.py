@@ -143,8 +143,8 @@ class Shazam:
 
     @property
     def bytes_per_second(self) -> float:
-        """Of fingerprint."""
-        return wang.Shazam(self.config).bytes_per_second
+        """Of fingerprint, at most: what a collection really has is ``Landmarks.bytes_per_second``."""
+        return wang.BYTES * self.config.density * self.config.fan_out
 
     def add(self, recordings: Sequence[np.ndarray]) -> wang.Landmarks:
         """An index in memory."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from seqhash import songbook
+from seqhash import songbook, systems
 from seqhash.baselines import haitsma
 from seqhash.baselines.haitsma import DEFAULT, PAPER, HaitsmaConfig
 
@@ -415,10 +415,10 @@ def test_nothing_to_find_and_nothing_to_find_it_in(recordings, index):
 
 
 def test_as_a_system(recordings):
-    system = haitsma.Philips(replace(DEFAULT, semitones=1))
+    system = systems.Philips(config=replace(DEFAULT, semitones=1))
     assert system.name == "philips"
     assert system.bytes_per_second == pytest.approx(344.1, abs=0.1)
-    matches = system.identify(system.add(recordings[:2]), [recordings[1][40_000:][:CLIP]], all_candidates=True)
+    matches = system.candidates(system.add(recordings[:2]), [recordings[1][40_000:][:CLIP]])
     assert matches[0][0].recording == 1
 
 

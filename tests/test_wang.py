@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, special, stats
 
-from seqhash import audio, corpus, songbook
+from seqhash import audio, corpus, songbook, systems
 from seqhash.baselines import wang
 
 RATE = 16_000
@@ -397,7 +397,7 @@ def test_collection_holds_every_landmark(recordings, index):
         assert sorted(map(tuple, pairs.tolist())) == sorted(map(tuple, marks.tolist()))
     seconds = sum(map(len, recordings)) / RATE
     assert index.bytes_per_second == pytest.approx(8 * len(index.hashes) / seconds, rel=1e-3)
-    assert 0 < index.bytes_per_second <= wang.Shazam().bytes_per_second
+    assert 0 < index.bytes_per_second <= systems.Shazam().bytes_per_second
 
 
 def test_landmarks_past_the_end_are_refused():
@@ -408,9 +408,9 @@ def test_landmarks_past_the_end_are_refused():
 
 @pytest.mark.parametrize("config", [wang.PAPER, wang.SPARSE])
 def test_systems(recordings, config):
-    system = wang.Shazam(config, "some landmarks")
+    system = systems.Shazam(config=config)
     index = system.add(recordings[:3])
-    (matches,) = system.identify(index, [recordings[2][9 * RATE + 100 : 14 * RATE]], all_candidates=True)
+    (matches,) = system.candidates(index, [recordings[2][9 * RATE + 100 : 14 * RATE]])
     assert matches[0].recording == 2
     assert matches[0].offset - matches[0].start == pytest.approx(9 + 100 / RATE, abs=0.03)
 

@@ -476,22 +476,3 @@ def _without_repeats(matches: list[Match]) -> list[Match]:
         if not any(m.recording == match.recording and m.start < match.end and match.start < m.end for m in kept):
             kept.append(match)
     return kept
-
-
-@dataclass(frozen=True)
-class Philips:
-    """The fingerprint as one of the systems that are compared: ``add`` and ``identify`` with a config and a name."""
-
-    config: HaitsmaConfig = DEFAULT
-    name: str = "philips"
-
-    @property
-    def bytes_per_second(self) -> float:
-        """Of fingerprint."""
-        return 4 * self.config.code_rate
-
-    def add(self, recordings: Sequence[np.ndarray]) -> Fingerprints:
-        return add(recordings, config=self.config)
-
-    def identify(self, index: Fingerprints, clips: Sequence[np.ndarray], *, all_candidates: bool = False):
-        return identify(index, clips, config=self.config, all_candidates=all_candidates)

@@ -475,25 +475,3 @@ def _match(index: Landmarks, queries, hits: Hits, best: Bins, which: int, surety
     missing = len(queries[clip]) - len(aligned)
     ends = start, end + config.frame_length / config.sample_rate, start + float(np.median(hits.offset[inside])) * step
     return Match(recording, "", "", *ends, distance=missing, bit_error_rate=missing / len(queries[clip]), score=surety)
-
-
-# ------------------------------------------------------------------------------------------------ as a system
-
-
-@dataclass(frozen=True)
-class Shazam:
-    """The fingerprint as one of the systems that are compared: the functions, with a config and a name."""
-
-    config: WangConfig = DEFAULT
-    name: str = "shazam"
-
-    @property
-    def bytes_per_second(self) -> float:
-        """Of fingerprint, at most: what a collection really has is ``Landmarks.bytes_per_second``."""
-        return BYTES * self.config.density * self.config.fan_out
-
-    def add(self, recordings: Sequence[np.ndarray]) -> Landmarks:
-        return add(recordings, config=self.config)
-
-    def identify(self, index: Landmarks, clips: Sequence[np.ndarray], *, all_candidates: bool = False):
-        return identify(index, clips, all_candidates=all_candidates)
