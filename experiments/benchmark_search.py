@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from seqhash import hamming, multi_index
+from seqhash import hamming, multi_index, planar
 
 Clock = Callable[[], float]
 
@@ -78,7 +78,7 @@ SUBLINEAR_GOALS = {  # times as fast as our own full scan
 class _Collection(NamedTuple):
     words: np.ndarray  # uint32 (rows, WORDS)
     starts: np.ndarray  # int64 (recordings + 1,)
-    database: hamming.Database
+    database: planar.Database
     flat: Any  # of FAISS, or None where that is not installed
 
 
@@ -156,8 +156,8 @@ def _goal(value: float | None) -> str:
 def _collection(rows: int, cores: int) -> _Collection:
     words = np.random.default_rng(0).integers(0, 2**32, (rows, WORDS), np.uint32)
     starts = np.append(np.arange(0, rows, CODES), rows)
-    mesh = jax.make_mesh((cores,), (hamming.AXIS,)) if cores > 1 else None
-    return _Collection(words, starts, hamming.build(words, starts, mesh=mesh), _faiss_index(words, cores))
+    mesh = jax.make_mesh((cores,), (planar.AXIS,)) if cores > 1 else None
+    return _Collection(words, starts, planar.build(words, starts, mesh=mesh), _faiss_index(words, cores))
 
 
 def _queries(words: np.ndarray, count: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -267,7 +267,7 @@ def _compiled_floor() -> ctypes.CDLL | None:
         return ctypes.CDLL(library)  # stays mapped when its file is gone
 
 
-def _floor_call(floor: ctypes.CDLL, database: hamming.Database, queries: np.ndarray) -> Callable[[], Any]:
+def _floor_call(floor: ctypes.CDLL, database: planar.Database, queries: np.ndarray) -> Callable[[], Any]:
     """Reads the memory of each shard, or finds each query's minimum in it: uint32 (shards, queries)."""
     shards = [np.asarray(shard.data)[0] for shard in database.planes.addressable_shards]
     minima = np.zeros((len(shards), len(queries)), np.uint32)
@@ -345,7 +345,7 @@ def _answer_all(search: Callable[[np.ndarray], hamming.Neighbours], batches: np.
         search(batch)
 
 
-def _proven(tables: multi_index.Tables, database: hamming.Database, queries: np.ndarray) -> hamming.Neighbours:
+def _proven(tables: multi_index.Tables, database: planar.Database, queries: np.ndarray) -> hamming.Neighbours:
     """By the tables where they prove the answer, by the scan where they do not."""
     found = multi_index.search(tables, queries, radius=2, provable=True)
     rest = np.flatnonzero(~found.exact)

@@ -147,7 +147,7 @@ class _Loaded:
         self.samples = [samples for _, samples in kept]
         works = [recording.work or recording.id for recording, _ in kept]
         self.plan = robustness.make_plan(works, queries=task.queries, left_out=task.left_out, seed=task.seed)
-        (noise, other_noise), (rooms, other_rooms) = _halves(task.noise), _halves(task.rooms)
+        (noise, other_noise), (rooms, other_rooms) = self._halves(task.noise), self._halves(task.rooms)
         self.reported = degrade.registry(noise, rooms)
         self.calibrating = degrade.registry(
             other_noise or degrade.synthetic_noises(1),
@@ -155,6 +155,15 @@ class _Loaded:
             degrade.synthetic_music(1),
         )
         self.indexes: dict[str, Any] = {}
+
+    def _halves(self, listed: str | None) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
+        """Of noises or rooms: the second, fourth ... for what is reported, the others for the thresholds."""
+        if listed is None:
+            return None, None
+        read = [(recording, _read(recording.path)) for recording in corpus.recordings(listed)]
+        self.skipped += [(recording.path, found) for recording, found in read if isinstance(found, str)]
+        halves = [[found for _, found in read[first::2] if not isinstance(found, str)] for first in (1, 0)]
+        return halves[0], halves[1]
 
     def index(self) -> None:
         """Makes the indexes."""
@@ -187,15 +196,6 @@ def _read(path: Path) -> np.ndarray | str:
         return audio.read(path, sample_rate=systems.SAMPLE_RATE)
     except audio.AudioError as error:
         return error.reason
-
-
-def _halves(listed: str | None) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
-    """Of noises or rooms: the second, fourth ... for what is reported, the others for the thresholds."""
-    if listed is None:
-        return None, None
-    found = [_read(recording.path) for recording in corpus.recordings(listed)]
-    usable = [samples if not isinstance(samples, str) else None for samples in found]
-    return [s for s in usable[1::2] if s is not None], [s for s in usable[::2] if s is not None]
 
 
 def _crowded(system: systems.Learned, index, task: Task):

@@ -17,33 +17,27 @@ materialised. Everything here is exact; what makes it fast:
 
 The **progressive scan** is the same with the scan over a few of the n codes: still a lower bound, still certified.
 
-References are sharded on recording borders over the leading axis, which a mesh may spread over devices: each shard
-answers alone, and the host merges. Rows inside a shard are int32, rows of the collection int64.
+Each shard of the collection (``planar``) answers alone, on its device, and the host merges.
 """
 
 import functools
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
+
+from seqhash import planar
 
 Array = jax.Array | np.ndarray
 
 NOWHERE = np.int32(2**31 - 1)  # distance of a window that is not there
-SHARD_ROWS = 2**30  # rows of a shard at most: they are int32 inside
-SPARE = 2**12  # rows after the last that a window may look into, at first
 TERMS = 144  # popcounts in one elementwise program; past about 200 LLVM gives up on vectors, and it is 10x slower
-GROUP = 2**12  # rows that the largest group of the smallest blocks spans
 QUERIES = 128  # queries of a batch
 SLACK = 6  # blocks selected beyond k, so that the certificate rarely fails
-PIECE = 2**15  # rows appended at a time
 CANDIDATES = 2**23  # rows verified at a time
-AXIS = "data"  # of the mesh
 
 
 class Neighbours(NamedTuple):
@@ -60,33 +54,6 @@ class Hits(NamedTuple):
     query: np.ndarray  # int64 (hits,)
     distance: np.ndarray  # int32 (hits,)
     row: np.ndarray  # int64 (hits,)
-
-
-@dataclass(frozen=True, eq=False)
-class Database:
-    """A collection's codes, laid out for search. Made by ``build``."""
-
-    planes: jax.Array  # uint32 (shards, words, capacity + SPARE)
-    left: jax.Array  # uint16 (shards, capacity): codes from this row to the end of its recording, at most 65,535
-    used: np.ndarray  # int32 (shards,): rows in use
-    first: np.ndarray  # int64 (shards,): the shard's first row in the collection
-    mesh: Mesh | None
-    scale: int  # rows that meet all queries at a time, as a multiple of what a CPU's first-level cache wants
-
-    @property
-    def words(self) -> int:
-        """uint32 words in a code."""
-        return self.planes.shape[1]
-
-    @property
-    def capacity(self) -> int:
-        """Rows that a shard can hold."""
-        return self.left.shape[1]
-
-    @property
-    def rows(self) -> int:
-        """Codes in the collection."""
-        return int(self.first[-1] + self.used[-1])
 
 
 class _Plan(NamedTuple):
@@ -114,90 +81,16 @@ class _Plan(NamedTuple):
         return block // self.lanes * self.group + block % self.lanes
 
 
-# ------------------------------------------------------------------------------------------------ the collection
-
-
-def build(words: np.ndarray, starts: np.ndarray, *, mesh: Mesh | None = None) -> Database:
-    """Lays a collection out for search.
-
-    Args:
-      words: uint32 (rows, words), the codes of all recordings one after another.
-      starts: (recordings + 1,): recording r has the rows starts[r] to starts[r + 1].
-      mesh: devices to spread the codes over, along its axis ``data``; the default device where None.
-    """
-    words, starts = _checked(words, starts)
-    devices = 1 if mesh is None else mesh.shape[AXIS]
-    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
-    cuts = _cuts(starts, devices * max(1, -(-len(words) // (SHARD_ROWS * devices))))
-    longest = int(np.diff(cuts).max())
-    scale = 1 if platform == "cpu" else max(1, min(2**10, _power_of_two(longest) // 2**16))
-    capacity = _capacity(longest, scale)
-    planes = np.empty((len(cuts) - 1, words.shape[1], capacity + SPARE), np.uint32)
-    left = np.zeros((len(cuts) - 1, capacity), np.uint16)
-    remaining = _codes_left(starts)
-    for shard, (low, high) in enumerate(itertools.pairwise(cuts)):
-        planes[shard, :, : high - low] = words[low:high].T
-        planes[shard, :, high - low :] = _noise(words.shape[1], capacity + SPARE - (high - low))
-        left[shard, : high - low] = remaining[low:high]
-    used = np.diff(cuts).astype(np.int32)
-    return Database(_placed(planes, mesh), _placed(left, mesh), used, cuts[:-1].astype(np.int64), mesh, scale)
-
-
-def extend(database: Database, words: np.ndarray, starts: np.ndarray) -> Database:
-    """Appends recordings in place: the arguments of ``build``, of the new recordings alone.
-
-    The database given is used up (its buffers are donated): nothing is copied while there is room, and room doubles.
-    """
-    words, starts = _checked(words, starts)
-    if words.shape[1] != database.words:
-        raise ValueError(f"The codes of this database have {database.words} words, the new ones {words.shape[1]}.")
-    shard, at = len(database.used) - 1, int(database.used[-1])
-    end = at + -(-len(words) // PIECE) * PIECE
-    if end > SHARD_ROWS:
-        raise ValueError(f"A shard holds at most {SHARD_ROWS} codes: build the collection anew over more shards.")
-    planes, left = database.planes, database.left
-    if end > database.capacity:
-        more = _capacity(max(2 * database.capacity, end), database.scale) - database.capacity
-        planes, left = _grown(planes, left, jnp.asarray(_noise(database.words, more)), more=more)
-    remaining = _codes_left(starts)
-    for low in range(0, len(words), PIECE):  # pieces of one size: one program for all of them
-        piece = words[low : low + PIECE].T
-        spare = PIECE - piece.shape[1]
-        piece = np.concatenate([piece, _noise(database.words, spare)], axis=1)
-        ends = np.pad(remaining[low : low + PIECE], (0, spare))
-        planes, left = _append(planes, left, piece, ends, np.int32(shard), np.int32(at + low))
-    used = database.used.copy()
-    used[-1] += len(words)
-    return replace(database, planes=planes, left=left, used=used)
-
-
-def remove(database: Database, start: int, stop: int) -> Database:
-    """Hides the recordings that fill the rows start to stop, whose windows are not found any more.
-
-    The database given is used up. The rows keep their numbers; ``build`` the collection anew to have their room back.
-    """
-    left = database.left
-    for shard, (first, used) in enumerate(zip(database.first, database.used, strict=True)):
-        low, high = max(start - int(first), 0), min(stop - int(first), int(used))
-        if low < high:
-            left = _hide(left, np.int32(shard), np.int32(low), np.int32(high))
-    return replace(database, left=left)
-
-
-def locate(starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a collection -> (recording, position in it); -1 stays -1."""
-    recording = np.searchsorted(starts, rows, side="right") - 1
-    return np.where(rows < 0, -1, recording), np.where(rows < 0, -1, rows - starts[np.maximum(recording, 0)])
-
-
 # ------------------------------------------------------------------------------------------------ search
 
 
-def search(database: Database, queries: np.ndarray, k: int = 1, *, progressive: bool | None = None) -> Neighbours:
+def search(
+    database: planar.Database, queries: np.ndarray, k: int = 1, *, progressive: bool | None = None
+) -> Neighbours:
     """The k nearest windows of each query, exactly.
 
     Args:
-      database: of ``build``.
+      database: of ``planar.build``.
       queries: uint32 (queries, n, words), or (n, words) for one.
       k: neighbours asked for.
       progressive: scan a few of the n codes first. It pays where all k neighbours have less than about 15 % of their
@@ -207,7 +100,7 @@ def search(database: Database, queries: np.ndarray, k: int = 1, *, progressive: 
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
     count, n, _ = queries.shape
-    database = _with_spare(database, n)
+    database = planar.with_spare(database, n)
     distance, row = np.full((count, k), NOWHERE, np.int32), np.full((count, k), -1, np.int64)
     plans = [_plan(n, database)]
     if (k == 1 if progressive is None else progressive) and _probes(n):
@@ -226,11 +119,11 @@ def search(database: Database, queries: np.ndarray, k: int = 1, *, progressive: 
     return Neighbours(distance, row, np.ones(count, bool))
 
 
-def within(database: Database, queries: np.ndarray, radius: int) -> Hits:
+def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
     """Every window at most ``radius`` bits from each query: uint32 (queries, n, words), or (n, words) for one."""
     queries = _checked_queries(database, queries)
     count, n, words = queries.shape
-    database = _with_spare(database, n)
+    database = planar.with_spare(database, n)
     few = radius < len(_probes(n)) * words * 32 // 3  # random codes are seldom so near in the probes alone
     plan, parts = _plan(n, database, _probes(n) if few else ()), []
     for low in range(0, count, QUERIES):
@@ -255,32 +148,32 @@ def within(database: Database, queries: np.ndarray, radius: int) -> Hits:
 # ------------------------------------------------------------------------------------------------ plans
 
 
-def _plan(n: int, database: Database, probes: tuple[int, ...] = ()) -> _Plan:
+def _plan(n: int, database: planar.Database, probes: tuple[int, ...] = ()) -> _Plan:
     """The scan of windows of n codes, or of the probes among them."""
     words = database.words
     if probes:
         offsets, masked = probes, False
     else:
         long = n * words > TERMS
-        length = _round_up(n, _codes_at_once(words)) if long else min(_bucket(n), TERMS // words)
+        length = planar.round_up(n, _codes_at_once(words)) if long else min(_bucket(n), TERMS // words)
         offsets, masked = tuple(range(length)), long or n > 15  # from 16 on, several n share a program
     terms = len(offsets) * words
-    strands = min(16, _power_of_two(max(1, TERMS // terms) + 1) // 2)
+    strands = min(16, planar.power_of_two(max(1, TERMS // terms) + 1) // 2)
     # Few lanes, so that the rows of a block are near each other when they are verified. Selecting among the blocks
     # costs N / block, verifying some of them block * terms: measured, the sum is least near this square root.
     lanes = max(16, 128 // strands) * database.scale
-    block = max(32, _power_of_two(round((database.capacity / (40 * terms)) ** 0.5)))
+    block = max(32, planar.power_of_two(round((database.capacity / (40 * terms)) ** 0.5)))
     return _Plan(offsets, masked, strands, lanes, block // strands, database.capacity // block)
 
 
 def _bucket(n: int) -> int:
     """n rounded up by at most an eighth, so that few programs serve all lengths."""
-    return _round_up(n, 1 << max(0, n.bit_length() - 4))
+    return planar.round_up(n, 1 << max(0, n.bit_length() - 4))
 
 
 def _codes_at_once(words: int) -> int:
     """Codes of a long window in one elementwise program."""
-    return max(1, _power_of_two(TERMS // words + 1) // 2)
+    return max(1, planar.power_of_two(TERMS // words + 1) // 2)
 
 
 def _probes(n: int) -> tuple[int, ...]:
@@ -301,7 +194,7 @@ class _Attempt(NamedTuple):
 
 def _ladder(plans: list[_Plan], k: int) -> Iterator[_Attempt]:
     """Attempts to make in turn; the last selects all blocks, and proves every query."""
-    selected = _round_up(k + SLACK, 8) if k <= 64 else _power_of_two(k + SLACK)
+    selected = planar.round_up(k + SLACK, 8) if k <= 64 else planar.power_of_two(k + SLACK)
     for plan in plans:
         yield _Attempt(plan, min(selected, plan.blocks), ordered=False)
     for factor in (8, 64, 512):
@@ -313,7 +206,7 @@ def _ladder(plans: list[_Plan], k: int) -> Iterator[_Attempt]:
 # ------------------------------------------------------------------------------------------------ one attempt
 
 
-def _answer(database: Database, queries: np.ndarray, k: int, attempt: _Attempt) -> Neighbours:
+def _answer(database: planar.Database, queries: np.ndarray, k: int, attempt: _Attempt) -> Neighbours:
     """One attempt; ``exact`` says which queries are proven."""
     plan, candidates = attempt.plan, attempt.selected * attempt.plan.block
     batch = max(1, CANDIDATES // candidates)
@@ -322,7 +215,7 @@ def _answer(database: Database, queries: np.ndarray, k: int, attempt: _Attempt) 
         return Neighbours(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     scanned, whole = _padded(queries, plan)
     arrays = (database.planes, database.left, _groups(database, plan), scanned, whole, np.int32(queries.shape[1]))
-    keep = min(_round_up(k + SLACK, 8), candidates)
+    keep = min(planar.round_up(k + SLACK, 8), candidates)
     found = _nearest(*arrays, attempt=attempt, keep=keep, mesh=database.mesh)
     found = jax.tree.map(lambda value: np.asarray(value)[:, : len(queries)], found)
     return _merged(found, database.first, k)
@@ -416,8 +309,8 @@ def _on_shards(function, mesh: Mesh | None, sharded: tuple, shared: tuple):
 
     if mesh is None:
         return local(*sharded, *shared)
-    specs = (PartitionSpec(AXIS),) * len(sharded) + (PartitionSpec(),) * len(shared)
-    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)(
+    specs = (PartitionSpec(planar.AXIS),) * len(sharded) + (PartitionSpec(),) * len(shared)
+    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(planar.AXIS), check_vma=False)(
         *sharded, *shared
     )
 
@@ -496,38 +389,7 @@ def _smallest(values, k: int):
     return jnp.where(negated < -far, NOWHERE, -jnp.maximum(negated, -far).astype(jnp.int32)), places
 
 
-# ------------------------------------------------------------------------------------------------ layout
-
-
-@functools.partial(jax.jit, donate_argnums=(0, 1))
-def _append(planes, left, piece, ends, shard, at):
-    planes = jax.lax.dynamic_update_slice(planes, piece[None], (shard, 0, at))
-    return planes, jax.lax.dynamic_update_slice(left, ends[None], (shard, at))
-
-
-@functools.partial(jax.jit, donate_argnums=(0,))
-def _hide(left, shard, low, high):
-    rows = jnp.arange(left.shape[1])
-    hidden = (jnp.arange(left.shape[0]) == shard)[:, None] & ((rows >= low) & (rows < high))[None]
-    return jnp.where(hidden, jnp.uint16(0), left)
-
-
-@functools.partial(jax.jit, static_argnames=("more",))
-def _grown(planes, left, noise, *, more: int):
-    wide = jnp.broadcast_to(noise[None], (planes.shape[0], *noise.shape))
-    return jnp.concatenate([planes, wide], axis=2), jnp.pad(left, ((0, 0), (0, more)))
-
-
-def _checked(words: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    words, starts = np.asarray(words), np.asarray(starts, np.int64)
-    if words.ndim != 2 or words.dtype != np.uint32 or not words.shape[1]:
-        raise ValueError(f"Codes must be uint32 (rows, words), got {words.dtype} {words.shape}.")
-    if starts.ndim != 1 or not len(starts) or starts[0] != 0 or starts[-1] != len(words) or (np.diff(starts) < 0).any():
-        raise ValueError(f"starts must rise from 0 to the number of rows, {len(words)}.")
-    return words, starts
-
-
-def _checked_queries(database: Database, queries: np.ndarray) -> np.ndarray:
+def _checked_queries(database: planar.Database, queries: np.ndarray) -> np.ndarray:
     queries = np.asarray(queries)
     queries = queries[None] if queries.ndim == 2 else queries
     if queries.ndim != 3 or queries.dtype != np.uint32 or not queries.shape[1]:
@@ -539,63 +401,16 @@ def _checked_queries(database: Database, queries: np.ndarray) -> np.ndarray:
     return queries
 
 
-def _cuts(starts: np.ndarray, shards: int) -> np.ndarray:
-    """Rows where the shards begin and end: recording borders nearest to equal parts, int64 (shards + 1,)."""
-    wanted = starts[-1] * np.arange(1, shards) // shards
-    return np.concatenate([[0], starts[np.searchsorted(starts, wanted)], starts[-1:]]).astype(np.int64)
-
-
-def _codes_left(starts: np.ndarray) -> np.ndarray:
-    """Codes from each row to the end of its recording, uint16."""
-    ends = np.repeat(starts[1:], np.diff(starts))
-    return np.minimum(ends - np.arange(starts[-1]), 2**16 - 1).astype(np.uint16)
-
-
-def _noise(words: int, rows: int) -> np.ndarray:
-    """Padding, uint32 (words, rows): random, so that no query finds all of it near."""
-    return np.random.default_rng(rows).integers(0, 2**32, (words, rows), np.uint32)
-
-
-def _placed(array: np.ndarray, mesh: Mesh | None) -> jax.Array:
-    if mesh is None:
-        return jax.device_put(array)
-    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(AXIS)))
-
-
 def _padded(queries: np.ndarray, plan: _Plan) -> tuple[np.ndarray, np.ndarray]:
     """(codes that are scanned, whole windows), their number a power of two, their length that of a program."""
     count, n, words = queries.shape
     length = max(_bucket(n), plan.offsets[-1] + 1)
-    whole = np.zeros((_power_of_two(count), length, words), np.uint32)
+    whole = np.zeros((planar.power_of_two(count), length, words), np.uint32)
     whole[:count, :n] = queries
     return whole[:, plan.offsets], whole
 
 
-def _groups(database: Database, plan: _Plan) -> Array:
+def _groups(database: planar.Database, plan: _Plan) -> Array:
     """Groups of blocks in use, int32 (shards,)."""
     groups = -(-database.used // plan.group).astype(np.int32)
-    return groups if database.mesh is None else _placed(groups, database.mesh)
-
-
-def _with_spare(database: Database, n: int) -> Database:
-    """The database with room for windows of n codes to look past the end."""
-    spare = database.planes.shape[2] - database.capacity
-    if n <= spare // 2:
-        return database
-    more = _power_of_two(2 * n) - spare
-    return replace(database, planes=jnp.pad(database.planes, ((0, 0), (0, 0), (0, more))))
-
-
-def _capacity(rows: int, scale: int) -> int:
-    """Rows of a shard for so many: rounded up by at most an eighth, and to whole groups of blocks."""
-    unit = max(GROUP * scale, _power_of_two(rows) // 16)
-    return _round_up(max(rows, 1), unit)
-
-
-def _power_of_two(value: int) -> int:
-    """The smallest power of two that is not less."""
-    return 1 << (value - 1).bit_length()
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+    return groups if database.mesh is None else planar.placed(groups, database.mesh)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqhash import audio, calibration, hamming, mfcc, multi_index
+from seqhash import audio, calibration, hamming, mfcc, multi_index, planar
 from seqhash.codes import Hasher, check_samples
 from seqhash.config import override
 from seqhash.index import Collection, Identity, Index, Row, open_index
@@ -115,7 +115,7 @@ class Searcher:
             for group in _groups(hits, begins, self.shifts, self.hasher.code_rate)
             if (evidence := _evidence(hits, group, begins, length)) <= np.log10(rate)
         ]
-        return _without_repeats(sorted(matches, key=lambda match: (-match.score, match.bit_error_rate)))
+        return without_repeats(sorted(matches, key=lambda match: (-match.score, match.bit_error_rate)))
 
     @property
     def _step(self) -> float:
@@ -123,8 +123,8 @@ class Searcher:
         return 1 / (self.hasher.code_rate * self.shifts)
 
     @functools.cached_property
-    def _database(self) -> hamming.Database:
-        return hamming.build(self.collection.words, self.collection.starts)
+    def _database(self) -> planar.Database:
+        return planar.build(self.collection.words, self.collection.starts)
 
     @functools.cached_property
     def _tables(self) -> multi_index.Tables:
@@ -172,7 +172,7 @@ class Searcher:
             found = self._nearest(queries, enough * typical)
             nearness = found.distance / typical[:, None]
             query, rank = np.nonzero((nearness <= limit) & (found.row >= 0))
-            recording, row = hamming.locate(self.collection.starts, found.row[query, rank])
+            recording, row = planar.locate(self.collection.starts, found.row[query, rank])
             chance = np.log10(calibration.probability(null, nearness[query, rank]))
             window, shift, distance = piece + query // len(codes), query % len(codes), found.distance[query, rank]
             parts.append(_Hits(window, shift, recording, row, distance, typical[query], chance))
@@ -303,8 +303,8 @@ def _extent(gains: np.ndarray, first: int, last: int) -> np.ndarray:
     return np.array([np.argmin(total[: first + quarter + 1]), last - quarter + np.argmax(total[last - quarter :])])
 
 
-def _without_repeats(matches: list[Match]) -> list[Match]:
-    """Leaves out what overlaps a better match of the same recording: a chorus is found at each of its places."""
+def without_repeats(matches: list[Match]) -> list[Match]:
+    """Leaves out what overlaps an earlier (better) match of the same recording: a chorus is found at each place."""
     kept: list[Match] = []
     for match in matches:
         if not any(m.recording == match.recording and m.start < match.end and match.start < m.end for m in kept):

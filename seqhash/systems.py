@@ -186,7 +186,11 @@ class Outside:
         return paths
 
     def candidates(self, index: list[str], clips: Sequence[np.ndarray]) -> list[list[Match]]:
-        """What the program answers. RuntimeError where it fails, with the end of what it said."""
+        """What the program answers.
+
+        Raises:
+          ValueError: it fails (with the end of what it said), or its answers are not as they should be.
+        """
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             paths = [str(Path(folder) / f"q{i:06d}.wav") for i in range(len(clips))]
             for path, samples in zip(paths, clips, strict=True):
@@ -197,13 +201,16 @@ class Outside:
             command = self.command.format(**{k: shlex.quote(str(v)) for k, v in names.items()}, folder=self.folder)
             done = subprocess.run(command, shell=True, capture_output=True, text=True)
             if done.returncode or not answers.is_file():
-                raise RuntimeError(f"{self.name}: {command} ended with {done.returncode}: {done.stderr[-500:]}")
+                raise ValueError(f"{self.name}: {command} ended with {done.returncode}: {done.stderr[-500:]}")
             with answers.open(newline="") as file:
                 rows = list(csv.DictReader(file))
         matches: list[list[Match]] = [[] for _ in clips]
-        for row in rows:
-            clip, recording = paths.index(row["clip"]), index.index(row["track"])
-            seconds, score = float(row["offset"]), float(row["score"])
+        for line, row in enumerate(rows, 2):
+            try:
+                clip, recording = paths.index(row["clip"]), index.index(row["track"])
+                seconds, score = float(row["offset"]), float(row["score"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{self.name}: line {line} of its answers, {row}: {error}") from None
             end = len(clips[clip]) / SAMPLE_RATE
             matches[clip].append(Match(recording, row["track"], "", 0.0, end, seconds, 0, float("nan"), score))
         return [sorted(found, key=lambda match: -match.score) for found in matches]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import benchmark, benchmark_search
-from seqhash import hamming
+from seqhash import hamming, planar
 from seqhash.config import Config
 
 pytestmark = pytest.mark.slow
@@ -110,7 +110,7 @@ def test_the_floor_does_the_work(n):
     begins = 5_008  # of windows: whole vectors, not whole tiles
     words = np.random.default_rng(0).integers(0, 2**32, (begins + n - 1, 4), np.uint32)
     queries = np.random.default_rng(1).integers(0, 2**32, (3, n, 4), np.uint32)
-    database = hamming.build(words, np.array([0, len(words)]))
+    database = planar.build(words, np.array([0, len(words)]))
     (minima,) = benchmark_search._floor_call(floor, database, queries)()
     windows = words[np.arange(begins)[:, None] + np.arange(n)]
     expected = [np.bitwise_count(windows ^ query).sum(axis=(1, 2)).min() for query in queries]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqhash import hamming
+from seqhash import hamming, planar
 
 
 def _collection(seed, recordings, words, *, longest=60, distinct=None):
@@ -72,7 +72,7 @@ def _agrees(found, distance, k):
 def test_search_is_brute_force(seed, recordings, words, n, k, distinct, progressive):
     codes, starts = _collection(seed, recordings, words, distinct=distinct)
     queries = _queries(seed, codes, 3, n) if len(codes) else np.zeros((3, n, words), np.uint32)
-    database = hamming.build(codes, starts)
+    database = planar.build(codes, starts)
     found = hamming.search(database, queries, k, progressive=progressive)
     _agrees(found, _brute_force(codes, starts, queries), k)
 
@@ -81,10 +81,10 @@ def test_search_is_brute_force(seed, recordings, words, n, k, distinct, progress
 def test_more_neighbours_than_windows_and_thousands_of_rows(n):
     codes, starts = _collection(1, 300, 4, longest=200)
     queries = _queries(2, codes, 20, n)
-    database, distance = hamming.build(codes, starts), _brute_force(codes, starts, queries)
+    database, distance = planar.build(codes, starts), _brute_force(codes, starts, queries)
     for k in (7, 1000):
         _agrees(hamming.search(database, queries, k), distance, k)
-    few = hamming.build(codes[: starts[3]], starts[:4])
+    few = planar.build(codes[: starts[3]], starts[:4])
     distance = _brute_force(codes[: starts[3]], starts[:4], queries)
     _agrees(hamming.search(few, queries, 1000), distance, 1000)
 
@@ -94,21 +94,21 @@ def test_long_windows_take_several_programs(words, n):
     codes, starts = _collection(3, 12, words, longest=700)
     queries = _queries(4, codes, 4, n, flip=0.2)
     distance = _brute_force(codes, starts, queries)
-    database = hamming.build(codes, starts)
+    database = planar.build(codes, starts)
     _agrees(hamming.search(database, queries, 5), distance, 5)
     _agrees(hamming.search(database, queries, 1), distance, 1)
 
 
 def test_a_window_longer_than_the_spare_rows():
     codes, starts = _collection(5, 3, 1, longest=9000)
-    n = hamming.SPARE + 100
+    n = planar.SPARE + 100
     queries = _queries(6, codes, 1, n)
-    _agrees(hamming.search(hamming.build(codes, starts), queries, 2), _brute_force(codes, starts, queries), 2)
+    _agrees(hamming.search(planar.build(codes, starts), queries, 2), _brute_force(codes, starts, queries), 2)
 
 
 def test_silence_everywhere_is_settled_by_row():
     codes = np.zeros((50_000, 4), np.uint32)
-    found = hamming.search(hamming.build(codes, np.array([0, 20_000, 50_000])), np.zeros((9, 4), np.uint32), 100)
+    found = hamming.search(planar.build(codes, np.array([0, 20_000, 50_000])), np.zeros((9, 4), np.uint32), 100)
     np.testing.assert_array_equal(found.row[0], np.arange(100))
     assert (found.distance == 0).all()
 
@@ -117,7 +117,7 @@ def test_silence_everywhere_is_settled_by_row():
 def test_within_finds_every_window(n, radius):
     codes, starts = _collection(7, 60, 4)
     queries = _queries(8, codes, 5, n)
-    hits = hamming.within(hamming.build(codes, starts), queries, radius)
+    hits = hamming.within(planar.build(codes, starts), queries, radius)
     distance = _brute_force(codes, starts, queries)
     query, row = np.nonzero(distance <= radius)
     order = np.lexsort((row, distance[query, row], query))
@@ -131,31 +131,31 @@ def test_extending_equals_building_and_removing_hides():
     codes, starts = _collection(9, 400, 4, longest=300)
     queries = _queries(10, codes, 6, 9, flip=0.3)
     half = 150
-    database = hamming.build(codes[: starts[half]], starts[: half + 1])
+    database = planar.build(codes[: starts[half]], starts[: half + 1])
     for low, high in ((half, half + 1), (half + 1, 300), (300, 400)):
-        database = hamming.extend(database, codes[starts[low] : starts[high]], starts[low : high + 1] - starts[low])
+        database = planar.extend(database, codes[starts[low] : starts[high]], starts[low : high + 1] - starts[low])
     assert database.rows == len(codes)
     _agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries), 5)
-    hidden = {int(hamming.locate(starts, hamming.search(database, queries, 1).row[0])[0][0]), 7}
+    hidden = {int(planar.locate(starts, hamming.search(database, queries, 1).row[0])[0][0]), 7}
     for recording in hidden:
-        database = hamming.remove(database, starts[recording], starts[recording + 1])
+        database = planar.remove(database, starts[recording], starts[recording + 1])
     _agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries, hidden), 5)
 
 
 def test_appending_copies_nothing():
     codes, starts = _collection(11, 40, 4)
-    database = hamming.build(codes, starts)
+    database = planar.build(codes, starts)
     before = database.planes.unsafe_buffer_pointer()
-    more = hamming.extend(database, codes[: starts[2]], starts[:3])
+    more = planar.extend(database, codes[: starts[2]], starts[:3])
     assert more.capacity > database.capacity or more.planes.unsafe_buffer_pointer() == before
 
 
 def test_shards_on_devices_equal_one():
     codes, starts = _collection(12, 200, 4, longest=100)
     queries = _queries(13, codes, 5, 9, flip=0.25)
-    one = hamming.build(codes, starts)
-    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:4]), (hamming.AXIS,))
-    four = hamming.build(codes, starts, mesh=mesh)
+    one = planar.build(codes, starts)
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:4]), (planar.AXIS,))
+    four = planar.build(codes, starts, mesh=mesh)
     assert len(four.used) == 4
     assert set(four.first) <= set(starts)
     for a, b in zip(hamming.search(one, queries, 10), hamming.search(four, queries, 10), strict=True):
@@ -165,10 +165,10 @@ def test_shards_on_devices_equal_one():
 
 
 def test_several_shards_on_one_device(monkeypatch):
-    monkeypatch.setattr(hamming, "SHARD_ROWS", 3000)
+    monkeypatch.setattr(planar, "SHARD_ROWS", 3000)
     codes, starts = _collection(14, 200, 4, longest=100)
     queries = _queries(15, codes, 5, 9, flip=0.25)
-    database = hamming.build(codes, starts)
+    database = planar.build(codes, starts)
     assert len(database.used) > 2
     _agrees(hamming.search(database, queries, 10), _brute_force(codes, starts, queries), 10)
 
@@ -176,9 +176,9 @@ def test_several_shards_on_one_device(monkeypatch):
 def test_one_program_serves_a_bucket():
     codes, starts = _collection(16, 100, 4)
     bigger = np.concatenate([codes, codes[: starts[1]]]), np.append(starts, starts[-1] + starts[1])
-    hamming.search(hamming.build(codes, starts), _queries(17, codes, 3, 20), 4)
+    hamming.search(planar.build(codes, starts), _queries(17, codes, 3, 20), 4)
     programs = hamming._nearest._cache_size()
-    hamming.search(hamming.build(*bigger), _queries(18, codes, 4, 19), 4)
+    hamming.search(planar.build(*bigger), _queries(18, codes, 4, 19), 4)
     assert hamming._nearest._cache_size() == programs
 
 
@@ -189,12 +189,12 @@ def test_distances_of_faiss():
     index = faiss.IndexBinaryFlat(128)
     index.add(codes.view(np.uint8))
     distance, _ = index.search(np.ascontiguousarray(queries[:, 0]).view(np.uint8), 20)
-    np.testing.assert_array_equal(hamming.search(hamming.build(codes, starts), queries, 20).distance, distance)
+    np.testing.assert_array_equal(hamming.search(planar.build(codes, starts), queries, 20).distance, distance)
 
 
 def test_mistakes_are_named():
     codes, starts = _collection(21, 5, 4)
-    database = hamming.build(codes, starts)
+    database = planar.build(codes, starts)
     with pytest.raises(ValueError, match="4 words, the query's 2"):
         hamming.search(database, np.zeros((1, 3, 2), np.uint32))
     with pytest.raises(ValueError, match="uint32"):
@@ -202,6 +202,6 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match="k must be"):
         hamming.search(database, codes[:3], 0)
     with pytest.raises(ValueError, match="starts must rise"):
-        hamming.build(codes, np.array([0, 3]))
+        planar.build(codes, np.array([0, 3]))
     with pytest.raises(ValueError, match="have 4 words"):
-        hamming.extend(database, np.zeros((3, 2), np.uint32), np.array([0, 3]))
+        planar.extend(database, np.zeros((3, 2), np.uint32), np.array([0, 3]))

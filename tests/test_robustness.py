@@ -149,8 +149,13 @@ def test_an_outside_program_answers_by_csv(tmp_path):
     assert [(m.recording, m.offset, m.score) for m in found[0]] == [(1, 12.5, 7.0)]
     assert found[1] == []
     broken = Outside("broken", f"{sys.executable} -c 'raise SystemExit(4)' {{clips}}", str(tmp_path / "folder"))
-    with pytest.raises(RuntimeError, match=r"broken.*ended with 4"):
+    with pytest.raises(ValueError, match=r"broken.*ended with 4"):
         broken.candidates(index, [np.zeros(50, np.float32)])
+    for answer in ("clip,track,offset,score\nelse.wav,x,1,2\n", "clip,offset\nx,1\n", "clip,track,offset,score\n,,,\n"):
+        (tmp_path / "answer.csv").write_text(answer)
+        wrong = Outside("wrong", f"cp {tmp_path / 'answer.csv'} {{answers}}", str(tmp_path / "folder"))
+        with pytest.raises(ValueError, match="wrong: line 2 of its answers"):
+            wrong.candidates(index, [np.zeros(50, np.float32)])
 
 
 @pytest.mark.slow

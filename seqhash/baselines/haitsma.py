@@ -35,9 +35,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqhash import hamming
+from seqhash import hamming, planar
 from seqhash.codes import check_samples, pack
-from seqhash.identify import Match
+from seqhash.identify import Match, without_repeats
 from seqhash.mfcc import frame, power_spectrum
 
 BANDS = 33  # of which the differences are one word
@@ -250,13 +250,13 @@ class Fingerprints:
     config: HaitsmaConfig
     words: np.ndarray  # uint32 (rows, 1)
     starts: np.ndarray  # int64 (recordings + 1,): recording r has the rows starts[r] to starts[r + 1]
-    _databases: dict[int, hamming.Database] = field(default_factory=dict, repr=False)
+    _databases: dict[int, planar.Database] = field(default_factory=dict, repr=False)
     _tables: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
 
-    def database(self, shift: int) -> hamming.Database:
+    def database(self, shift: int) -> planar.Database:
         """For the exhaustive search of queries that are shifted by so many bits."""
         if shift not in self._databases:
-            self._databases[shift] = hamming.build(self.words & shared_bits(shift), self.starts)
+            self._databases[shift] = planar.build(self.words & shared_bits(shift), self.starts)
         return self._databases[shift]
 
     def table(self, shift: int) -> tuple[np.ndarray, np.ndarray]:
@@ -360,7 +360,7 @@ def identify(
                 highest = 1.0 if all_candidates else limit(bits, tries=tries, config=config)
                 near = (rows >= 0) & (distances <= highest * bits)
                 matches[block.clip] += _matches(index, block, distances[near], rows[near], bits, tries)
-    return [_without_repeats(sorted(found, key=lambda m: (-m.score, m.recording, m.offset))) for found in matches]
+    return [without_repeats(sorted(found, key=lambda m: (-m.score, m.recording, m.offset))) for found in matches]
 
 
 def _cut(clip: int, samples: np.ndarray, config: HaitsmaConfig) -> Iterator[_Block]:
@@ -465,14 +465,5 @@ def _matches(index: Fingerprints, block: _Block, distances, rows, bits: int, tri
             bit_error_rate=float(distance / bits),
             score=score(float(distance / bits), bits=bits, tries=tries),
         )
-        for distance, recording, position in zip(distances, *hamming.locate(index.starts, rows), strict=True)
+        for distance, recording, position in zip(distances, *planar.locate(index.starts, rows), strict=True)
     ]
-
-
-def _without_repeats(matches: list[Match]) -> list[Match]:
-    """Leaves out what overlaps a better match of the same recording."""
-    kept: list[Match] = []
-    for match in matches:
-        if not any(m.recording == match.recording and m.start < match.end and match.start < m.end for m in kept):
-            kept.append(match)
-    return kept
