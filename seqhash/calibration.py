@@ -21,7 +21,11 @@ import numpy as np
 
 from seqhash import hamming, planar
 
-TRIALS = 256  # windows drawn from each half
+DEALS = 4  # of the works into halves
+TRIALS = 64  # windows drawn from each half
+WIDER = 1.35  # than the trials say: they come from few recordings, and whoever asks is a new one
+COPY = 0.3  # what is nearer is a copy that nobody labelled, not a stranger ...
+COPY_CODES = 2  # ... where a window has so many codes: a single one is often as near by accident
 SAMPLE = 512  # windows that say what is typical
 TYPICAL = 0.1  # quantile of the distances to them
 ROWS = 2**17  # codes of each half at most: what is left out enters as ``copies``
@@ -71,34 +75,40 @@ def estimate(
 
     Args:
       words, starts: the collection, as ``planar.build`` takes it.
-      works: (recordings,) recordings of one value are versions of one work and stay in one half.
+      works: (recordings,) recordings of one value are versions of one work and stay in one half. The result depends on
+        these values and not on the order of the recordings, where they differ.
       n: codes of a query.
       tries: windows that a query is searched as (its shifts): each trial takes so many consecutive ones.
       code_rate: codes a second.
     """
     rng = np.random.default_rng(seed)
-    low, high, works = starts[:-1], starts[1:], np.unique(works, return_inverse=True)[1]
+    order = np.argsort(works, kind="stable")
+    low, high, works = starts[:-1][order], starts[1:][order], np.unique(works[order], return_inverse=True)[1]
     if len(np.unique(works)) < FEW_WORKS:
         low, high = _pieces(low, high, max(round(PIECE_SECONDS * code_rate), 2 * (n + tries)))
         works = np.arange(len(low))
-    span = n + tries - 1
-    halves = [_half(high - low, works, own, rng) for own in _deal(works, rng)]
-    if any((high[half] - low[half] < span).all() for half in halves):
-        return None
     minima, searched = [], 0
-    for queries_of, searched_in in ((0, 1), (1, 0)):
-        database = planar.build(*_collection(words, low[halves[searched_in]], high[halves[searched_in]]))
-        queries = _windows(words, low[halves[queries_of]], high[halves[queries_of]], n, tries, TRIALS, rng)
-        nearest = hamming.search(database, queries, 1, progressive=False).distance[:, 0]
-        sample = _windows(words, low[halves[searched_in]], high[halves[searched_in]], n, 1, SAMPLE, rng)
-        minima.append((nearest / typical(sample, queries)).reshape(TRIALS, tries).min(axis=1))
-        searched += database.rows
+    for _ in range(DEALS):
+        halves = [_half(high - low, works, own, rng) for own in _deal(works, rng)]
+        if any((high[half] - low[half] < n + tries - 1).all() for half in halves):
+            continue
+        for asked, there in (halves, halves[::-1]):
+            database = planar.build(*_collection(words, low[there], high[there]))
+            queries = _windows(words, low[asked], high[asked], n, tries, TRIALS, rng)
+            nearest = hamming.search(database, queries, 1, progressive=False).distance[:, 0]
+            sample = _windows(words, low[there], high[there], n, 1, SAMPLE, rng)
+            minima.append((nearest / typical(sample, queries)).reshape(TRIALS, tries).min(axis=1))
+            searched += database.rows
+    if not minima:
+        return None
     trials = np.sort(np.concatenate(minima))
+    if n >= COPY_CODES and (trials >= COPY).mean() > 0.5:
+        trials = trials[trials >= COPY]
     knee, edge = np.quantile(trials, [KNEE, LOW])
     z_knee, z_low = NormalDist().inv_cdf(KNEE), NormalDist().inv_cdf(LOW)
-    deviation = max(float(knee - edge) / (z_knee - z_low), 1e-3)
-    copies = max(1.0, len(words) / (searched / 2))
-    sample = _windows(words, starts[:-1], starts[1:], n, 1, SAMPLE, rng)
+    deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)
+    copies = max(1.0, len(words) * len(minima) / searched)
+    sample = _windows(words, low, high, n, 1, SAMPLE, rng)
     return Null(trials, float(knee) - deviation * z_knee, deviation, copies, sample)
 
 

@@ -76,7 +76,7 @@ class Searcher:
     false_positive_rate: float = FALSE_POSITIVE_RATE
     shifts: int = SHIFTS
     _scanned: int = field(default=0, repr=False)
-    _nulls: dict[int, calibration.Null | None] = field(default_factory=dict, repr=False)
+    _nulls: dict[tuple[int, int], calibration.Null | None] = field(default_factory=dict, repr=False)
 
     def identify_file(self, path: str | os.PathLike[str]) -> list[Match]:
         """Matches of an audio file, best first; none where it is not there.
@@ -105,7 +105,7 @@ class Searcher:
             return []
         count = min(len(shift) for shift in codes)
         length, begins = _cut(count, self.hasher.code_rate)
-        null = self._null(length)
+        null = self._null(length, len(codes))
         if null is None:
             return []  # no recording is as long as the query
         rate = 1.0 if everything else self.false_positive_rate / len(begins)
@@ -130,14 +130,14 @@ class Searcher:
     def _tables(self) -> multi_index.Tables:
         return multi_index.build(self.collection.words, self.collection.starts)
 
-    def _null(self, length: int) -> calibration.Null | None:
-        """What is near by accident, for windows of so many codes."""
-        if length not in self._nulls:
-            works = np.array([row.work or f"recording {row.id}" for row in self.rows])
+    def _null(self, length: int, shifts: int) -> calibration.Null | None:
+        """What is near by accident, for windows of so many codes at so many shifts."""
+        if (length, shifts) not in self._nulls:
+            works = np.array([row.work or row.digest or str(row.id) for row in self.rows])
             words, starts, rate = self.collection.words, self.collection.starts, self.hasher.code_rate
-            null = calibration.estimate(words, starts, works, n=length, tries=self.shifts, code_rate=rate)
-            self._nulls[length] = null
-        return self._nulls[length]
+            null = calibration.estimate(words, starts, works, n=length, tries=shifts, code_rate=rate)
+            self._nulls[length, shifts] = null
+        return self._nulls[length, shifts]
 
     def _nearest(self, queries: np.ndarray, enough: np.ndarray) -> hamming.Neighbours:
         """Nearest windows: scanned, or, in a large collection that is asked often, looked up where one is near enough.
