@@ -42,5 +42,6 @@ setup(
             "mypy>=1.13",
         ],
         "dev": ["pre-commit>=4", "build>=1.2", "torch>=2.9", "faiss-cpu>=1.15", "pyarrow>=18"],
+        "peers": ["audfprint2>=0.1.2", "imageio-ffmpeg>=0.5"],
     },
 )

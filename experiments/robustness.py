@@ -25,8 +25,10 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from experiments import audfprint
 from experiments import workdir as layout
 from seqhash import audio, corpus, degrade, report, robustness, systems
+from seqhash.codes import Hasher
 from seqhash.evaluate import versions
 from seqhash.export import load_hasher
 
@@ -44,7 +46,8 @@ _CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of recordings"
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the results", required=True)
 _NOISE = flags.DEFINE_string("noise", None, "manifest or folder of noises; default: synthesised")
 _ROOMS = flags.DEFINE_string("rooms", None, "manifest or folder of room impulse responses; default: synthesised")
-_SYSTEMS = flags.DEFINE_list("systems", list(DEFAULT_SYSTEMS), "of hasher, untrained, projection, philips, shazam")
+_SYSTEMS = flags.DEFINE_list("systems", list(DEFAULT_SYSTEMS), "and, where it is installed, audfprint")
+_AUDFPRINT = flags.DEFINE_string("audfprint", None, "folder of audfprint.py; default: the package audfprint2")
 _OUTSIDE = flags.DEFINE_multi_string("outside", [], "NAME=COMMAND: an outside program, see seqhash/systems.py")
 _DEGRADATIONS = flags.DEFINE_list("degradations", None, "names; all of them: --degradations=all")
 _LENGTHS = flags.DEFINE_list("lengths", None, "of the queries, whole seconds; default 1,2,3,5,10")
@@ -65,6 +68,7 @@ class Task(NamedTuple):
     rooms: str | None
     systems: tuple[str, ...]
     outside: tuple[str, ...]
+    audfprint: str | None
     hasher: str | None
     queries: int
     left_out: float
@@ -81,9 +85,12 @@ def main() -> int:
     chosen = tuple(_SYSTEMS.value)
     if quick and not flags.FLAGS["systems"].present:
         chosen = ("hasher", "philips", "shazam")
+    elif not flags.FLAGS["systems"].present and audfprint.missing(_AUDFPRINT.value) is None:
+        chosen += ("audfprint",)
     lengths = layout.whole_numbers("lengths", _LENGTHS.value or (["1", "3"] if quick else ["1", "2", "3", "5", "10"]))
     task = Task(
-        _CORPUS.value, _NOISE.value, _ROOMS.value, chosen, tuple(_OUTSIDE.value), _HASHER.value,
+        _CORPUS.value, _NOISE.value, _ROOMS.value, chosen, tuple(_OUTSIDE.value),
+        _AUDFPRINT.value, _HASHER.value,
         _QUERIES.value or (60 if quick else 500), _LEFT_OUT.value, _DISTRACTORS.value, _SEED.value,
         str(workdir / "outside"),
     )  # fmt: skip
@@ -134,7 +141,7 @@ class _Loaded:
     def __init__(self, task: Task) -> None:
         self.task = task
         hasher = load_hasher(task.hasher or "paper-128")
-        self.systems = [_system(name, hasher) for name in task.systems]
+        self.systems = [_system(name, hasher, task) for name in task.systems]
         for text in task.outside:
             name, _, command = text.partition("=")
             if not command:
@@ -178,15 +185,17 @@ class _Loaded:
         return {"indexed": len(self.plan.indexed), "left_out": len(self.samples) - len(self.plan.indexed)}
 
 
-def _system(name: str, hasher) -> systems.System:
+def _system(name: str, hasher: Hasher, task: Task) -> systems.System:
     known: dict[str, systems.System] = {
         "hasher": systems.Learned(hasher.name, "this package's hasher, as seqhash identify searches it", hasher),
         **{floor.name: floor for floor in systems.floor_systems(hasher)},
         "philips": systems.Philips(),
         "shazam": systems.Shazam(),
     }
+    if name == "audfprint":
+        return audfprint.system(Path(task.folder), task.audfprint)
     if name not in known:
-        raise ValueError(f"Unknown system {name!r}; there are {', '.join(known)}.")
+        raise ValueError(f"Unknown system {name!r}; there are {', '.join(known)}, audfprint.")
     return known[name]
 
 

@@ -165,6 +165,7 @@ def _bucket(frames: int) -> int:
     return mfcc.CHUNK * (1 << max(0, -(-frames // mfcc.CHUNK) - 1).bit_length())
 
 
+@functools.lru_cache(maxsize=64)  # to make a config is to validate it: milliseconds
 def _hashing_part(config: Config) -> Config:
     """The config without what cannot change a state, so that it does not make a program compile again."""
     return Config(mfcc=config.mfcc, segment=config.segment, model=config.model)

@@ -242,15 +242,21 @@ def shifted_codes(hasher: Hasher, blocks: Iterable[np.ndarray], *, shifts: int =
     Raises:
       ValueError: the query is shorter than a segment.
     """
-    config = hasher.config
-    if config.segment.hop % shifts:
-        raise ValueError(f"The shifts must divide the hop, {config.segment.hop} frames, got {shifts}.")
-    cepstra = mfcc.stream(blocks, config=config.mfcc)
-    fine = replace(hasher, config=override(config, {"segment.hop": config.segment.hop // shifts})).hash_cepstra(cepstra)
-    if not len(fine):
-        seconds = config.segment_seconds
+    cepstra = mfcc.stream(blocks, config=hasher.config.mfcc)
+    codes = _finer(hasher, shifts).hash_cepstra(cepstra)
+    if not len(codes):
+        seconds = hasher.config.segment_seconds
         raise ValueError(f"A query must be longer than {seconds:g} s, got {len(cepstra)} frames of 10 ms.")
-    return [fine[shift::shifts] for shift in range(min(shifts, len(fine)))]
+    return [codes[shift::shifts] for shift in range(min(shifts, len(codes)))]
+
+
+@functools.lru_cache(maxsize=16)
+def _finer(hasher: Hasher, shifts: int) -> Hasher:
+    """The hasher with so many codes where it has one."""
+    hop = hasher.config.segment.hop
+    if hop % shifts:
+        raise ValueError(f"The shifts must divide the hop, {hop} frames, got {shifts}.")
+    return replace(hasher, config=override(hasher.config, {"segment.hop": hop // shifts}))
 
 
 # ------------------------------------------------------------------------------------------------ windows to matches

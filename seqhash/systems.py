@@ -6,8 +6,10 @@ only rank: the report sets their thresholds itself.
 
 import csv
 import shlex
+import shutil
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,29 +178,29 @@ class Outside:
     bytes_per_second: float = float("nan")
     default_score: float = float("-inf")
 
-    def add(self, recordings: Sequence[np.ndarray]) -> list[str]:
-        """Writes the references."""
-        paths = [str(Path(self.folder) / f"reference{i:06d}.wav") for i in range(len(recordings))]
+    def add(self, recordings: Sequence[np.ndarray]) -> "References":
+        """Writes the references, into a folder of their own."""
         Path(self.folder).mkdir(parents=True, exist_ok=True)
-        for path, samples in zip(paths, recordings, strict=True):
-            soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
-        (Path(self.folder) / "references.txt").write_text("".join(f"{path}\n" for path in paths))
-        return paths
+        folder = Path(tempfile.mkdtemp(dir=self.folder, prefix="references-"))
+        references = References(folder, _write_clips(folder, "reference", recordings))
+        weakref.finalize(references, shutil.rmtree, folder, ignore_errors=True)
+        return references
 
-    def candidates(self, index: list[str], clips: Sequence[np.ndarray]) -> list[list[Match]]:
+    def candidates(self, index: "References", clips: Sequence[np.ndarray]) -> list[list[Match]]:
         """What the program answers.
 
         Raises:
           ValueError: it fails (with the end of what it said), or its answers are not as they should be.
         """
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            paths = [str(Path(folder) / f"q{i:06d}.wav") for i in range(len(clips))]
-            for path, samples in zip(paths, clips, strict=True):
-                soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
-            listed, answers = Path(folder) / "clips.txt", Path(folder) / "answers.csv"
-            listed.write_text("".join(f"{path}\n" for path in paths))
-            names = {"references": Path(self.folder) / "references.txt", "clips": listed, "answers": answers}
-            command = self.command.format(**{k: shlex.quote(str(v)) for k, v in names.items()}, folder=self.folder)
+            paths, answers = _write_clips(Path(folder), "clip", clips), Path(folder) / "answers.csv"
+            names = {
+                "references": index.folder / LISTED,
+                "clips": Path(folder) / LISTED,
+                "folder": index.folder,
+                "answers": answers,
+            }
+            command = self.command.format(**{name: shlex.quote(str(path)) for name, path in names.items()})
             done = subprocess.run(command, shell=True, capture_output=True, text=True)
             if done.returncode or not answers.is_file():
                 raise ValueError(f"{self.name}: {command} ended with {done.returncode}: {done.stderr[-500:]}")
@@ -207,7 +209,7 @@ class Outside:
         matches: list[list[Match]] = [[] for _ in clips]
         for line, row in enumerate(rows, 2):
             try:
-                clip, recording = paths.index(row["clip"]), index.index(row["track"])
+                clip, recording = paths.index(row["clip"]), index.paths.index(row["track"])
                 seconds, score = float(row["offset"]), float(row["score"])
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{self.name}: line {line} of its answers, {row}: {error}") from None
@@ -217,6 +219,26 @@ class Outside:
 
     def codes(self, samples: np.ndarray) -> None:
         """An outside program keeps its codes to itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """An outside program's recordings. Their folder goes when this goes."""
+
+    folder: Path
+    paths: list[str]
+
+
+LISTED = "listed.txt"  # the paths in a folder of clips
+
+
+def _write_clips(folder: Path, name: str, clips: Sequence[np.ndarray]) -> list[str]:
+    """Writes WAV files and the list of them; returns their paths."""
+    paths = [str(folder / f"{name}{i:06d}.wav") for i in range(len(clips))]
+    for path, samples in zip(paths, clips, strict=True):
+        soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+    (folder / LISTED).write_text("".join(f"{path}\n" for path in paths))
+    return paths
 
 
 def floor_systems(hasher: Hasher) -> list[Learned]:

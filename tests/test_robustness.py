@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from experiments import audfprint
 from seqhash import degrade, robustness, songbook
 from seqhash.identify import Match
 from seqhash.systems import SAMPLE_RATE, Codes, Outside
@@ -156,6 +157,26 @@ def test_an_outside_program_answers_by_csv(tmp_path):
         wrong = Outside("wrong", f"cp {tmp_path / 'answer.csv'} {{answers}}", str(tmp_path / "folder"))
         with pytest.raises(ValueError, match="wrong: line 2 of its answers"):
             wrong.candidates(index, [np.zeros(50, np.float32)])
+
+
+@pytest.mark.skipif(audfprint.missing(None) is not None, reason=str(audfprint.missing(None)))
+def test_audfprint_finds_what_it_was_given(tmp_path):
+    recordings = [songbook.render(work.work_id, "orig", seed=0) for work in songbook.works()[:3]]
+    system = audfprint.system(tmp_path, None)
+    index = system.add(recordings[:2])
+    second = 10 * SAMPLE_RATE
+    clips = [recordings[1][second : 2 * second], np.zeros(200, np.float32), recordings[2][second : 2 * second]]
+    found, nothing, absent = system.candidates(index, clips)
+    assert found[0].recording == 1
+    assert found[0].score >= system.default_score
+    assert found[0].offset == pytest.approx(10, abs=0.1)
+    assert nothing == []
+    assert all(match.score < system.default_score for match in absent)
+
+
+def test_audfprint_says_why_it_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"has no audfprint.py"):
+        audfprint.system(tmp_path, str(tmp_path))
 
 
 @pytest.mark.slow
