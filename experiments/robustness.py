@@ -46,7 +46,7 @@ _CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of recordings"
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the results", required=True)
 _NOISE = flags.DEFINE_string("noise", None, "manifest or folder of noises; default: synthesised")
 _ROOMS = flags.DEFINE_string("rooms", None, "manifest or folder of room impulse responses; default: synthesised")
-_SYSTEMS = flags.DEFINE_list("systems", list(DEFAULT_SYSTEMS), "and, where it is installed, audfprint")
+_SYSTEMS = flags.DEFINE_list("systems", list(DEFAULT_SYSTEMS), "and, where it is installed, audfprint: slow")
 _AUDFPRINT = flags.DEFINE_string("audfprint", None, "folder of audfprint.py; default: the package audfprint2")
 _OUTSIDE = flags.DEFINE_multi_string("outside", [], "NAME=COMMAND: an outside program, see seqhash/systems.py")
 _DEGRADATIONS = flags.DEFINE_list("degradations", None, "names; all of them: --degradations=all")
@@ -85,8 +85,6 @@ def main() -> int:
     chosen = tuple(_SYSTEMS.value)
     if quick and not flags.FLAGS["systems"].present:
         chosen = ("hasher", "philips", "shazam")
-    elif not flags.FLAGS["systems"].present and audfprint.missing(_AUDFPRINT.value) is None:
-        chosen += ("audfprint",)
     lengths = layout.whole_numbers("lengths", _LENGTHS.value or (["1", "3"] if quick else ["1", "2", "3", "5", "10"]))
     task = Task(
         _CORPUS.value, _NOISE.value, _ROOMS.value, chosen, tuple(_OUTSIDE.value),

@@ -47,6 +47,10 @@ def _number(value: float | None) -> str:
     return f"{value:.{1 if value < 1000 else 0}f}" if known(value) else NONE
 
 
+def _bytes(value: float | None) -> str:
+    return f"{value:.4g}" if known(value) else NONE
+
+
 def _interval(row: Mapping[str, Any]) -> str:
     return f"{percent(row['hit_low'])} to {percent(row['hit_high'])}" if known(row["hit_low"]) else NONE
 
@@ -86,8 +90,8 @@ COLUMNS = (
     ),
     Column(
         "bytes/s",
-        lambda row: f"{row['bytes_per_second']:.4g}",
-        "Bytes of fingerprint for each second of audio indexed.",
+        lambda row: _bytes(row["bytes_per_second"]),
+        "Bytes of fingerprint for each second of audio indexed; - where an outside program does not say.",
     ),
     Column(
         "ms/query",
@@ -230,7 +234,7 @@ def _summary(result: Result) -> tuple[list[str], list[list[str]]]:
         means = [mean_of(result, system, n) for n in lengths]
         others = [mean_of(result, system, middle, name) for name in ("hit_at_1_percent_false", "false_positive")]
         time = _number(mean_of(result, system, middle, "ms_per_query"))
-        about = [f"{entry['bytes_per_second']:.4g}", time, entry["description"]]
+        about = [_bytes(entry["bytes_per_second"]), time, entry["description"]]
         rows.append([system, *map(percent, [*means, *others]), *about])
     return [*head, "bytes/s", f"ms, {middle:g} s", "what it is"], rows
 

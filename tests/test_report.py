@@ -61,7 +61,7 @@ def made_up():
                         "false_positive": float(rng.random()),
                         "bit_error_true": float(rng.random()) if bits else None,
                         "bit_error_random": float(rng.random()) if bits else float("nan"),
-                        "bytes_per_second": 344.5,
+                        "bytes_per_second": 344.5 if bits else None,
                         "ms_per_query": float(rng.random() * 100),
                     }
                 )
@@ -71,7 +71,10 @@ def made_up():
         "machine": "two <fast> cores",
         "seconds": 4321.4,
         "settings": {"lengths": list(LENGTHS), "recordings": {"indexed": 54, "left_out": 6}, "noise": None},
-        "systems": {name: {"description": f"what {name} is", "bytes_per_second": 344.5} for name in SYSTEMS},
+        "systems": {
+            name: {"description": f"what {name} is", "bytes_per_second": None if name == SYSTEMS[2] else 344.5}
+            for name in SYSTEMS
+        },
         "degradations": {
             name: {"family": family, "strength": strength, "description": f"does {name}"}
             for name, (family, strength) in DEGRADATIONS.items()
