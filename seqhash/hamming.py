@@ -15,7 +15,8 @@ materialised. Everything here is exact; what makes it fast:
    the k-th answer is not better than the best of those bounds, the query is searched again with more blocks: at the
    latest when all blocks are selected the answer is exact.
 
-The **progressive scan** is the same with the scan over a few of the n codes: still a lower bound, still certified.
+The **progressive scan** is the same with the scan over a few of the n codes, or over some of the words of each where
+n is small: still a lower bound, still certified.
 
 Each shard of the collection (``planar``) answers alone, on its device, and the host merges.
 """
@@ -36,7 +37,9 @@ Array = jax.Array | np.ndarray
 NOWHERE = np.int32(2**31 - 1)  # distance of a window that is not there
 TERMS = 144  # popcounts in one elementwise program; past about 200 LLVM gives up on vectors, and it is 10x slower
 QUERIES = 128  # queries of a batch
+FEW_CODES = 6  # from so many on the progressive scan leaves out whole codes
 SLACK = 6  # blocks selected beyond k, so that the certificate rarely fails
+RUN = 8  # blocks whose minima are compared as one, at first
 CANDIDATES = 2**23  # rows verified at a time
 
 
@@ -60,6 +63,7 @@ class _Plan(NamedTuple):
     """Shape of a scan: static, so that one program serves all queries that share it."""
 
     offsets: tuple[int, ...]  # codes of the window that are compared
+    words: int  # of each of them, the first
     masked: bool  # the last offsets may be past the window
     strands: int  # rows of a block in one tile
     lanes: int  # blocks side by side; strands * lanes rows are a tile
@@ -93,8 +97,9 @@ def search(
       database: of ``planar.build``.
       queries: uint32 (queries, n, words), or (n, words) for one.
       k: neighbours asked for.
-      progressive: scan a few of the n codes first. It pays where all k neighbours have less than about 15 % of their
-        bits flipped, so the default is to do so for k = 1; on queries where it does not pay it stops by itself.
+      progressive: scan a part of the n codes first. It pays where all k neighbours have less than about 15 % of their
+        bits flipped, so the default is to do so for k = 1 (of windows of few codes, where there are many queries); on
+        queries where it does not pay it stops by itself, after the first 128.
     """
     queries = _checked_queries(database, queries)
     if k < 1:
@@ -102,9 +107,11 @@ def search(
     count, n, _ = queries.shape
     database = planar.with_spare(database, n)
     distance, row = np.full((count, k), NOWHERE, np.int32), np.full((count, k), -1, np.int64)
-    plans = [_plan(n, database)]
-    if (k == 1 if progressive is None else progressive) and _probes(n):
-        plans.insert(0, _plan(n, database, _probes(n)))
+    plans = [_plan(n, database, selected=_selected(k))]
+    if progressive is None:
+        progressive = k == 1 and (n >= FEW_CODES or count > 4 * QUERIES)
+    if progressive and (n >= FEW_CODES or database.words > 2):
+        plans.insert(0, _plan(n, database, selected=_selected(k), progressive=True))
     for low in range(0, count, QUERIES):
         batch = pending = np.arange(low, min(low + QUERIES, count))
         for attempt in _ladder(plans, k):
@@ -124,8 +131,10 @@ def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
     queries = _checked_queries(database, queries)
     count, n, words = queries.shape
     database = planar.with_spare(database, n)
-    few = radius < len(_probes(n)) * words * 32 // 3  # random codes are seldom so near in the probes alone
-    plan, parts = _plan(n, database, _probes(n) if few else ()), []
+    few = (
+        n >= FEW_CODES and radius < len(_probes(n)) * words * 32 // 3
+    )  # random codes are seldom so near in these alone
+    plan, parts = _plan(n, database, selected=16, progressive=few), []
     for low in range(0, count, QUERIES):
         scanned, whole = _padded(queries[low : low + QUERIES], plan)
         arrays = (database.planes, _groups(database, plan), scanned, np.int32(n))
@@ -148,11 +157,13 @@ def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
 # ------------------------------------------------------------------------------------------------ plans
 
 
-def _plan(n: int, database: planar.Database, probes: tuple[int, ...] = ()) -> _Plan:
-    """The scan of windows of n codes, or of the probes among them."""
+def _plan(n: int, database: planar.Database, *, selected: int, progressive: bool = False) -> _Plan:
+    """The scan of windows of n codes, or of a part of them, of which so many blocks will be selected."""
     words = database.words
-    if probes:
-        offsets, masked = probes, False
+    if progressive and n >= FEW_CODES:
+        offsets, masked = _probes(n), False
+    elif progressive:
+        offsets, masked, words = tuple(range(n)), False, -(-3 * words // 4)
     else:
         long = n * words > TERMS
         length = planar.round_up(n, _codes_at_once(words)) if long else min(_bucket(n), TERMS // words)
@@ -160,10 +171,10 @@ def _plan(n: int, database: planar.Database, probes: tuple[int, ...] = ()) -> _P
     terms = len(offsets) * words
     strands = min(16, planar.power_of_two(max(1, TERMS // terms) + 1) // 2)
     # Few lanes, so that the rows of a block are near each other when they are verified. Selecting among the blocks
-    # costs N / block, verifying some of them block * terms: measured, the sum is least near this square root.
+    # costs N / block, verifying some of them selected * block * terms: measured, the sum is least near this root.
     lanes = max(16, 128 // strands) * database.scale
-    block = max(32, planar.power_of_two(round((database.capacity / (40 * terms)) ** 0.5)))
-    return _Plan(offsets, masked, strands, lanes, block // strands, database.capacity // block)
+    block = max(32, planar.power_of_two(round((database.capacity / (5 * selected * terms)) ** 0.5)))
+    return _Plan(offsets, words, masked, strands, lanes, block // strands, database.capacity // block)
 
 
 def _bucket(n: int) -> int:
@@ -177,9 +188,7 @@ def _codes_at_once(words: int) -> int:
 
 
 def _probes(n: int) -> tuple[int, ...]:
-    """Codes of a window of n for the progressive scan: three, or an eighth of them, evenly spread; none if n < 6."""
-    if n < 6:
-        return ()
+    """Codes of a window of n for the progressive scan: three, or an eighth of them, evenly spread."""
     length = n if n < 16 else n // 8 * 8  # one program for each eight lengths
     return tuple(int(j) for j in np.linspace(0, length - 1, min(16, max(3, length // 8))))
 
@@ -192,9 +201,14 @@ class _Attempt(NamedTuple):
     ordered: bool  # candidates are sorted by row, which settles ties among them
 
 
+def _selected(k: int) -> int:
+    """Blocks that are selected at first, for k neighbours."""
+    return planar.round_up(k + SLACK, 8) if k <= 64 else planar.power_of_two(k + SLACK)
+
+
 def _ladder(plans: list[_Plan], k: int) -> Iterator[_Attempt]:
     """Attempts to make in turn; the last selects all blocks, and proves every query."""
-    selected = planar.round_up(k + SLACK, 8) if k <= 64 else planar.power_of_two(k + SLACK)
+    selected = _selected(k)
     for plan in plans:
         yield _Attempt(plan, min(selected, plan.blocks), ordered=False)
     for factor in (8, 64, 512):
@@ -260,7 +274,7 @@ def _nearest(planes, left, groups, scanned, whole, n, *, attempt: _Attempt, keep
         count = scanned.shape[0]
         nothing = jnp.full(count, NOWHERE)
         minima = _scan(planes, groups, scanned, n, shard, plan=plan)
-        best, blocks = _smallest(minima, min(selected + 1, plan.blocks))
+        best, blocks = _smallest_blocks(minima, min(selected + 1, plan.blocks))
         bound, begin = nothing, nothing
         if selected < plan.blocks:
             bound, begin = best[:, -1], plan.begin(blocks[:, -1])
@@ -317,7 +331,7 @@ def _on_shards(function, mesh: Mesh | None, sharded: tuple, shared: tuple):
 
 def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
     """Minimum of each block of a shard: uint32 (queries, blocks), lower bounds of its valid windows' distances."""
-    queries, words = scanned.shape[0], planes.shape[1]
+    queries, words = scanned.shape[0], plan.words
     tile = plan.strands * plan.lanes
     at_once = len(plan.offsets) if len(plan.offsets) * words <= TERMS else _codes_at_once(words)
 
@@ -387,6 +401,22 @@ def _smallest(values, k: int):
     negated, places = map(jax.lax.optimization_barrier, jax.lax.top_k(-values.astype(jnp.float32), k))
     far = 2.0**30  # NOWHERE has no float32 of its own
     return jnp.where(negated < -far, NOWHERE, -jnp.maximum(negated, -far).astype(jnp.int32)), places
+
+
+def _smallest_blocks(minima, k: int):
+    """``_smallest``, cheaper where the minima are many: first which runs of them, then which of those.
+
+    The runs that hold the k smallest minima are among the k runs whose own smallest are least.
+    """
+    queries, blocks = minima.shape
+    if blocks % RUN or blocks < 4 * RUN * k:
+        return _smallest(minima, k)
+    runs = minima.reshape(queries, -1, RUN)
+    chosen = jnp.sort(
+        _smallest(jnp.min(runs, axis=2), k)[1], axis=1
+    )  # in order: ties stay in the order of their places
+    best, places = _smallest(jnp.take_along_axis(runs, chosen[..., None], axis=1).reshape(queries, -1), k)
+    return best, jnp.take_along_axis(chosen, places // RUN, axis=1) * RUN + places % RUN
 
 
 def _checked_queries(database: planar.Database, queries: np.ndarray) -> np.ndarray:

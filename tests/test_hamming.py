@@ -63,8 +63,8 @@ def _agrees(found, distance, k):
 @given(
     seed=st.integers(0, 2**16),
     recordings=st.integers(0, 40),
-    words=st.sampled_from([1, 4]),
-    n=st.sampled_from([1, 9]),
+    words=st.sampled_from([1, 3, 4]),
+    n=st.sampled_from([1, 4, 9]),
     k=st.sampled_from([1, 10]),
     distinct=st.sampled_from([None, 1, 5]),
     progressive=st.booleans(),
@@ -75,6 +75,16 @@ def test_search_is_brute_force(seed, recordings, words, n, k, distinct, progress
     database = planar.build(codes, starts)
     found = hamming.search(database, queries, k, progressive=progressive)
     _agrees(found, _brute_force(codes, starts, queries), k)
+
+
+@pytest.mark.parametrize("k", [1, 10, 100])
+@pytest.mark.parametrize("distinct", [None, 2000, 3])
+def test_blocks_are_selected_by_runs(k, distinct):
+    codes, starts = _collection(k, 1500, 2, distinct=distinct)
+    database, queries = planar.build(codes, starts), _queries(1, codes, 5, 1)
+    plan = hamming._plan(1, database, selected=hamming._selected(k))
+    assert (plan.blocks >= 4 * hamming.RUN * (hamming._selected(k) + 1)) == (k < 100)  # both ways are taken
+    _agrees(hamming.search(database, queries, k), _brute_force(codes, starts, queries), k)
 
 
 @pytest.mark.parametrize("n", [1, 9])
