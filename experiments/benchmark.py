@@ -5,6 +5,7 @@ r"""Speed against named peers and the machine's limit, as ratios measured in one
     python -m experiments.benchmark train                 # PyTorch's LSTM with tied weights, the GEMM peak
     python -m experiments.benchmark search                # FAISS, and C loops for what the machine can do; one core
     python -m experiments.benchmark search --all_cores     # and on all cores
+    python -m experiments.benchmark index --audio=music.csv  # an index of 9.6 million codes; stages of adding audio
 
 Every system runs in processes of its own (pinned to one core, or on all; those of search share one), in turn, for
 several rounds; medians are quoted. PyTorch, FAISS and python_speech_features are in the extras dev and test; what is
@@ -29,8 +30,9 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "times that every system is measured
 _SECONDS = flags.DEFINE_float("seconds", 120.0, "length of the audio (mfcc)", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 48, "train steps of a measurement (train)", lower_bound=16)
 _CORPORA = flags.DEFINE_string("corpora", None, "folder of manifests to measure the MFCC error on (mfcc)")
+_AUDIO = flags.DEFINE_string("audio", None, "manifest or folder of recordings to add (index)")
 _ALL_CORES = flags.DEFINE_bool("all_cores", False, "also measure on all cores (search)")
-_QUICK = flags.DEFINE_bool("quick", False, "two cases among 100,000 codes, to see whether it runs (search)")
+_QUICK = flags.DEFINE_bool("quick", False, "few codes, to see whether it runs (search, index)")
 _OUTPUT = flags.DEFINE_string("output", None, "also write everything as JSON to this file")
 _SYSTEM = flags.DEFINE_string("system", None, "measure this one system in this process (used inside)")
 
@@ -45,9 +47,14 @@ GOALS = {
 
 def main(argv: list[str]) -> int:
     """Runs one benchmark, or (with --system) one measurement of it."""
-    benchmarks = {"mfcc": _benchmark_mfcc, "train": _benchmark_train, "search": _benchmark_search}
+    benchmarks = {
+        "mfcc": _benchmark_mfcc,
+        "train": _benchmark_train,
+        "search": _benchmark_search,
+        "index": _benchmark_index,
+    }
     if len(argv) != 2 or argv[1] not in benchmarks:
-        print("Name one benchmark: mfcc, train or search; see --help.", file=sys.stderr)
+        print(f"Name one benchmark of {', '.join(benchmarks)}; see --help.", file=sys.stderr)
         return 2
     logging.set_verbosity(logging.WARNING)  # jax and FAISS tell how they start
     if _SYSTEM.value:
@@ -296,6 +303,14 @@ def _search(*, sublinear: bool) -> dict[str, Any]:
     from experiments import benchmark_search
 
     return benchmark_search.measure(rounds=_ROUNDS.value, quick=_QUICK.value, sublinear=sublinear)
+
+
+def _benchmark_index() -> dict[str, Any]:
+    from experiments import benchmark_index
+
+    result = benchmark_index.measure(rounds=_ROUNDS.value, quick=_QUICK.value, recordings=_AUDIO.value)
+    benchmark_index.show(result)
+    return result | {"machine": _machine()}
 
 
 # ---------------------------------------------------------------------------------------------- inside

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from experiments import benchmark, benchmark_search
 from seqhash import hamming, planar
@@ -64,6 +65,19 @@ def test_search_measures_checks_and_writes_json(tmp_path):
     assert proven == {"proven, one query": 1, "proven, batched": 1}
     assert "| n=1, Q=1, N=1e5, k=10 |" in done.stdout
     assert "| proven, batched | 1.0000 |" in done.stdout
+
+
+def test_index_measures_and_writes_json(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 40_000), 16_000)
+    done = call("index", "--quick", "--rounds=1", f"--audio={tmp_path}", f"--output={tmp_path / 'out.json'}")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["synthetic"]["codes"] == 200 * 960
+    assert 16 < result["synthetic"]["bytes_a_code"] < 20
+    assert result["synthetic"]["memory_a_code"] == 16
+    assert result["audio"]["hours"] == pytest.approx(2.5 / 3600)
+    assert all(value >= 0 for value in result["audio"].values())
+    assert "192,000 codes" in done.stdout
 
 
 def test_search_says_what_is_not_there(monkeypatch, capsys):
