@@ -59,8 +59,8 @@ class Autoencoder(nn.Module):
         nothing = jnp.zeros_like(target[:, :1])
         if self.config.decoder_input == "truth":  # teacher forcing: the true frame before
             inputs = jnp.concatenate([nothing, target[:, :-1]], axis=1)
-        else:
-            inputs = jnp.zeros_like(target)
+        else:  # one row of zeros serves the whole batch: no product to speak of
+            inputs = jnp.zeros_like(target[:1])
         _, outputs = _scan(Autoencoder._decode_step)(self, (first, nothing[:, 0]), (inputs, _times(target)))
         return outputs
 
