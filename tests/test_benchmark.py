@@ -47,7 +47,7 @@ def test_a_train_measurement_gives_a_rate():
 def test_an_unknown_benchmark_is_said():
     done = call("everything")
     assert done.returncode == 2
-    assert "Name one benchmark: mfcc, train or search" in done.stderr
+    assert "Name one benchmark of mfcc, train, search, index" in done.stderr
 
 
 def test_search_measures_checks_and_writes_json(tmp_path):
