@@ -7,7 +7,7 @@ audfprint (D. Ellis; MIT) is the public implementation of Wang's landmarks that 
 package audfprint2 is run or, where --program names it, a clone of github.com/dpwe/audfprint. Both read audio by ffmpeg:
 the one on the PATH, else that of the package imageio-ffmpeg. Parameters are its defaults, but for the count of aligned
 hashes that makes an answer (5, strictly more are needed): all are written, with the count as score.
-A second for each minute of references, once; then 2 s to load them, and 40 ms for a clip of 10 s.
+Each batch of clips starts it anew; about 80 CPU ms a clip of 1 to 3 s in all (docs/results.md).
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pathlib import Path
 from seqhash.systems import Outside
 
 DEFAULT_COUNT = 6.0  # aligned hashes of an answer by audfprint's own rule
-_ANSWER = re.compile(r"Matched (\S+) .* hashes as (\S+) at\s+(-?[\d.]+) s with\s+(\d+) of ")
+_ANSWER = re.compile(r"Matched (.+?) [\d.]+ sec \d+ raw hashes as (.+?) at\s+(-?[\d.]+) s with\s+(\d+) of ")
 
 
 def missing(program: str | None) -> str | None:

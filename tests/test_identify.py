@@ -202,5 +202,15 @@ def test_versions_of_one_work_are_kept_together():
     assert null.minima.min() > 0.5
 
 
+def test_the_order_of_the_recordings_does_not_matter():
+    words, starts = _works(12, 30)
+    order = np.random.default_rng(13).permutation(30)
+    mixed = words.reshape(30, 200, 4)[order].reshape(-1, 4)
+    one = calibration.estimate(words, starts, np.arange(30), n=4, tries=2, code_rate=4.0)
+    other = calibration.estimate(mixed, starts, order, n=4, tries=2, code_rate=4.0)
+    assert (one.mean, one.deviation, one.copies) == (other.mean, other.deviation, other.copies)
+    np.testing.assert_array_equal(one.minima, other.minima)
+
+
 def test_windows_longer_than_every_recording():
     assert calibration.estimate(*_works(11, 10, rows=20), np.arange(10), n=30, tries=5, code_rate=4.0) is None

@@ -162,7 +162,7 @@ def test_an_outside_program_answers_by_csv(tmp_path):
 @pytest.mark.skipif(audfprint.missing(None) is not None, reason=str(audfprint.missing(None)))
 def test_audfprint_finds_what_it_was_given(tmp_path):
     recordings = [songbook.render(work.work_id, "orig", seed=0) for work in songbook.works()[:3]]
-    system = audfprint.system(tmp_path, None)
+    system = audfprint.system(tmp_path / "a folder", None)  # it answers in prose, from which names are parsed
     index = system.add(recordings[:2])
     second = 10 * SAMPLE_RATE
     clips = [recordings[1][second : 2 * second], np.zeros(200, np.float32), recordings[2][second : 2 * second]]
