@@ -15,12 +15,13 @@ import numpy as np
 
 from seqhash import metrics
 from seqhash.degrade import Degradation
-from seqhash.systems import SAMPLE_RATE, Codes, System
+from seqhash.systems import SAMPLE_RATE, System
 
 SPARE_SECONDS = 0.02  # a clip is so much longer: exactly 1 s is one MFCC frame short of a segment
 NEAR_SECONDS = 0.5
 QUIET = 1e-4  # RMS of a clip that is not asked for: there is nothing in it
 ALLOWED = 0.01  # false answers, where systems are compared
+OUTSIDE = 50  # clips of either kind outside the index, at least
 
 
 class Place(NamedTuple):
@@ -44,7 +45,7 @@ def make_plan(works: Sequence[str], *, queries: int, left_out: float, seed: int)
 
     Args:
       works: one label for each recording.
-      queries: places in the index; half as many of either kind outside.
+      queries: places in the index; a quarter as many of either kind outside, but OUTSIDE at least.
       left_out: share of the works.
       seed: of everything.
     """
@@ -56,7 +57,7 @@ def make_plan(works: Sequence[str], *, queries: int, left_out: float, seed: int)
     kinds = order[count:], order[: count // 2], order[count // 2 : count]
     recordings = [np.flatnonzero(np.isin(works, kind)) for kind in kinds]
     indexed, strangers, calibration = recordings
-    outside = -(-queries // 2)
+    outside = max(OUTSIDE, -(-queries // 4))
     return Plan(
         tuple(int(i) for i in indexed),
         _places(indexed, queries, rng),
@@ -147,7 +148,7 @@ def run_cell(
             "strangers": _scores(answers["strangers"]),
             "calibration": _scores(answers["calibration"]),
             "ms": elapsed,
-            **_bit_errors(system, recordings, clips["queries"], reported.time_scale),
+            **_bit_errors(system, index, [(numbers[p.recording], *clip) for p, *clip in clips["queries"]]),
         }
     return cell
 
@@ -165,43 +166,22 @@ def _scores(answers) -> list[float | None]:
 BIT_ERROR_CLIPS = 60  # of a cell, enough for a histogram
 
 
-def _bit_errors(system: System, recordings, clips, time_scale: float) -> dict[str, list[float]]:
-    """Bit error rates of some clips against their own place, and against another recording's."""
-    true: list[float] = []
-    random: list[float] = []
+def _bit_errors(system: System, index: Any, clips: list[tuple[int, np.ndarray, float]]) -> dict[str, list[float]]:
+    """Bit error rates of some clips against their own place in the index (``true``), and against another clip's.
+
+    Args:
+      system: whose codes.
+      index: of the system.
+      clips: (number in the index, samples, where it begins in s) each.
+    """
     some = clips[:: max(1, len(clips) // BIT_ERROR_CLIPS)]
-    for (place, clip, begin), (other, _, elsewhere) in zip(some, [*some[1:], *some[:1]], strict=True):
-        codes = _codes(system, clip)
-        if codes is None:
-            return {"bit_error_true": [], "bit_error_random": []}
-        for found, recording, start in ((true, place.recording, begin), (random, other.recording, elsewhere)):
-            grid = int(start * codes.rate) / codes.rate  # the index's codes begin there, not where the clip does
-            seconds = len(clip) / SAMPLE_RATE * max(1.0, time_scale) + 1.0
-            first, last = (round(at * SAMPLE_RATE) for at in (grid, grid + seconds))
-            reference = _codes(system, recordings[recording][first:last])
-            if reference is not None and codes.phases and reference.phases:
-                found.append(_best_bit_error(codes, reference))
-    return {"bit_error_true": true, "bit_error_random": random}
-
-
-def _codes(system: System, samples: np.ndarray) -> Codes | None:
-    try:
-        return system.codes(samples)
-    except ValueError:  # too short
-        return None
-
-
-def _best_bit_error(query: Codes, reference: Codes) -> float:
-    """Of a clip and the codes from the last one before its beginning on: the least over the phases of the grid."""
-    words = reference.phases[0][1]
-    best = 1.0
-    for _, codes in query.phases:
-        for lag in (0, 1):
-            count = min(len(codes), len(words) - lag)
-            if count > 0:
-                different = int(np.bitwise_count(codes[:count] ^ words[lag : lag + count]).sum())
-                best = min(best, different / (count * 32 * words.shape[1]))
-    return best
+    places = [(number, begin) for number, _, begin in some]
+    others = [*places[1:], *places[:1]]
+    rates = [
+        system.bit_errors(index, clip, [own, other])
+        for (_, clip, _), own, other in zip(some, places, others, strict=True)
+    ]
+    return {"bit_error_true": [r[0] for r in rates if r], "bit_error_random": [r[1] for r in rates if r]}
 
 
 # ------------------------------------------------------------------------------------------------ the summary

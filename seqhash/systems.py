@@ -5,6 +5,7 @@ only rank: the report sets their thresholds itself.
 """
 
 import csv
+import itertools
 import shlex
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -26,6 +27,9 @@ from seqhash.identify import Match, Searcher, shifted_codes
 from seqhash.index import Collection, Row
 
 SAMPLE_RATE = 16_000
+
+
+Position = tuple[int, float]  # a recording's number, as it was added, and seconds
 
 
 class System(Protocol):
@@ -53,15 +57,8 @@ class System(Protocol):
     def candidates(self, index: Any, clips: Sequence[np.ndarray]) -> list[list[Match]]:
         """For every clip what may be in it, best first, the system's threshold aside."""
 
-    def codes(self, samples: np.ndarray) -> "Codes | None":
-        """The codes of a clip, for bit error rates; None where the system has no codes."""
-
-
-class Codes(NamedTuple):
-    """Codes of a clip at several phases of the code grid."""
-
-    rate: float  # codes a second
-    phases: tuple[tuple[float, np.ndarray], ...]  # (seconds of the first code, uint32 (codes, words))
+    def bit_errors(self, index: Any, clip: np.ndarray, positions: Sequence[Position]) -> list[float]:
+        """Bit error rate of a clip against each of some positions in the index; nothing where there are no codes."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +97,10 @@ class Learned:
         """All that is near."""
         return [index.candidates(clip) for clip in clips]
 
-    def codes(self, samples: np.ndarray) -> Codes:
-        """At the searcher's shifts."""
-        shifts = shifted_codes(self.hasher, [samples])
-        step = 1 / (self.hasher.code_rate * len(shifts))
-        return Codes(self.hasher.code_rate, tuple((i * step, codes) for i, codes in enumerate(shifts)))
+    def bit_errors(self, index: Searcher, clip: np.ndarray, positions: Sequence[Position]) -> list[float]:
+        """At the best of the searcher's shifts."""
+        words, starts = index.collection.words, index.collection.starts
+        return _bit_errors(words, starts, self.hasher.code_rate, shifted_codes(self.hasher, [clip]), positions)
 
 
 @dataclass(frozen=True)
@@ -129,9 +125,10 @@ class Philips:
         """All that is near."""
         return haitsma.identify(index, clips, config=self.config, all_candidates=True)
 
-    def codes(self, samples: np.ndarray) -> Codes:
-        """One every 11.6 ms."""
-        return Codes(self.config.code_rate, ((0.0, haitsma.fingerprint(samples, config=self.config)),))
+    def bit_errors(self, index: haitsma.Fingerprints, clip: np.ndarray, positions: Sequence[Position]) -> list[float]:
+        """Of all bits of the clip."""
+        codes = haitsma.fingerprint(clip, config=self.config)
+        return _bit_errors(index.words, index.starts, self.config.code_rate, [codes], positions)
 
 
 @dataclass(frozen=True)
@@ -156,8 +153,9 @@ class Shazam:
         """All that shares a landmark."""
         return wang.identify(index, clips, all_candidates=True)
 
-    def codes(self, samples: np.ndarray) -> None:
+    def bit_errors(self, index: wang.Landmarks, clip: np.ndarray, positions: Sequence[Position]) -> list[float]:
         """Landmarks are not codes of one rate."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -217,8 +215,9 @@ class Outside:
             matches[clip].append(Match(recording, row["track"], "", 0.0, end, seconds, 0, float("nan"), score))
         return [sorted(found, key=lambda match: -match.score) for found in matches]
 
-    def codes(self, samples: np.ndarray) -> None:
+    def bit_errors(self, index: "References", clip: np.ndarray, positions: Sequence[Position]) -> list[float]:
         """An outside program keeps its codes to itself."""
+        return []
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +238,29 @@ def _write_clips(folder: Path, name: str, clips: Sequence[np.ndarray]) -> list[s
         soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
     (folder / LISTED).write_text("".join(f"{path}\n" for path in paths))
     return paths
+
+
+def _bit_errors(
+    words: np.ndarray, starts: np.ndarray, rate: float, phases: Sequence[np.ndarray], positions: Sequence[Position]
+) -> list[float]:
+    """Bit error rates of a clip against positions in a collection, the least over the phases of the grid.
+
+    Args:
+      words, starts: the collection, as ``planar.build`` takes it.
+      rate: codes a second.
+      phases: codes of the clip, uint32 (codes, words) each, begun at several times inside one step of the grid.
+      positions: to compare with; the code before and the one after count, since a clip need not begin on the grid.
+    """
+    rates = []
+    for recording, seconds in positions:
+        first, end, best = starts[recording] + int(seconds * rate), starts[recording + 1], 1.0
+        for codes, lag in itertools.product(phases, (0, 1)):
+            reference = words[first + lag : min(end, first + lag + len(codes))]
+            if len(reference):
+                different = int(np.bitwise_count(codes[: len(reference)] ^ reference).sum())
+                best = min(best, different / (32 * reference.size))
+        rates.append(best)
+    return rates
 
 
 def floor_systems(hasher: Hasher) -> list[Learned]:

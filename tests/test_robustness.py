@@ -13,8 +13,9 @@ import soundfile
 
 from experiments import audfprint
 from seqhash import degrade, robustness, songbook
+from seqhash.export import load_hasher
 from seqhash.identify import Match
-from seqhash.systems import SAMPLE_RATE, Codes, Outside
+from seqhash.systems import SAMPLE_RATE, Learned, Outside, Philips
 
 ROOT = Path(__file__).parents[1]
 CLEAN = degrade.Degradation("clean", "clean", 0.0, partial(degrade.gain, decibels=0.0))
@@ -45,8 +46,8 @@ class Ears:
             answers.append([_match(nearest, score, float(clip[:2].min() / clip.max()) * 100 + self.late)])
         return answers
 
-    def codes(self, samples):
-        return Codes(10.0, ((0.0, np.round(samples[::1600] * 1000).astype(np.uint32)[:, None]),))
+    def bit_errors(self, index, clip, places):
+        return [abs(index[recording] - float(clip.max())) for recording, _ in places]
 
 
 def _recordings():
@@ -90,6 +91,26 @@ def test_a_cell_asks_all_systems_the_same_and_judges_offsets(cell):
     assert all(made["ears"]["hit"] + made["ears"]["near"] + made["late"]["hit"])
     assert not any(made["late"]["near"])  # 0.7 s late
     assert set(made["ears"]["strangers"]) == {1.0}
+
+
+def test_bit_errors_are_against_a_clips_own_place_and_anothers(cell):
+    made, _ = cell
+    assert 40 <= len(made["ears"]["bit_error_true"]) == len(made["ears"]["bit_error_random"]) <= 120
+    assert max(made["ears"]["bit_error_true"]) < 1e-6
+    assert np.mean(made["ears"]["bit_error_random"]) > 1 / 40
+
+
+@pytest.mark.parametrize("name", ["philips", "ours"])
+def test_bit_errors_of_real_codes(name):
+    system = Philips() if name == "philips" else Learned(name, "test", load_hasher("paper-128"))
+    recordings = [songbook.render(work.work_id, "orig", seed=0)[: 20 * SAMPLE_RATE] for work in songbook.works()[:3]]
+    index = system.add(recordings)
+    begin = 7.06  # between two codes
+    clip = recordings[1][round(begin * SAMPLE_RATE) :][: 3 * SAMPLE_RATE]
+    own, late, other, past = system.bit_errors(index, clip, [(1, begin), (1, begin + 5), (2, begin), (2, 60.0)])
+    assert own < 0.12
+    assert min(late, other) > own + 0.1
+    assert past == 1.0  # there is nothing to compare with
 
 
 def test_the_summary_counts(cell):
