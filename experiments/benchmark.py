@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from absl import app, flags, logging
 
+from seqhash import threads
+
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "times that every system is measured", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 120.0, "length of the audio (mfcc)", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 48, "train steps of a measurement (train)", lower_bound=16)
@@ -187,7 +189,7 @@ def _benchmark_train() -> dict[str, Any]:
     for name, rate in rates.items():
         if name.startswith("GEMM"):
             continue
-        cores = 1 if "one core" in name else _cores()
+        cores = 1 if "one core" in name else threads.cores()
         ours = rates[name.replace("torch", "ours")]
         share = rate and 100 * rate * flop / (peak * 1e9 * cores)
         ratio = ours and rate and ours / rate
@@ -233,7 +235,7 @@ def _train_torch() -> float | None:
     except ImportError:
         return None
     torch.manual_seed(0)
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(threads.cores())
     lstm, readout = torch.nn.LSTM(13, 128, batch_first=True), torch.nn.Linear(128, 13)
     parameters = [*lstm.parameters(), *readout.parameters()]
     optimizer = torch.optim.Adam(parameters, 3e-3)
@@ -291,10 +293,10 @@ def _gemm_torch() -> float | None:
 def _benchmark_search() -> dict[str, Any]:
     from experiments import benchmark_search
 
-    result = {"one core": _measure("search", "search, one core", benchmark_search.environment(1), True)}
+    result = {"one core": _measure("search", "search, one core", benchmark_search.ENVIRONMENT, True)}
     benchmark_search.show(result["one core"])
     if _ALL_CORES.value:
-        result["all cores"] = _measure("search", "search, all cores", benchmark_search.environment(_cores()), False)
+        result["all cores"] = _measure("search", "search, all cores", benchmark_search.ENVIRONMENT, False)
         benchmark_search.show(result["all cores"])
     return result | {"machine": _machine()}
 
@@ -359,16 +361,12 @@ def _measure(benchmark: str, system: str, environment: dict[str, str], pinned: b
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
 def _machine() -> dict[str, Any]:
     from seqhash import evaluate
 
     info = Path("/proc/cpuinfo")
     models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return {"processor": models[0] if models else platform.processor(), "cores": _cores(), **evaluate.versions()}
+    return {"processor": models[0] if models else platform.processor(), "cores": threads.cores(), **evaluate.versions()}
 
 
 def _shown(value: float | None, digits: int = 0) -> str:

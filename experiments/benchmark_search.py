@@ -12,7 +12,6 @@ which looks at three of nine codes first.
 
 import ctypes
 import functools
-import os
 import shutil
 import statistics
 import subprocess
@@ -20,14 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from seqhash import hamming, multi_index, planar
+from seqhash import hamming, multi_index, planar, threads
 
 Clock = Callable[[], float]
 
@@ -36,6 +33,11 @@ WORDS = 4
 FLIPPED = 0.1  # of a query's bits
 SHORTEST = 0.05  # seconds of a measurement: what is faster is called several times
 CHECKED = 2  # queries held against numpy
+
+
+# What the process has to be started with. FAISS's threads sleep while they wait: where they spin, and the machine is
+# shared, they are slower on two cores than on one, up to 400 times.
+ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Case(NamedTuple):
@@ -82,27 +84,15 @@ class _Collection(NamedTuple):
     flat: Any  # of FAISS, or None where that is not installed
 
 
-def environment(devices: int) -> dict[str, str]:
-    """What the process has to be started with: XLA with vectors of 512 bits and one thread a device.
-
-    FAISS's threads sleep while they wait. Where they spin, and the machine is shared, they are slower on two cores than
-    on one, up to 400 times.
-    """
-    wanted = {"prefer_vector_width": 512, "multi_thread_eigen": "false"}
-    cpu = [f"--xla_cpu_{name}={value}" for name, value in wanted.items()]
-    xla = " ".join([*cpu, f"--xla_force_host_platform_device_count={devices}"])
-    return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla, "OMP_WAIT_POLICY": "PASSIVE"}
-
-
 def measure(*, rounds: int, quick: bool, sublinear: bool) -> dict[str, Any]:
     """Both tables' numbers, on all the cores that this process may use; CPU time where it is one."""
-    cores = len(os.sched_getaffinity(0))
+    cores = threads.cores()
     clock = time.process_time if cores == 1 else time.perf_counter
     collections: dict[int, _Collection] = {}
     floor, results = _compiled_floor(), []
     for case in QUICK if quick else CASES:
         if case.rows not in collections:
-            collections[case.rows] = _collection(case.rows, cores)
+            collections[case.rows] = _collection(case.rows)
         results.append(_exact(case, collections[case.rows], floor, rounds, clock))
         print(f"{case.name}: ours {_shown(results[-1]['ours'])} ms", file=sys.stderr, flush=True)
     result: dict[str, Any] = {"cores": cores, "rounds": rounds, "faiss": _faiss_version(), "exact": results}
@@ -153,11 +143,10 @@ def _goal(value: float | None) -> str:
 # ---------------------------------------------------------------------------------------------- collections
 
 
-def _collection(rows: int, cores: int) -> _Collection:
+def _collection(rows: int) -> _Collection:
     words = np.random.default_rng(0).integers(0, 2**32, (rows, WORDS), np.uint32)
     starts = np.append(np.arange(0, rows, CODES), rows)
-    mesh = jax.make_mesh((cores,), (planar.AXIS,)) if cores > 1 else None
-    return _Collection(words, starts, planar.build(words, starts, mesh=mesh), _faiss_index(words, cores))
+    return _Collection(words, starts, planar.build(words, starts), _faiss_index(words))
 
 
 def _queries(words: np.ndarray, count: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -168,12 +157,12 @@ def _queries(words: np.ndarray, count: int, n: int) -> tuple[np.ndarray, np.ndar
     return words[rows[:, None] + np.arange(n)] ^ flips, rows
 
 
-def _faiss_index(words: np.ndarray, cores: int) -> Any:
+def _faiss_index(words: np.ndarray) -> Any:
     try:
         import faiss
     except ImportError:
         return None
-    faiss.omp_set_num_threads(cores)
+    faiss.omp_set_num_threads(threads.cores())
     index = faiss.IndexBinaryFlat(WORDS * 32)
     index.add(words.view(np.uint8))
     return index
@@ -268,23 +257,22 @@ def _compiled_floor() -> ctypes.CDLL | None:
 
 
 def _floor_call(floor: ctypes.CDLL, database: planar.Database, queries: np.ndarray) -> Callable[[], Any]:
-    """Reads the memory of each shard, or finds each query's minimum in it: uint32 (shards, queries)."""
-    shards = [np.asarray(shard.data)[0] for shard in database.planes.addressable_shards]
-    minima = np.zeros((len(shards), len(queries)), np.uint32)
+    """Reads the codes, or finds each query's minimum among them: uint32 (cores, queries), a part of the rows a core."""
+    planes, cores = np.asarray(database.planes)[0], threads.cores()
+    cuts = np.linspace(0, database.rows, cores + 1).astype(int) // 64 * 64  # rows that share no cache line
+    minima = np.zeros((cores, len(queries)), np.uint32)
 
-    def one(shard: int) -> None:
-        planes, rows = shards[shard], ctypes.c_int64(int(database.used[shard]))
-        memory = (_pointer(planes), rows, ctypes.c_int64(planes.shape[1]))
+    def one(part: int) -> None:
+        rows = ctypes.c_int64(int(cuts[part + 1] - cuts[part]))
+        memory = (_pointer(planes[:, cuts[part] :]), rows, ctypes.c_int64(planes.shape[1]))
         if queries.shape[:2] == (1, 1):
             floor.read_pass(*memory)
         else:
             scan = {1: floor.scan_1, 9: floor.scan_9}[queries.shape[1]]
-            scan(*memory, _pointer(queries), ctypes.c_int64(len(queries)), _pointer(minima[shard]))
-
-    pool = ThreadPoolExecutor(len(shards)) if len(shards) > 1 else None
+            scan(*memory, _pointer(queries), ctypes.c_int64(len(queries)), _pointer(minima[part]))
 
     def call() -> np.ndarray:
-        list((pool.map if pool else map)(one, range(len(shards))))
+        threads.map_all(one, range(cores))
         return minima
 
     return call

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from experiments import audfprint
 from experiments import workdir as layout
-from seqhash import audio, corpus, degrade, report, robustness, systems
+from seqhash import audio, corpus, degrade, report, robustness, systems, threads
 from seqhash.codes import Hasher
 from seqhash.evaluate import versions
 from seqhash.export import load_hasher
@@ -242,7 +242,7 @@ def _measure(task: Task, folder: Path, wanted: list[tuple[str, int]]) -> dict[tu
     paths = {cell: folder / f"{key}-{cell[0]}-{cell[1]}s.json" for cell in wanted}
     missing = [cell for cell in wanted if not paths[cell].is_file()]
     if missing:
-        workers = min(_WORKERS.value or len(os.sched_getaffinity(0)), len(missing))
+        workers = min(_WORKERS.value or threads.cores(), len(missing))
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, _start, (task,)) as pool:
             running = {pool.submit(_cell, *cell): cell for cell in missing}

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from absl import flags
 
-from seqhash import audio, compare, exchange, ingest
+from seqhash import audio, compare, exchange, ingest, threads
 from seqhash.index import Index, Row, open_index
 
 if TYPE_CHECKING:  # a command that hashes nothing starts without jax
@@ -141,7 +141,7 @@ def _plot_flag(values: flags.FlagValues) -> None:
 
 
 def _add_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_integer("workers", _cores(), "processes that decode", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("workers", threads.cores(), "processes that decode", lower_bound=1, flag_values=values)
     flags.DEFINE_boolean("strict", False, "exit with status 3 if a file could not be used", flag_values=values)
 
 
@@ -153,10 +153,6 @@ def _identify_flags(values: flags.FlagValues) -> None:
 
 def _to_flag(values: flags.FlagValues) -> None:
     flags.DEFINE_string("to", None, f"the file to write: {', '.join(EXPORTS)}; required", flag_values=values)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _required(values: flags.FlagValues, name: str) -> str:

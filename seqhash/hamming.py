@@ -18,7 +18,8 @@ materialised. Everything here is exact; what makes it fast:
 The **progressive scan** is the same with the scan over a few of the n codes, or over some of the words of each where
 n is small: still a lower bound, still certified.
 
-Each shard of the collection (``planar``) answers alone, on its device, and the host merges.
+Each shard of the collection (``planar``) answers alone, on its device, and the host merges. On a CPU, which runs such
+programs on one core, batches of queries are answered by threads, one a core.
 """
 
 import functools
@@ -30,17 +31,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from seqhash import planar
+from seqhash import planar, threads
 
 Array = jax.Array | np.ndarray
 
 NOWHERE = np.int32(2**31 - 1)  # distance of a window that is not there
 TERMS = 144  # popcounts in one elementwise program; past about 200 LLVM gives up on vectors, and it is 10x slower
-QUERIES = 128  # queries of a batch
+QUERIES = 128  # queries of a batch at most
+THREAD_POPCOUNTS = 2**24  # half a millisecond, which a thread's start does not spoil
 FEW_CODES = 6  # from so many on the progressive scan leaves out whole codes
 SLACK = 6  # blocks selected beyond k, so that the certificate rarely fails
 RUN = 8  # blocks whose minima are compared as one, at first
 CANDIDATES = 2**23  # rows verified at a time
+WIDE = {"xla_cpu_prefer_vector_width": 512}  # a tenth faster than the 256 that XLA prefers; others ignore it
 
 
 class Neighbours(NamedTuple):
@@ -99,7 +102,7 @@ def search(
       k: neighbours asked for.
       progressive: scan a part of the n codes first. It pays where all k neighbours have less than about 15 % of their
         bits flipped, so the default is to do so for k = 1 (of windows of few codes, where there are many queries); on
-        queries where it does not pay it stops by itself, after the first 128.
+        queries where it does not pay it stops by itself, after the first batch.
     """
     queries = _checked_queries(database, queries)
     if k < 1:
@@ -112,8 +115,11 @@ def search(
         progressive = k == 1 and (n >= FEW_CODES or count > 4 * QUERIES)
     if progressive and (n >= FEW_CODES or database.words > 2):
         plans.insert(0, _plan(n, database, selected=_selected(k), progressive=True))
-    for low in range(0, count, QUERIES):
-        batch = pending = np.arange(low, min(low + QUERIES, count))
+    size = _batch_size(database, count, n)
+
+    def answer(low: int) -> None:
+        nonlocal plans
+        batch = pending = np.arange(low, min(low + size, count))
         for attempt in _ladder(plans, k):
             nearest = _answer(database, queries[pending], k, attempt)
             done = pending[nearest.exact]
@@ -122,7 +128,9 @@ def search(
             if not len(pending):
                 break
             if attempt.plan is not plans[-1] and 2 * len(pending) > len(batch):
-                plans = plans[1:]  # from the next batch on: the ladder of this one is made
+                plans = plans[-1:]  # for batches to come: the ladder of this one is made
+
+    threads.map_all(answer, range(0, count, size))
     return Neighbours(distance, row, np.ones(count, bool))
 
 
@@ -175,6 +183,14 @@ def _plan(n: int, database: planar.Database, *, selected: int, progressive: bool
     lanes = max(16, 128 // strands) * database.scale
     block = max(32, planar.power_of_two(round((database.capacity / (5 * selected * terms)) ** 0.5)))
     return _Plan(offsets, words, masked, strands, lanes, block // strands, database.capacity // block)
+
+
+def _batch_size(database: planar.Database, count: int, n: int) -> int:
+    """Queries of a batch: on a CPU few enough that every core has some, where they are worth a thread."""
+    if not database.on_one_cpu:
+        return QUERIES
+    popcounts = n * database.words * max(1, database.rows)  # of a query
+    return min(QUERIES, max(-(-count // threads.cores()), -(-THREAD_POPCOUNTS // popcounts), 1))
 
 
 def _bucket(n: int) -> int:
@@ -265,7 +281,7 @@ def _merged(found: _Found, first: np.ndarray, k: int) -> Neighbours:
     return Neighbours(distances, rows, (later(found.bound, found.begin) & later(found.after, found.edge)).all(axis=0))
 
 
-@functools.partial(jax.jit, static_argnames=("attempt", "keep", "mesh"))
+@functools.partial(jax.jit, static_argnames=("attempt", "keep", "mesh"), compiler_options=WIDE)
 def _nearest(planes, left, groups, scanned, whole, n, *, attempt: _Attempt, keep: int, mesh: Mesh | None):
     """Scan, select and verify on each shard -> _Found."""
     plan, selected, ordered = attempt
@@ -273,7 +289,11 @@ def _nearest(planes, left, groups, scanned, whole, n, *, attempt: _Attempt, keep
     def one(planes, left, groups, scanned, whole, n, shard):
         count = scanned.shape[0]
         nothing = jnp.full(count, NOWHERE)
-        minima = _scan(planes, groups, scanned, n, shard, plan=plan)
+        single = count == len(plan.offsets) == planes.shape[0] == 1
+        if single:
+            minima = _scan_once(planes, groups, scanned, plan=plan)
+        else:
+            minima = _scan(planes, groups, scanned, n, shard, plan=plan)
         best, blocks = _smallest_blocks(minima, min(selected + 1, plan.blocks))
         bound, begin = nothing, nothing
         if selected < plan.blocks:
@@ -295,7 +315,7 @@ def _nearest(planes, left, groups, scanned, whole, n, *, attempt: _Attempt, keep
     return _on_shards(one, mesh, (planes, left, groups), (scanned, whole, n))
 
 
-@functools.partial(jax.jit, static_argnames=("plan", "mesh"))
+@functools.partial(jax.jit, static_argnames=("plan", "mesh"), compiler_options=WIDE)
 def _minima(planes, groups, scanned, n, *, plan: _Plan, mesh: Mesh | None):
     """Minima of the blocks of each shard, uint32 (shards, queries, blocks)."""
 
@@ -371,6 +391,32 @@ def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
         return jax.lax.dynamic_update_slice(minima, best, (0, group * plan.lanes))
 
     return jax.lax.fori_loop(0, groups[shard], one_group, jnp.full((queries, plan.blocks), jnp.uint32(NOWHERE)))
+
+
+def _scan_once(planes, groups, scanned, *, plan: _Plan):
+    """``_scan`` of one shard for a single code, which meets each row once: no tile is copied to where it would stay."""
+    tile = plan.strands * plan.lanes
+    rows = planes.reshape(planes.shape[1], -1, tile)
+
+    def distances(strand):
+        """Of a strand of each tile, uint32 (tiles, lanes)."""
+        low = strand * plan.lanes
+        total = None
+        for word in range(plan.words):
+            there = jax.lax.slice(rows, (word, 0, low), (word + 1, rows.shape[1], low + plan.lanes))[0]
+            count = jax.lax.population_count(there ^ scanned[0, 0, word])
+            total = count if total is None else total + count
+        return total
+
+    def minima_of_tiles():
+        return functools.reduce(jnp.minimum, map(distances, range(plan.strands)))
+
+    # A branch keeps this loop apart from what follows: fused with that it is no loop over vectors any more.
+    nothing = jnp.full((rows.shape[1], plan.lanes), jnp.uint32(NOWHERE))
+    best = jax.lax.cond(groups[0] > 0, minima_of_tiles, lambda: nothing)
+    best = jnp.min(best[: plan.blocks // plan.lanes * plan.tiles].reshape(-1, plan.tiles, plan.lanes), axis=1)
+    used = jnp.arange(len(best), dtype=jnp.int32)[:, None] < groups
+    return jnp.where(used, best, jnp.uint32(NOWHERE)).reshape(1, -1)
 
 
 def _rows_of_blocks(blocks, plan: _Plan):

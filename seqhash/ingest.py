@@ -5,7 +5,7 @@ stage       where                        what
 ==========  ===========================  ========================================================================
 digest      threads                      SHA-256 of the file's content; what the index has is not decoded
 decode      worker processes             ``audio.blocks``, blocks of a minute; these processes never import jax
-hash        the calling thread, device   one recording at a time
+hash        the calling thread, device   one recording at a time; on a CPU its minutes in threads
 write       the calling thread           one transaction for each recording, or for those of half a second
 ==========  ===========================  ========================================================================
 
@@ -34,14 +34,14 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from seqhash import audio, corpus
+from seqhash import audio, corpus, threads
 from seqhash.index import Entry, Identity, Index
 
 if TYPE_CHECKING:  # not at run time: the worker processes import this module, and a hasher brings jax
     from seqhash.codes import Hasher
 
 BLOCKS = 10  # blocks of a minute that are held of one recording
-PIECE_CODES = 2400  # hashed at a time, 10 minutes at the paper's rate: every longer recording uses one compiled program
+PIECE_CODES = 240  # hashed at a time, a minute at the paper's rate: every longer recording uses one compiled program
 _DIGESTED = 16  # files digested at a time, so that their content is still in the page cache when it is decoded
 _GROUP_SECONDS = 0.5  # between two transactions, each of which waits for the disk a few times
 _POLL = 0.1  # s between two looks at whether to stop
@@ -120,13 +120,18 @@ def hash_blocks(hasher: "Hasher", blocks: Iterable[np.ndarray]) -> np.ndarray:
     hop = config.segment.hop * config.mfcc.frame_step
     span = (config.segment.frames - 1) * config.mfcc.frame_step + config.mfcc.frame_length
     advance = (PIECE_CODES - 1) * hop
-    parts, pending = [], np.zeros(0, np.float32)
+    parts: list[np.ndarray] = []
+    pieces: list[np.ndarray] = []
+    pending = np.zeros(0, np.float32)
     for block in blocks:
         pending = np.concatenate([pending, block])
         while len(pending) > advance + span:  # more than a piece: this one is not the last
-            parts.append(hasher.hash_samples(pending[: advance + span]))
+            pieces.append(pending[: advance + span])
             pending = pending[advance:]
-    parts.append(hasher.hash_samples(pending))
+        if len(pieces) >= BLOCKS:
+            parts += threads.map_all(hasher.hash_samples, pieces)
+            pieces = []
+    parts += threads.map_all(hasher.hash_samples, [*pieces, pending])
     # The first code of a piece is the last one of the piece before, where its first frame knew the sample before it.
     return np.concatenate([parts[0], *(part[1:] for part in parts[1:])])
 
@@ -309,17 +314,17 @@ def _decoding(jobs: Iterator[_Job], settings: _Settings, workers: int) -> Iterat
     waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
     ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
     stop = threading.Event()
-    threads: list[threading.Thread] = []
+    serving: list[threading.Thread] = []
 
     def decoded() -> Iterator[_Job]:
         running = 0
         for job in jobs:
             waiting.put(job)
             running += 1
-            if len(threads) < min(workers, running):
+            if len(serving) < min(workers, running):
                 arguments = (_start(settings), settings, waiting, ready, stop)
-                threads.append(threading.Thread(target=_serve, args=arguments, daemon=True))
-                threads[-1].start()
+                serving.append(threading.Thread(target=_serve, args=arguments, daemon=True))
+                serving[-1].start()
             if running == 2 * workers:  # one being decoded and one to go on with, for each
                 yield _raised(ready.get())
                 running -= 1
@@ -330,9 +335,9 @@ def _decoding(jobs: Iterator[_Job], settings: _Settings, workers: int) -> Iterat
         yield decoded()
     finally:
         stop.set()
-        for _ in threads:
+        for _ in serving:
             waiting.put(None)
-        for thread in threads:
+        for thread in serving:
             thread.join()
 
 

@@ -44,6 +44,11 @@ class Database:
         return self.left.shape[1]
 
     @property
+    def on_one_cpu(self) -> bool:
+        """All of it on one device that is a CPU."""
+        return self.mesh is None and all(device.platform == "cpu" for device in self.planes.devices())
+
+    @property
     def rows(self) -> int:
         """Codes in the collection."""
         return int(self.first[-1] + self.used[-1])

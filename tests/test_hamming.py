@@ -1,6 +1,7 @@
 """The kernels against numpy brute force and faiss: distances, rows, order, borders, deletions, shards."""
 
 import itertools
+import threading
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqhash import hamming, planar
+from seqhash import hamming, planar, threads
 
 
 def _collection(seed, recordings, words, *, longest=60, distinct=None):
@@ -181,6 +182,25 @@ def test_several_shards_on_one_device(monkeypatch):
     database = planar.build(codes, starts)
     assert len(database.used) > 2
     _agrees(hamming.search(database, queries, 10), _brute_force(codes, starts, queries), 10)
+
+
+@pytest.mark.parametrize(("k", "progressive"), [(3, False), (1, True)])
+def test_batches_in_threads_equal_one_after_another(monkeypatch, k, progressive):
+    codes, starts = _collection(8, 40, 2)
+    database, queries = planar.build(codes, starts), _queries(9, codes, 50, 7, flip=0.3)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
+    alone = hamming.search(database, queries, k, progressive=progressive)
+    monkeypatch.setattr(threads, "cores", lambda: 4)
+    monkeypatch.setattr(hamming, "THREAD_POPCOUNTS", 1)
+    names = set()
+    answer = hamming._answer
+    monkeypatch.setattr(hamming, "_answer", lambda *a: (names.add(threading.current_thread().name), answer(*a))[1])
+    together = hamming.search(database, queries, k, progressive=progressive)
+    assert len(names) > 1
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ZeroDivisionError):
+        threads.map_all(lambda item: 1 // item, range(3))
 
 
 def test_one_program_serves_a_bucket():
