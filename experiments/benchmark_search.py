@@ -259,11 +259,13 @@ def _compiled_floor() -> ctypes.CDLL | None:
 def _floor_call(floor: ctypes.CDLL, database: planar.Database, queries: np.ndarray) -> Callable[[], Any]:
     """Reads the codes, or finds each query's minimum among them: uint32 (cores, queries), a part of the rows a core."""
     planes, cores = np.asarray(database.planes)[0], threads.cores()
-    cuts = np.linspace(0, database.rows, cores + 1).astype(int) // 64 * 64  # rows that share no cache line
+    cuts = np.linspace(0, database.rows, cores + 1).astype(int)
+    cuts[1:-1] -= cuts[1:-1] % 64  # rows that share no cache line
+    ends = np.minimum(cuts[1:] + queries.shape[1] - 1, database.rows)  # of the windows that begin in a part
     minima = np.zeros((cores, len(queries)), np.uint32)
 
     def one(part: int) -> None:
-        rows = ctypes.c_int64(int(cuts[part + 1] - cuts[part]))
+        rows = ctypes.c_int64(int(ends[part] - cuts[part]))
         memory = (_pointer(planes[:, cuts[part] :]), rows, ctypes.c_int64(planes.shape[1]))
         if queries.shape[:2] == (1, 1):
             floor.read_pass(*memory)

@@ -415,7 +415,7 @@ def _scan_once(planes, groups, scanned, *, plan: _Plan):
     nothing = jnp.full((rows.shape[1], plan.lanes), jnp.uint32(NOWHERE))
     best = jax.lax.cond(groups[0] > 0, minima_of_tiles, lambda: nothing)
     best = jnp.min(best[: plan.blocks // plan.lanes * plan.tiles].reshape(-1, plan.tiles, plan.lanes), axis=1)
-    used = jnp.arange(len(best), dtype=jnp.int32)[:, None] < groups
+    used = jnp.arange(len(best), dtype=jnp.int32)[:, None] < groups[0]
     return jnp.where(used, best, jnp.uint32(NOWHERE)).reshape(1, -1)
 
 
