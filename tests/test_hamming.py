@@ -184,6 +184,19 @@ def test_several_shards_on_one_device(monkeypatch):
     _agrees(hamming.search(database, queries, 10), _brute_force(codes, starts, queries), 10)
 
 
+@pytest.mark.parametrize(("recordings", "words"), [(3, 4), (400, 1), (400, 4), (3000, 2)])
+@pytest.mark.parametrize("k", [1, 20])
+def test_a_single_code(recordings, words, k):
+    codes, starts = _collection(21, recordings, words)
+    half = recordings // 2  # then it grows, and a recording goes
+    database = planar.build(codes[: starts[half]], starts[: half + 1])
+    database = planar.extend(database, codes[starts[half] :], starts[half:] - starts[half])
+    database = planar.remove(database, starts[1], starts[2])
+    for flip in (0.1, 0.5):
+        queries = _queries(22, codes, 1, 1, flip=flip)
+        _agrees(hamming.search(database, queries, k), _brute_force(codes, starts, queries, {1}), k)
+
+
 @pytest.mark.parametrize(("k", "progressive"), [(3, False), (1, True)])
 def test_batches_in_threads_equal_one_after_another(monkeypatch, k, progressive):
     codes, starts = _collection(8, 40, 2)
