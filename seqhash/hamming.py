@@ -18,13 +18,13 @@ materialised. Everything here is exact; what makes it fast:
 The **progressive scan** is the same with the scan over a few of the n codes, or over some of the words of each where
 n is small: still a lower bound, still certified.
 
-Each shard of the collection (``planar``) answers alone, on its device, and the host merges. On a CPU, which runs such
-programs on one core, batches of queries are answered by threads, one a core.
+Each shard of the collection (``planar``) answers alone, on its device, and the host merges. On a CPU a program
+runs on one core, and batches of queries are answered by threads.
 """
 
 import functools
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,9 @@ FEW_CODES = 6  # from so many on the progressive scan leaves out whole codes
 SLACK = 6  # blocks selected beyond k, so that the certificate rarely fails
 RUN = 8  # blocks whose minima are compared as one, at first
 CANDIDATES = 2**23  # rows verified at a time
-WIDE = {"xla_cpu_prefer_vector_width": 512}  # a tenth faster than the 256 that XLA prefers; others ignore it
+# Of the programs that scan, on a CPU. XLA prefers vectors of 256 bits: a tenth slower. And it would share each tile
+# among all cores, which is slower than one core alone: here a core has batches of its own.
+CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
 
 
 class Neighbours(NamedTuple):
@@ -281,7 +283,22 @@ def _merged(found: _Found, first: np.ndarray, k: int) -> Neighbours:
     return Neighbours(distances, rows, (later(found.bound, found.begin) & later(found.after, found.edge)).all(axis=0))
 
 
-@functools.partial(jax.jit, static_argnames=("attempt", "keep", "mesh"), compiler_options=WIDE)
+class _Program:
+    """``jax.jit`` with CPU_OPTIONS where that is the platform, which is only asked when the program is first used."""
+
+    def __init__(self, function: Callable[..., Any], *, static_argnames: tuple[str, ...]) -> None:
+        self.function, self.static_argnames = function, static_argnames
+
+    @functools.cached_property
+    def jitted(self) -> Any:
+        options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
+        return jax.jit(self.function, static_argnames=self.static_argnames, compiler_options=options)
+
+    def __call__(self, *arguments: Any, **static: Any) -> Any:
+        return self.jitted(*arguments, **static)
+
+
+@functools.partial(_Program, static_argnames=("attempt", "keep", "mesh"))
 def _nearest(planes, left, groups, scanned, whole, n, *, attempt: _Attempt, keep: int, mesh: Mesh | None):
     """Scan, select and verify on each shard -> _Found."""
     plan, selected, ordered = attempt
@@ -315,7 +332,7 @@ def _nearest(planes, left, groups, scanned, whole, n, *, attempt: _Attempt, keep
     return _on_shards(one, mesh, (planes, left, groups), (scanned, whole, n))
 
 
-@functools.partial(jax.jit, static_argnames=("plan", "mesh"), compiler_options=WIDE)
+@functools.partial(_Program, static_argnames=("plan", "mesh"))
 def _minima(planes, groups, scanned, n, *, plan: _Plan, mesh: Mesh | None):
     """Minima of the blocks of each shard, uint32 (shards, queries, blocks)."""
 

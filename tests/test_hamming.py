@@ -220,9 +220,9 @@ def test_one_program_serves_a_bucket():
     codes, starts = _collection(16, 100, 4)
     bigger = np.concatenate([codes, codes[: starts[1]]]), np.append(starts, starts[-1] + starts[1])
     hamming.search(planar.build(codes, starts), _queries(17, codes, 3, 20), 4)
-    programs = hamming._nearest._cache_size()
+    programs = hamming._nearest.jitted._cache_size()
     hamming.search(planar.build(*bigger), _queries(18, codes, 4, 19), 4)
-    assert hamming._nearest._cache_size() == programs
+    assert hamming._nearest.jitted._cache_size() == programs
 
 
 def test_distances_of_faiss():
