@@ -6,8 +6,9 @@ materialised. Everything here is exact; what makes it fast:
 
 1. *Scan.* Codes lie planar, uint32 (words, rows). The minimum distance of each **block** of rows is an unrolled
    elementwise minimum of popcounts, tile after tile, so that a tile stays in the first-level cache while all queries
-   of a batch meet it. XLA turns that into the loop one would write by hand (xor, vpopcnt, add, min over 16 lanes). A
-   ``reduce`` over the database instead would materialise the distances, and cost up to 100 times as much.
+   of a batch meet it. XLA turns that into the loop one would write by hand (xor, vpopcnt, add, min over 16 lanes); a
+   CPU that cannot count the bits of a vector at once adds them first, and counts less. A ``reduce`` over the
+   database instead would materialise the distances, and cost up to 100 times as much.
 2. *Select.* The blocks of smallest minima, by ``top_k`` in float32 (integers would be sorted whole; distances are
    exact in float32 below 2^24).
 3. *Verify.* Full distances of all rows of those blocks; invalid windows leave here, so that the scan needs no mask.
@@ -23,7 +24,9 @@ runs on one core, and batches of queries are answered by threads.
 """
 
 import functools
+import operator
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +40,7 @@ Array = jax.Array | np.ndarray
 
 NOWHERE = np.int32(2**31 - 1)  # distance of a window that is not there
 TERMS = 144  # popcounts in one elementwise program; past about 200 LLVM gives up on vectors, and it is 10x slower
+ADDED = 64  # the same, of several strands, where bits are added before they are counted
 QUERIES = 128  # queries of a batch at most
 THREAD_POPCOUNTS = 2**24  # half a millisecond, which a thread's start does not spoil
 FEW_CODES = 6  # from so many on the progressive scan leaves out whole codes
@@ -74,6 +78,7 @@ class _Plan(NamedTuple):
     lanes: int  # blocks side by side; strands * lanes rows are a tile
     tiles: int  # tiles that a group of blocks spans
     blocks: int  # of a shard
+    adders: bool  # few words are counted, after most were added bit by bit
 
     @property
     def group(self) -> int:
@@ -179,12 +184,13 @@ def _plan(n: int, database: planar.Database, *, selected: int, progressive: bool
         length = planar.round_up(n, _codes_at_once(words)) if long else min(_bucket(n), TERMS // words)
         offsets, masked = tuple(range(length)), long or n > 15  # from 16 on, several n share a program
     terms = len(offsets) * words
-    strands = min(16, planar.power_of_two(max(1, TERMS // terms) + 1) // 2)
+    adders = not _counts_vectors()
+    strands = min(16, planar.power_of_two(max(1, (ADDED if adders else TERMS) // terms) + 1) // 2)
     # Few lanes, so that the rows of a block are near each other when they are verified. Selecting among the blocks
     # costs N / block, verifying some of them selected * block * terms: measured, the sum is least near this root.
     lanes = max(16, 128 // strands) * database.scale
     block = max(32, planar.power_of_two(round((database.capacity / (5 * selected * terms)) ** 0.5)))
-    return _Plan(offsets, words, masked, strands, lanes, block // strands, database.capacity // block)
+    return _Plan(offsets, words, masked, strands, lanes, block // strands, database.capacity // block, adders)
 
 
 def _batch_size(database: planar.Database, count: int, n: int) -> int:
@@ -193,6 +199,15 @@ def _batch_size(database: planar.Database, count: int, n: int) -> int:
         return QUERIES
     popcounts = n * database.words * max(1, database.rows)  # of a query
     return min(QUERIES, max(-(-count // threads.cores()), -(-THREAD_POPCOUNTS // popcounts), 1))
+
+
+@functools.cache
+def _counts_vectors() -> bool:
+    """Whether the machine counts the bits of a vector in one instruction: a CPU with VPOPCNT, or no CPU."""
+    if jax.default_backend() != "cpu":
+        return True
+    info = Path("/proc/cpuinfo")
+    return info.exists() and "avx512_vpopcntdq" in info.read_text()
 
 
 def _bucket(n: int) -> int:
@@ -374,7 +389,7 @@ def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
 
     def popcounts(piece, codes, first, strand):
         """Summed over codes of the window, compared from a strand of the piece on: uint32 (queries, lanes)."""
-        total = None
+        differences = []
         for code, offset in enumerate(plan.offsets[:at_once]):
             low = strand * plan.lanes + offset
             for word in range(words):
@@ -383,9 +398,8 @@ def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
                 different = codes[:, code, word, None] ^ there
                 if plan.masked:
                     different = different & jnp.where(first + offset < n, jnp.uint32(2**32 - 1), jnp.uint32(0))
-                count = jax.lax.population_count(different)
-                total = count if total is None else total + count
-        return total
+                differences.append(different)
+        return _ones(differences, plan.adders)
 
     def minimum_of_tile(index):
         if at_once < len(plan.offsets):  # a long window, so many codes at a time; then a tile is one strand
@@ -418,12 +432,11 @@ def _scan_once(planes, groups, scanned, *, plan: _Plan):
     def distances(strand):
         """Of a strand of each tile, uint32 (tiles, lanes)."""
         low = strand * plan.lanes
-        total = None
+        differences = []
         for word in range(plan.words):
             there = jax.lax.slice(rows, (word, 0, low), (word + 1, rows.shape[1], low + plan.lanes))[0]
-            count = jax.lax.population_count(there ^ scanned[0, 0, word])
-            total = count if total is None else total + count
-        return total
+            differences.append(there ^ scanned[0, 0, word])
+        return _ones(differences, plan.adders)
 
     def minima_of_tiles():
         return functools.reduce(jnp.minimum, map(distances, range(plan.strands)))
@@ -434,6 +447,27 @@ def _scan_once(planes, groups, scanned, *, plan: _Plan):
     best = jnp.min(best[: plan.blocks // plan.lanes * plan.tiles].reshape(-1, plan.tiles, plan.lanes), axis=1)
     used = jnp.arange(len(best), dtype=jnp.int32)[:, None] < groups[0]
     return jnp.where(used, best, jnp.uint32(NOWHERE)).reshape(1, -1)
+
+
+def _ones(terms: list[Array], adders: bool):
+    """Bits set in all terms together, lane by lane: uint32 of the shape of one.
+
+    With adders, bits of equal weight are first summed three at a time into a bit of that weight and a carry of twice
+    the weight, so that few words are left to count (Harley's and Seal's carry-save adders).
+    """
+    counts = []  # of bits that weigh 1, 2, 4, ...
+    while terms:
+        carries: list[Array] = []
+        while adders and len(terms) > 1:
+            one, two, *terms = terms
+            total, carry = one ^ two, one & two
+            if terms:
+                three, *terms = terms
+                total, carry = total ^ three, carry | (total & three)
+            terms, carries = [total, *terms], [*carries, carry]
+        counts.append(functools.reduce(operator.add, map(jax.lax.population_count, terms)))
+        terms = carries
+    return functools.reduce(lambda total, count: count + (total << jnp.uint32(1)), reversed(counts))
 
 
 def _rows_of_blocks(blocks, plan: _Plan):

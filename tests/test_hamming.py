@@ -78,6 +78,24 @@ def test_search_is_brute_force(seed, recordings, words, n, k, distinct, progress
     _agrees(found, _brute_force(codes, starts, queries), k)
 
 
+@pytest.mark.parametrize(("words", "n"), [(1, 1), (4, 1), (3, 2), (4, 9), (4, 40)])
+def test_bits_are_counted_alike_with_and_without_adders(monkeypatch, words, n):
+    codes, starts = _collection(words, 40, words, longest=300)
+    queries = _queries(n, codes, 2, n)
+    database, distance = planar.build(codes, starts), _brute_force(codes, starts, queries)
+    for vectors in (True, False):
+        monkeypatch.setattr(hamming, "_counts_vectors", lambda vectors=vectors: vectors)
+        _agrees(hamming.search(database, queries, 10), distance, 10)
+
+
+@pytest.mark.parametrize("terms", [1, 2, 3, 8, 36, 135])
+@pytest.mark.parametrize("adders", [True, False])
+def test_ones_are_the_bits_set_in_all_terms(terms, adders):
+    values = np.random.default_rng(terms).integers(0, 2**32, (terms, 50), np.uint32)
+    values[:, 0], values[:, 1] = 2**32 - 1, 0
+    np.testing.assert_array_equal(hamming._ones(list(values), adders), np.bitwise_count(values).sum(axis=0))
+
+
 @pytest.mark.parametrize("k", [1, 10, 100])
 @pytest.mark.parametrize("distinct", [None, 2000, 3])
 def test_blocks_are_selected_by_runs(k, distinct):
