@@ -113,7 +113,7 @@ def _marks(hasher, recording: corpus.Recording, index) -> Iterator[float]:
     yield time.process_time()
     blocks = list(audio.blocks(recording.path, sample_rate=hasher.sample_rate))
     yield time.process_time()
-    words = ingest.hash_blocks(hasher, blocks)
+    (words,) = ingest.hash_streams(hasher, [blocks])
     yield time.process_time()
     duration = sum(map(len, blocks)) / hasher.sample_rate
     index.add([Entry(str(recording.path), digest, words, duration)])

@@ -7,7 +7,7 @@ A code is ``uint32 (words,)``: bit j of word i is bit 32 i + j of the state's si
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqhash import mfcc
+from seqhash import mfcc, threads
 from seqhash import model as autoencoder
 from seqhash.config import Config, to_flat_dict
 
@@ -47,8 +47,8 @@ def unpack(words: jax.Array) -> jax.Array:
 class Hasher:
     """A function from samples to words, with a name, a code rate and an identity. Made by ``make_hasher``.
 
-    ``hash_samples`` and ``hash_cepstra`` give uint32 (codes, words); code i stands for the segment that begins
-    i / code_rate seconds into the recording. The programs behind them are compiled once for each power of two of
+    ``hash_samples``, ``hash_many`` and ``hash_cepstra`` give uint32 (codes, words); code i stands for the segment that
+    begins i / code_rate seconds into the recording. The programs behind them are compiled once for each power of two of
     recording length, whatever the length inside it.
     """
 
@@ -87,22 +87,36 @@ class Hasher:
         """
         samples = check_samples(samples)
         count = mfcc.frame_count(len(samples), self.config.mfcc)
-        segments = mfcc.segment_count(count, config=self.config.segment)
         frames = _bucket(count)
         padded = np.zeros(mfcc.padded_length(frames, self.config.mfcc), np.float32)
         padded[1 : len(samples) + 1] = samples
-        words = _words_of_samples(
-            self.params,
-            self.statistics,
-            self.thresholds,
-            padded,
-            np.int32(len(samples)),
-            np.int32(count),
-            frames=frames,
-            encode=self.encode,
-            config=_hashing_part(self.config),
-        )
-        return np.asarray(words)[:segments]
+        words = self._from_samples(_words_of_samples, padded, np.int32(len(samples)), np.int32(count), frames)
+        return words[: mfcc.segment_count(count, config=self.config.segment)]
+
+    def hash_many(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """``hash_samples`` of several recordings.
+
+        On a CPU each in a thread. Elsewhere all of them in one batch, padded to the longest, where a state within float
+        rounding of its threshold may fall on the other side.
+        """
+        if jax.default_backend() == "cpu":
+            return threads.map_all(self.hash_samples, recordings)
+        return self._hash_stacked(recordings)
+
+    def _hash_stacked(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """One program for all; compiled for powers of two of their number and of the longest's length."""
+        lengths = [len(samples) for samples in recordings]
+        counts = [mfcc.frame_count(length, self.config.mfcc) for length in lengths]
+        frames = _bucket(max(counts, default=0))
+        height = 1 << (len(recordings) - 1).bit_length()
+        padded = np.zeros((height, mfcc.padded_length(frames, self.config.mfcc)), np.float32)
+        valid, valid_frames = np.zeros((2, height), np.int32)
+        valid[: len(lengths)], valid_frames[: len(counts)] = lengths, counts
+        for row, samples in enumerate(recordings):
+            padded[row, 1 : len(samples) + 1] = check_samples(samples)
+        words = self._from_samples(_words_of_stacked, padded, valid, valid_frames, frames)
+        segments = [mfcc.segment_count(count, config=self.config.segment) for count in counts]
+        return [row[:count] for row, count in zip(words, segments, strict=False)]
 
     def hash_cepstra(self, cepstra: np.ndarray) -> np.ndarray:
         """Words of the cepstra (frames, coeffs) of a whole recording, as ``mfcc.stream`` gives them."""
@@ -111,6 +125,10 @@ class Hasher:
     def states_of(self, cepstra: np.ndarray) -> np.ndarray:
         """States before the threshold, float32 (codes, hidden), of a whole recording's cepstra (frames, coeffs)."""
         return self._from_cepstra(_states_of_cepstra, cepstra)
+
+    def _from_samples(self, program: Callable[..., jax.Array], padded, valid, count, frames: int) -> np.ndarray:
+        arguments = (self.params, self.statistics, self.thresholds, padded, valid, count)
+        return np.asarray(program(*arguments, frames=frames, encode=self.encode, config=_hashing_part(self.config)))
 
     def _from_cepstra(self, program: Callable[..., jax.Array], cepstra: np.ndarray) -> np.ndarray:
         count = len(cepstra)
@@ -218,3 +236,9 @@ def _words_of_samples(params, statistics, thresholds, padded, valid, count, *, f
     cepstra = mfcc.chunked(padded, valid, count, frames=frames, config=config.mfcc)
     states = _encode_recording(params, statistics, cepstra, count, encode=encode, config=config)
     return pack(threshold(states, thresholds))
+
+
+@functools.partial(jax.jit, static_argnames=("frames", "encode", "config"))
+def _words_of_stacked(params, statistics, thresholds, padded, valid, count, *, frames, encode, config):
+    one = functools.partial(_words_of_samples, frames=frames, encode=encode, config=config)
+    return jax.vmap(one, in_axes=(None, None, None, 0, 0, 0))(params, statistics, thresholds, padded, valid, count)

@@ -5,15 +5,17 @@ stage       where                        what
 ==========  ===========================  ========================================================================
 digest      threads                      SHA-256 of the file's content; what the index has is not decoded
 decode      worker processes             ``audio.blocks``, blocks of a minute; these processes never import jax
-hash        the calling thread, device   one recording at a time; on a CPU its minutes in threads
+hash        the device                   short recordings together, long ones by the minute; on a CPU in threads
 write       the calling thread           one transaction for each recording, or for those of half a second
 ==========  ===========================  ========================================================================
 
-A recording is hashed when it is decoded, or when ``BLOCKS`` minutes of it are, and from then on while it is decoded: in
-memory are at most that many minutes of 2 workers + 1 recordings, however long the files are. The index holds whole
-recordings at every moment: a run that was killed is continued by the same call, which passes over what is there.
+A recording is hashed when it is decoded, together with the others that are, or when ``BLOCKS`` minutes of it are, and
+from then on while it is decoded: in memory are at most that many minutes of 2 workers + 1 recordings, however long the
+files are. The index holds whole recordings at every moment: a run that was killed is continued by the same call, which
+passes over what is there.
 """
 
+import collections
 import contextlib
 import hashlib
 import multiprocessing
@@ -34,13 +36,14 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from seqhash import audio, corpus, threads
+from seqhash import audio, corpus
 from seqhash.index import Entry, Identity, Index
 
 if TYPE_CHECKING:  # not at run time: the worker processes import this module, and a hasher brings jax
     from seqhash.codes import Hasher
+    from seqhash.config import Config
 
-BLOCKS = 10  # blocks of a minute that are held of one recording
+BLOCKS = 10  # blocks of a minute that are held of one recording, and hashed at a time
 PIECE_CODES = 240  # hashed at a time, a minute at the paper's rate: every longer recording uses one compiled program
 _DIGESTED = 16  # files digested at a time, so that their content is still in the page cache when it is decoded
 _GROUP_SECONDS = 0.5  # between two transactions, each of which waits for the disk a few times
@@ -85,11 +88,14 @@ def add_files(index: Index, hasher: "Hasher", items: Sequence[Item], *, workers:
     with tqdm(total=len(recordings), unit="recording", disable=not progress) as bar:
         tally = _Tally(index, bar)
         with tally.writing(), _decoding(_jobs(index, recordings, tally, workers), settings, workers) as decoded:
-            for job in decoded:
-                try:
-                    tally.take(_entry(job, hasher))
-                except audio.AudioError as error:
-                    tally.fail(job.recording, error.reason)
+            for group in decoded:
+                received = [_Received(job) for job in group]
+                hashed = hash_streams(hasher, [one.blocks() for one in received])
+                for one, words in zip(received, hashed, strict=True):
+                    try:
+                        tally.take(_entry(one, words, hasher.sample_rate))
+                    except audio.AudioError as error:
+                        tally.fail(one.job.recording, error.reason)
     return Counts(tally.added, tally.present, tally.failed)
 
 
@@ -99,41 +105,45 @@ def identity_of(hasher: "Hasher") -> Identity:
     return Identity(hasher.name, hasher.digest, hasher.code_rate, words, hasher.sample_rate)
 
 
-def hash_blocks(hasher: "Hasher", blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """``Hasher.hash_samples`` of a recording of any length that comes in blocks, in the memory of a piece of it.
+def hash_streams(hasher: "Hasher", streams: Sequence[Iterable[np.ndarray]]) -> list[np.ndarray]:
+    """``Hasher.hash_many`` of recordings of any length that come in blocks, in the memory of ``BLOCKS`` pieces of them.
 
     Pieces overlap by what a code spans, so that the codes are those of the whole recording. Where these depend on all
     of it (normalisation over the recording, librosa's clipping) its cepstra are held, 19 MB an hour.
 
     Args:
       hasher: samples -> words.
-      blocks: float32 (any,) arrays at the hasher's rate, in order.
+      streams: of each recording float32 (any,) arrays at the hasher's rate, in order. One is read after the other.
 
     Returns:
-      uint32 (codes, words).
+      uint32 (codes, words) of each.
     """
     config = hasher.config
     if config.mfcc.variant == "librosa" or config.segment.normalisation == "recording":
         from seqhash import mfcc  # brings jax, which the worker processes do without
 
-        return hasher.hash_cepstra(mfcc.stream(blocks, config=config.mfcc))
+        return [hasher.hash_cepstra(mfcc.stream(blocks, config=config.mfcc)) for blocks in streams]
+    pieces = ((i, piece) for i, blocks in enumerate(streams) for piece in _pieces(blocks, config))
+    parts: list[list[np.ndarray]] = [[] for _ in streams]
+    while batch := list(islice(pieces, BLOCKS)):
+        for (i, _), words in zip(batch, hasher.hash_many([piece for _, piece in batch]), strict=True):
+            # A piece's first code is the last one of the piece before, where its first frame knew the sample before it.
+            parts[i].append(words[1:] if parts[i] else words)
+    return [np.concatenate(part) for part in parts]
+
+
+def _pieces(blocks: Iterable[np.ndarray], config: "Config") -> Iterator[np.ndarray]:
+    """Samples of PIECE_CODES codes and then of the rest, each piece beginning with the last code of the one before."""
     hop = config.segment.hop * config.mfcc.frame_step
     span = (config.segment.frames - 1) * config.mfcc.frame_step + config.mfcc.frame_length
     advance = (PIECE_CODES - 1) * hop
-    parts: list[np.ndarray] = []
-    pieces: list[np.ndarray] = []
     pending = np.zeros(0, np.float32)
     for block in blocks:
         pending = np.concatenate([pending, block])
         while len(pending) > advance + span:  # more than a piece: this one is not the last
-            pieces.append(pending[: advance + span])
+            yield pending[: advance + span]
             pending = pending[advance:]
-        if len(pieces) >= BLOCKS:
-            parts += threads.map_all(hasher.hash_samples, pieces)
-            pieces = []
-    parts += threads.map_all(hasher.hash_samples, [*pieces, pending])
-    # The first code of a piece is the last one of the piece before, where its first frame knew the sample before it.
-    return np.concatenate([parts[0], *(part[1:] for part in parts[1:])])
+    yield pending
 
 
 def gather(items: Iterable[Item]) -> list[corpus.Recording]:
@@ -248,31 +258,32 @@ def _stamp(path: Path) -> tuple[int, int]:
 # Hash.
 
 
-def _entry(job: _Job, hasher: "Hasher") -> Entry:
-    """Hashes what was decoded, and what still comes. AudioError where the file turns out to be bad."""
-    path, received = job.recording.path, _Received(job)
-    words = hash_blocks(hasher, received.blocks())
-    if not len(words):
-        raise audio.AudioError(path, "too short: not one code")
-    with contextlib.suppress(OSError):
-        if _stamp(path) != job.stamp:
-            raise audio.AudioError(path, "it changed while it was read; add it again")
-    return _described(job, words, received.samples / hasher.sample_rate, received.tags)
-
-
 @dataclass
 class _Received:
+    """What has come of a job, and how it ended: with the file's tags, or an AudioError."""
+
     job: _Job
     samples: int = 0
-    tags: dict[str, str] = field(default_factory=dict)
+    end: Any = None
 
     def blocks(self) -> Iterator[np.ndarray]:
         while isinstance(item := self.job.box.get(), np.ndarray):
             self.samples += len(item)
             yield item
-        if isinstance(item, BaseException):
-            raise item
-        self.tags = item
+        self.end = item
+
+
+def _entry(received: _Received, words: np.ndarray, sample_rate: int) -> Entry:
+    """The entry of what was decoded and hashed. AudioError where the file turned out to be bad."""
+    job, path = received.job, received.job.recording.path
+    if isinstance(received.end, BaseException):
+        raise received.end
+    if not len(words):
+        raise audio.AudioError(path, "too short: not one code")
+    with contextlib.suppress(OSError):
+        if _stamp(path) != job.stamp:
+            raise audio.AudioError(path, "it changed while it was read; add it again")
+    return _described(job, words, received.samples / sample_rate, received.end)
 
 
 def _described(job: _Job, words: np.ndarray, duration: float, tags: dict[str, str]) -> Entry:
@@ -309,27 +320,33 @@ class _Worker(NamedTuple):
 
 
 @contextlib.contextmanager
-def _decoding(jobs: Iterator[_Job], settings: _Settings, workers: int) -> Iterator[Iterator[_Job]]:
-    """Jobs as they become ready: with all of their blocks, or with as many as are held of one recording."""
+def _decoding(jobs: Iterator[_Job], settings: _Settings, workers: int) -> Iterator[Iterator[list[_Job]]]:
+    """Jobs as they become ready: several with all of their blocks, or one with as many as are held of a recording."""
     waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
     ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
     stop = threading.Event()
     serving: list[threading.Thread] = []
 
-    def decoded() -> Iterator[_Job]:
-        running = 0
-        for job in jobs:
-            waiting.put(job)
-            running += 1
-            if len(serving) < min(workers, running):
-                arguments = (_start(settings), settings, waiting, ready, stop)
-                serving.append(threading.Thread(target=_serve, args=arguments, daemon=True))
-                serving[-1].start()
-            if running == 2 * workers:  # one being decoded and one to go on with, for each
-                yield _raised(ready.get())
-                running -= 1
-        for _ in range(running):
-            yield _raised(ready.get())
+    def decoded() -> Iterator[list[_Job]]:
+        running, group = 0, list[_Job]()
+        arrived = collections.deque[_Job]()
+        while True:
+            for job in islice(jobs, 2 * workers - running):  # one being decoded and one to go on with, for each
+                waiting.put(job)
+                running += 1
+                if len(serving) < min(workers, running):
+                    arguments = (_start(settings), settings, waiting, ready, stop)
+                    serving.append(threading.Thread(target=_serve, args=arguments, daemon=True))
+                    serving[-1].start()
+            if group:
+                yield group
+            if not running:
+                return
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    arrived.append(_raised(ready.get(block=not arrived)))
+            group = _together(arrived)
+            running -= len(group)
 
     try:
         yield decoded()
@@ -339,6 +356,14 @@ def _decoding(jobs: Iterator[_Job], settings: _Settings, workers: int) -> Iterat
             waiting.put(None)
         for thread in serving:
             thread.join()
+
+
+def _together(arrived: "collections.deque[_Job]") -> list[_Job]:
+    """Takes the first, and more as long as they are no more than is held of one recording: then all are whole."""
+    group = [arrived.popleft()]
+    while arrived and sum(job.box.qsize() for job in (*group, arrived[0])) <= BLOCKS:
+        group.append(arrived.popleft())
+    return group
 
 
 def _raised(item: Any) -> _Job:

@@ -81,7 +81,7 @@ class Learned:
 
     def add(self, recordings: Sequence[np.ndarray]) -> Searcher:
         """An index in memory."""
-        words = [ingest.hash_blocks(self.hasher, [samples]) for samples in recordings]
+        words = ingest.hash_streams(self.hasher, [[samples] for samples in recordings])
         return self.add_codes(words)
 
     def add_codes(self, words: Sequence[np.ndarray]) -> Searcher:

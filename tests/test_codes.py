@@ -16,6 +16,19 @@ def make(config: Config = CONFIG, **options) -> codes.Hasher:
     return codes.make_hasher(config, params, STATISTICS, name="test", **options)
 
 
+def test_many_recordings_have_the_words_of_each():
+    hasher = make()
+    recordings = [music_like(max(n, 4100))[:n] for n in (60_000, 0, 333_333, 16_081, 100, 20_081)]
+    expected = [hasher.hash_samples(samples) for samples in recordings]
+    for got in (hasher.hash_many(recordings), hasher._hash_stacked(recordings)):  # what a CPU does, and others
+        assert [words.shape for words in got] == [words.shape for words in expected]
+        wrong = sum(np.bitwise_count(a ^ b).sum() for a, b in zip(got, expected, strict=True))
+        assert wrong <= 2  # bits: a state within float rounding of 0
+    assert hasher.hash_many([]) == []
+    with pytest.raises(ValueError, match="finite"):
+        hasher._hash_stacked([np.full(20_000, np.nan, np.float32)])
+
+
 def test_pack_is_numpy_packbits_little():
     bits = np.random.default_rng(0).random((7, 128)) < 0.5
     words = np.asarray(codes.pack(jnp.asarray(bits)))

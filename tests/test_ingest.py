@@ -1,3 +1,4 @@
+import collections
 import hashlib
 import os
 import signal
@@ -37,7 +38,7 @@ def fake_hasher(hash_samples=counting_words):
         code_rate=4.0,
         sample_rate=RATE,
         thresholds=np.zeros(32 * WORDS),
-        hash_samples=hash_samples,
+        hash_many=lambda recordings: [hash_samples(samples) for samples in recordings],
     )
 
 
@@ -168,7 +169,8 @@ def test_codes_in_blocks_are_those_of_the_whole(monkeypatch, hasher, changes):
         samples = (0.1 * rng.standard_normal(count) * np.hanning(4096)[np.arange(count) % 4096]).astype(np.float32)
         expected = hasher.hash_samples(samples)
         for blocks in (np.array_split(samples, 3), np.split(samples, np.arange(9999, count, 9999))):
-            words = ingest.hash_blocks(hasher, iter(blocks))
+            before, words = ingest.hash_streams(hasher, [iter([samples[:20_000]]), iter(blocks)])
+            np.testing.assert_array_equal(before, hasher.hash_samples(samples[:20_000]))
             assert words.shape == expected.shape
             wrong = np.bitwise_count(words ^ expected).sum()
             assert (
@@ -197,15 +199,17 @@ def test_a_long_recording_is_hashed_while_it_is_decoded(tmp_path, monkeypatch):
     assert max(pieces) == 99 * 4000 + 16_240
 
 
-def test_decoding_stays_a_few_recordings_ahead(tmp_path, monkeypatch):
+@pytest.mark.parametrize("most", [1, 3])
+def test_decoding_stays_a_few_recordings_ahead(tmp_path, monkeypatch, most):
     files = [write(tmp_path / f"{i:02}.wav", 1.5, seed=i) for i in range(12)]
+    monkeypatch.setattr(ingest, "BLOCKS", most)
     real, taken, hashed = ingest._jobs, 0, 0
 
     def jobs(*arguments):
         nonlocal taken
         for job in real(*arguments):
             taken += 1
-            assert taken - hashed <= 2 * 2
+            assert taken - hashed <= 2 * 2 + most
             yield job
 
     def slow(samples):
@@ -217,6 +221,49 @@ def test_decoding_stays_a_few_recordings_ahead(tmp_path, monkeypatch):
     monkeypatch.setattr(ingest, "_jobs", jobs)
     with opened(tmp_path / "index", fake_hasher()) as store:
         assert add(store, fake_hasher(slow), files).added == hashed == 12
+
+
+def test_short_recordings_are_hashed_together_and_a_long_one_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(ingest, "BLOCKS", 4)  # and as many items of a box: a block and the tags of two short ones
+    files = [write(tmp_path / f"{i}.wav", 1.5, seed=i) for i in range(9)]
+    files.insert(4, write(tmp_path / "long.wav", 250.0))
+    groups, hashing = [], threading.Event()
+    real = ingest._together
+
+    def together(arrived):
+        if not hashing.is_set():  # gives the others time to arrive
+            time.sleep(1.0)
+        hashing.set()
+        group = real(arrived)
+        groups.append([job.recording.path.stem for job in group])
+        return group
+
+    monkeypatch.setattr(ingest, "_together", together)
+    with opened(tmp_path / "index", fake_hasher()) as store:
+        assert add(store, fake_hasher(), files) == (10, 0, [])
+        assert {Path(r.path).stem: r.codes for r in store.rows()} == {
+            path.stem: 996 if path.stem == "long" else 2 for path in files
+        }
+    assert ["long"] in groups
+    assert max(map(len, groups)) == 2
+
+
+def test_a_bad_file_costs_those_hashed_with_it_nothing(tmp_path, monkeypatch):
+    files = [write(tmp_path / f"{i}.wav", 1.5, seed=i) for i in range(3)]
+    jobs = [ingest._Job(corpus.Recording(f.stem, f, "", "", "", "", {}), f.stem, ingest._stamp(f)) for f in files]
+    block = audio.read(files[0], sample_rate=RATE)
+    for job, items in zip(jobs, ([block, {}], [block, audio.AudioError(files[1], "cut")], [block, {}]), strict=True):
+        for item in items:
+            job.box.put(item)
+    received = [ingest._Received(job) for job in ingest._together(collections.deque(jobs))]
+    words = ingest.hash_streams(fake_hasher(), [one.blocks() for one in received])
+    outcomes = []
+    for one, codes in zip(received, words, strict=True):
+        try:
+            outcomes.append(len(ingest._entry(one, codes, RATE).words))
+        except audio.AudioError as error:
+            outcomes.append(error.reason)
+    assert outcomes == [2, "cut", 2]
 
 
 def test_a_process_that_dies_costs_one_file(tmp_path, monkeypatch):
@@ -295,13 +342,13 @@ import numpy as np
 from seqhash import index, ingest
 from seqhash.config import Config
 
-def hash_samples(samples):
-    time.sleep({pause})
-    return np.ones((len(samples) // 4000, 4), np.uint32)
+def hash_many(recordings):
+    time.sleep({pause} * len(recordings))
+    return [np.ones((len(samples) // 4000, 4), np.uint32) for samples in recordings]
 
 def main():
     hasher = SimpleNamespace(name="fake", digest="0" * 64, config=Config(), code_rate=4.0, sample_rate=16000,
-                             thresholds=np.zeros(128), hash_samples=hash_samples)
+                             thresholds=np.zeros(128), hash_many=hash_many)
     identity = ingest.identity_of(hasher)
     with index.open_index({str(tmp_path / "index")!r}, identity=identity, create=True) as store:
         print("ready", flush=True)
