@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
-from sklearn.decomposition import PCA
 
 from seqhash.metrics import DEAD_SHARE
 
@@ -111,6 +110,8 @@ def draw_pca(
     for name, group in labels.items():
         if group.shape != (len(values),):
             raise ValueError(f"{name} must hold one label per segment, expected ({len(values)},), got {group.shape}.")
+    from sklearn.decomposition import PCA  # slow to import, and wanted here only
+
     pca = PCA(2, random_state=0)
     points = pca.fit_transform(values)
     figure = Figure(figsize=(8.5 if genres is None else 12.5, 5.6), layout="constrained")

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.decomposition import PCA
 
 from seqhash import mfcc
 from seqhash import model as autoencoder
@@ -47,6 +46,8 @@ def pca_sign(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Sta
     segments = _some_segments(cepstra, config, statistics)
     flat = segments.reshape(len(segments), -1)
     bits = config.model.hidden_size
+    from sklearn.decomposition import PCA  # with scipy 1.4 s, which nobody should wait for who asks for --help
+
     pca = PCA(n_components=min(bits, *flat.shape), svd_solver="covariance_eigh").fit(flat)
     matrix = np.zeros((flat.shape[1], bits), np.float32)
     matrix[:, : len(pca.components_)] = pca.components_.T

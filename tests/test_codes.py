@@ -18,7 +18,7 @@ def make(config: Config = CONFIG, **options) -> codes.Hasher:
 
 def test_many_recordings_have_the_words_of_each():
     hasher = make()
-    recordings = [music_like(max(n, 4100))[:n] for n in (60_000, 0, 333_333, 16_081, 100, 20_081)]
+    recordings = [music_like(max(n, 4100))[:n] for n in (60_000, 0, 16_081, 100, 20_081)]
     expected = [hasher.hash_samples(samples) for samples in recordings]
     for got in (hasher.hash_many(recordings), hasher._hash_stacked(recordings)):  # what a CPU does, and others
         assert [words.shape for words in got] == [words.shape for words in expected]
