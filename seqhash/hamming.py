@@ -149,12 +149,17 @@ def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
     few = (
         n >= FEW_CODES and radius < len(_probes(n)) * words * 32 // 3
     )  # random codes are seldom so near in these alone
-    plan, parts = _plan(n, database, selected=16, progressive=few), []
-    for low in range(0, count, QUERIES):
-        scanned, whole = _padded(queries[low : low + QUERIES], plan)
+    plan = _plan(n, database, selected=16, progressive=few)
+    size = _batch_size(database, count, n)
+
+    def answer(low: int) -> np.ndarray:
+        """(query, distance, row) of each hit of a batch, int64 (3, hits)."""
+        batch = queries[low : low + size]
+        scanned, whole = _padded(batch, plan)
         arrays = (database.planes, _groups(database, plan), scanned, np.int32(n))
-        minima = np.asarray(_minima(*arrays, plan=plan, mesh=database.mesh))[:, : min(QUERIES, count - low)]
+        minima = np.asarray(_minima(*arrays, plan=plan, mesh=database.mesh))[:, : len(batch)]
         near = np.stack(np.nonzero(minima <= radius)).astype(np.int32)  # (shard, query, block) of each
+        parts = [np.zeros((3, 0), np.int64)]
         for piece in range(0, near.shape[1], 1024):
             chosen = near[:, piece : piece + 1024]
             shard, query = chosen[:2]
@@ -163,10 +168,13 @@ def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
             distance, rows = (np.asarray(value)[: len(query)] for value in blocks)
             which, column = np.nonzero(distance <= radius)
             place = database.first[shard[which]] + rows[which, column]
-            parts.append((low + query[which].astype(np.int64), distance[which, column], place))
-    query, distance, row = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else np.zeros((3, 0))
+            parts.append(np.stack([low + query[which].astype(np.int64), distance[which, column], place]))
+        return np.concatenate(parts, axis=1)
+
+    parts = threads.map_all(answer, range(0, count, size))
+    query, distance, row = np.concatenate([np.zeros((3, 0), np.int64), *parts], axis=1)
     order = np.lexsort((row, distance, query))
-    return Hits(query[order].astype(np.int64), distance[order].astype(np.int32), row[order].astype(np.int64))
+    return Hits(query[order], distance[order].astype(np.int32), row[order])
 
 
 # ------------------------------------------------------------------------------------------------ plans

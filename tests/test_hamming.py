@@ -142,10 +142,10 @@ def test_silence_everywhere_is_settled_by_row():
     assert (found.distance == 0).all()
 
 
-@pytest.mark.parametrize(("n", "radius"), [(1, 40), (9, 130), (9, 500), (3, 0)])
-def test_within_finds_every_window(n, radius):
+@pytest.mark.parametrize(("n", "radius", "count"), [(1, 40, 5), (1, 40, 300), (9, 130, 5), (9, 500, 5), (3, 0, 5)])
+def test_within_finds_every_window(n, radius, count):
     codes, starts = _collection(7, 60, 4)
-    queries = _queries(8, codes, 5, n)
+    queries = _queries(8, codes, count, n)
     hits = hamming.within(planar.build(codes, starts), queries, radius)
     distance = _brute_force(codes, starts, queries)
     query, row = np.nonzero(distance <= radius)
