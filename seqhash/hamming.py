@@ -25,6 +25,7 @@ runs on one core, and batches of queries are answered by threads.
 
 import functools
 import operator
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -206,7 +207,10 @@ def _batch_size(database: planar.Database, count: int, n: int) -> int:
     if not database.on_one_cpu:
         return QUERIES
     popcounts = n * database.words * max(1, database.rows)  # of a query
-    return min(QUERIES, max(-(-count // threads.cores()), -(-THREAD_POPCOUNTS // popcounts), 1))
+    size = min(QUERIES, max(-(-count // threads.cores()), -(-THREAD_POPCOUNTS // popcounts), 1))
+    parts = max(1, -(-count // size))
+    even = max(1, -(-count // parts))
+    return even if 4 * parts * planar.power_of_two(even) <= 5 * count else size  # one program, where that pads little
 
 
 @functools.cache
@@ -268,7 +272,7 @@ def _answer(database: planar.Database, queries: np.ndarray, k: int, attempt: _At
     if len(queries) > batch:
         parts = [_answer(database, queries[i : i + batch], k, attempt) for i in range(0, len(queries), batch)]
         return Neighbours(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    scanned, whole = _padded(queries, plan)
+    scanned, whole = _padded(queries, plan, min(_retried(len(queries)), batch) if attempt.ordered else 1)
     arrays = (database.planes, database.left, _groups(database, plan), scanned, whole, np.int32(queries.shape[1]))
     keep = min(planar.round_up(k + SLACK, 8), candidates)
     found = _nearest(*arrays, attempt=attempt, keep=keep, mesh=database.mesh)
@@ -307,10 +311,15 @@ def _merged(found: _Found, first: np.ndarray, k: int) -> Neighbours:
 
 
 class _Program:
-    """``jax.jit`` with CPU_OPTIONS where that is the platform, which is only asked when the program is first used."""
+    """``jax.jit`` with CPU_OPTIONS where that is the platform, which is only asked when the program is first used.
+
+    Shapes that are new are compiled by one thread at a time: several would all trace the same program, each of them as
+    many times slower.
+    """
 
     def __init__(self, function: Callable[..., Any], *, static_argnames: tuple[str, ...]) -> None:
         self.function, self.static_argnames = function, static_argnames
+        self.compiling, self.compiled = threading.Lock(), set[Any]()
 
     @functools.cached_property
     def jitted(self) -> Any:
@@ -318,6 +327,13 @@ class _Program:
         return jax.jit(self.function, static_argnames=self.static_argnames, compiler_options=options)
 
     def __call__(self, *arguments: Any, **static: Any) -> Any:
+        key = (*map(np.shape, arguments), *static.values())
+        if key not in self.compiled:
+            with self.compiling:
+                if key not in self.compiled:
+                    result = self.jitted(*arguments, **static)
+                    self.compiled.add(key)
+                    return result
         return self.jitted(*arguments, **static)
 
 
@@ -536,11 +552,16 @@ def _checked_queries(database: planar.Database, queries: np.ndarray) -> np.ndarr
     return queries
 
 
-def _padded(queries: np.ndarray, plan: _Plan) -> tuple[np.ndarray, np.ndarray]:
+def _retried(count: int) -> int:
+    """Queries to pad to where a few of a batch are searched again: in few numbers, so that few programs are made."""
+    return next((size for size in (1, 8, 32) if size >= count), QUERIES)
+
+
+def _padded(queries: np.ndarray, plan: _Plan, least: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """(codes that are scanned, whole windows), their number a power of two, their length that of a program."""
     count, n, words = queries.shape
     length = max(_bucket(n), plan.offsets[-1] + 1)
-    whole = np.zeros((planar.power_of_two(count), length, words), np.uint32)
+    whole = np.zeros((planar.power_of_two(max(count, least)), length, words), np.uint32)
     whole[:count, :n] = queries
     return whole[:, plan.offsets], whole
 
