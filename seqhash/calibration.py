@@ -76,13 +76,13 @@ def estimate(
     Args:
       words, starts: the collection, as ``planar.build`` takes it.
       works: (recordings,) recordings of one value are versions of one work and stay in one half. The result depends on
-        these values and not on the order of the recordings, where they differ.
+        these values, and among equal ones on the recordings' lengths, and not on the order of the recordings.
       n: codes of a query.
       tries: windows that a query is searched as (its shifts): each trial takes so many consecutive ones.
       code_rate: codes a second.
     """
     rng = np.random.default_rng(seed)
-    order = np.argsort(works, kind="stable")
+    order = np.lexsort((np.diff(starts), works))
     low, high, works = starts[:-1][order], starts[1:][order], np.unique(works[order], return_inverse=True)[1]
     if len(np.unique(works)) < FEW_WORKS:
         low, high = _pieces(low, high, max(round(PIECE_SECONDS * code_rate), 2 * (n + tries)))

@@ -4,7 +4,10 @@ A query is hashed at several **shifts** inside one hop of the index's codes, sin
 reference's grid; that costs the index nothing. Each shift is searched as windows of consecutive codes: the whole query
 where it is short, overlapping **windows** of 5 s where it is long. Windows that are near enough (``calibration``) and
 agree on one recording and one alignment are one match; its codes are then compared all along that alignment, which
-gives its ends, its distance and its bit error rate.
+gives its ends, its distance and its bit error rate. A query that is no match as a whole is searched again in
+**pieces**: it may hold more than one recording, or begin before one, or be longer than all.
+
+A hit where the recording is as near a few seconds earlier and later is none: silence is near to all silence.
 
 **Offsets.** ``offset`` is the time in the reference that sounds at ``start`` of the query, in seconds. Shifts lie a
 fifth of 0.25 s apart, so it is within 25 ms of the truth where the nearest shift is the best one.
@@ -23,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqhash import audio, calibration, hamming, mfcc, multi_index, planar
+from seqhash import audio, calibration, hamming, ingest, mfcc, multi_index, planar
 from seqhash.codes import Hasher, check_samples
 from seqhash.config import override
 from seqhash.index import Collection, Identity, Index, Row, open_index
@@ -32,10 +35,15 @@ FALSE_POSITIVE_RATE = 0.01
 SHIFTS = 5  # of a query inside one hop
 WINDOW_SECONDS = 5.0  # windows of a long query
 SHORT_SECONDS = 10.5  # a query up to this long is one window
+PIECE_SECONDS = 2.5  # windows of one at least twice as long that is no match as a whole ...
+PIECES_RATE = 0.1  # ... which may bring so much of the false-positive rate more
 NEIGHBOURS = 16  # of each window
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
 GAP_SECONDS = 15.0  # between two windows of one match
 AGREE_SECONDS = 0.26  # between alignments of two windows of one match: a hop
+ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)  # s from a hit, between beats
+STEADY = 0.3  # where a recording is nearer there than this share of the typical distance, it does not change ...
+PLAIN = 0.3  # ... and a hit has to be nearer than this share of that
 MULTI_INDEX_ROWS = 4_000_000  # fewer codes are scanned in less time than the tables cost to look up
 MULTI_INDEX_QUERIES = 512  # windows scanned before tables are made: about what making them costs
 
@@ -84,8 +92,12 @@ class Searcher:
         Raises:
           AudioError: the file cannot be read as audio, or is shorter than a segment.
         """
-        minimum = self.hasher.config.segment_seconds
+        minimum = ingest.shortest_seconds(self.hasher.config)
         return self._identify(audio.blocks(path, sample_rate=self.hasher.sample_rate, minimum_seconds=minimum))
+
+    def identify_blocks(self, blocks: Iterable[np.ndarray]) -> list[Match]:
+        """As ``identify``, of samples that come in blocks (any,): what is held of them is their cepstra."""
+        return self._identify(map(check_samples, blocks))
 
     def identify(self, samples: np.ndarray) -> list[Match]:
         """Matches of samples, float32 (samples,) in [-1, 1] at the hasher's rate, best first.
@@ -103,19 +115,29 @@ class Searcher:
         codes = shifted_codes(self.hasher, blocks, shifts=self.shifts)
         if not len(self.collection.words):
             return []
-        count = min(len(shift) for shift in codes)
-        length, begins = _cut(count, self.hasher.code_rate)
+        count, code_rate = min(len(shift) for shift in codes), self.hasher.code_rate
+        rate = 1.0 if everything else self.false_positive_rate
+        length, begins = _cut(count, code_rate)
+        matches = self._matches(codes, length, begins, rate)
+        piece = min(round(PIECE_SECONDS * code_rate), int(np.median(np.diff(self.collection.starts))) - len(codes) + 1)
+        again = 2 * piece <= count <= SHORT_SECONDS * code_rate or self._null(length, len(codes)) is None
+        if not matches and again and 0 < piece < count and not everything:
+            matches = self._matches(codes, piece, _begins(count, piece), rate * PIECES_RATE)
+        return without_repeats(matches)
+
+    def _matches(self, codes: list[np.ndarray], length: int, begins: np.ndarray, rate: float) -> list[Match]:
+        """Matches of windows that begin at some codes, best first; what is not there has one at a rate."""
         null = self._null(length, len(codes))
         if null is None:
-            return []  # no recording is as long as the query
-        rate = 1.0 if everything else self.false_positive_rate / len(begins)
+            return []  # no recording is as long as a window
+        rate = rate if rate >= 1 else rate / len(begins)
         hits = self._hits(codes, begins, length, null, rate)
         matches = [
             self._match(codes, begins, length, hits, group, evidence)
             for group in _groups(hits, begins, self.shifts, self.hasher.code_rate)
             if (evidence := _evidence(hits, group, begins, length)) <= np.log10(rate)
         ]
-        return without_repeats(sorted(matches, key=lambda match: (-match.score, match.bit_error_rate)))
+        return sorted(matches, key=lambda match: (-match.score, match.bit_error_rate))
 
     @property
     def _step(self) -> float:
@@ -172,11 +194,32 @@ class Searcher:
             found = self._nearest(queries, enough * typical)
             nearness = found.distance / typical[:, None]
             query, rank = np.nonzero((nearness <= limit) & (found.row >= 0))
+            plain = self._plain(queries[query], found.row[query, rank], found.distance[query, rank], typical[query])
+            query, rank = query[plain], rank[plain]
             recording, row = planar.locate(self.collection.starts, found.row[query, rank])
             chance = np.log10(calibration.probability(null, nearness[query, rank]))
             window, shift, distance = piece + query // len(codes), query % len(codes), found.distance[query, rank]
             parts.append(_Hits(window, shift, recording, row, distance, typical[query], chance))
         return _Hits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def _plain(self, queries: np.ndarray, row: np.ndarray, distance: np.ndarray, typical: np.ndarray) -> np.ndarray:
+        """Which hits tell one place of their recording from the seconds around it, bool (hits,).
+
+        Args:
+          queries: uint32 (hits, n, words).
+          row, distance, typical: of each hit.
+        """
+        starts, n = self.collection.starts, queries.shape[1]
+        recording = np.searchsorted(starts, row, side="right") - 1
+        distances = np.full((len(ELSEWHERE), len(row)), np.nan)
+        for place, seconds in enumerate(ELSEWHERE):
+            other = row + round(seconds * self.hasher.code_rate)
+            inside = np.flatnonzero((other >= starts[recording]) & (other + n <= starts[recording + 1]))
+            there = self.collection.words[other[inside, None] + np.arange(n)]
+            distances[place, inside] = np.bitwise_count(there ^ queries[inside]).sum(axis=(1, 2), dtype=np.int64)
+        distances[0] = np.where(np.isnan(distances).all(axis=0), typical, distances[0])  # too short a recording to say
+        elsewhere = np.nanquantile(distances, 0.4, axis=0, method="lower")  # less than half: one side may be silent
+        return (elsewhere >= STEADY * typical) | (distance < PLAIN * elsewhere)
 
     def _match(self, codes, begins, length: int, hits: _Hits, group: np.ndarray, evidence: float) -> Match:
         """The match of some hits, which agree: compared all along the alignment of the best of them."""
@@ -267,8 +310,12 @@ def _cut(count: int, code_rate: float) -> tuple[int, np.ndarray]:
     if count <= SHORT_SECONDS * code_rate:
         return count, np.zeros(1, np.int64)
     length = round(WINDOW_SECONDS * code_rate)
-    begins = np.arange(0, count - length + 1, length // 2)
-    return length, np.unique(np.append(begins, count - length))
+    return length, _begins(count, length)
+
+
+def _begins(count: int, length: int) -> np.ndarray:
+    """Where half overlapping windows begin that cover so many codes."""
+    return np.unique(np.append(np.arange(0, count - length + 1, max(1, length // 2)), count - length))
 
 
 def _groups(hits: _Hits, begins: np.ndarray, shifts: int, code_rate: float) -> list[np.ndarray]:
@@ -310,9 +357,18 @@ def _extent(gains: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 def without_repeats(matches: list[Match]) -> list[Match]:
-    """Leaves out what overlaps an earlier (better) match of the same recording: a chorus is found at each place."""
+    """Leaves out what is half an earlier (better) match of the same recording: a chorus is found at each place.
+
+    Less than half is the end of one match and the beginning of the next, which are known to about a second.
+    """
     kept: list[Match] = []
     for match in matches:
-        if not any(m.recording == match.recording and m.start < match.end and match.start < m.end for m in kept):
+        same = [other for other in kept if other.recording == match.recording]
+        if not any(2 * _overlap(match, m) > min(match.end - match.start, m.end - m.start) for m in same):
             kept.append(match)
     return kept
+
+
+def _overlap(one: Match, other: Match) -> float:
+    """Seconds of the query that two matches share; negative where they are apart."""
+    return min(one.end, other.end) - max(one.start, other.start)

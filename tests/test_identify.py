@@ -85,6 +85,54 @@ def test_a_mix_is_taken_apart(searcher, music, tmp_path):
         assert match.offset - match.start == pytest.approx(offset - start, abs=0.1)
 
 
+def test_short_queries_may_hold_two_recordings_or_begin_before_one(searcher, music):
+    a, b, absent = music[WORKS[1]], music[WORKS[4]], music[WORKS[-1]]
+    two = searcher.identify(np.concatenate([a[160_000:240_000], b[100_000:180_000]]))
+    assert sorted((m.title, round(m.start / 5)) for m in two) == sorted([(WORKS[1], 0), (WORKS[4], 1)])
+    before = searcher.identify(np.concatenate([absent[: 3 * RATE], a[: 5 * RATE]]))
+    assert [m.title for m in before] == [WORKS[1]]
+    assert before[0].offset - before[0].start == pytest.approx(-3.0, abs=0.1)
+
+
+def test_a_passage_played_twice_is_found_twice(searcher, music):
+    once = music[WORKS[1]][100_000 : 100_000 + 12 * RATE]
+    found = searcher.identify(np.concatenate([once, once]))
+    assert [m.title for m in found] == [WORKS[1]] * 2
+    assert sorted(m.start for m in found) == pytest.approx([0.0, 12.0], abs=1.5)
+
+
+def test_recordings_shorter_than_the_query_are_found_in_it(hasher, music):
+    parts = [music[work][160_000 : 160_000 + 5 * RATE] for work in WORKS]
+    words = [hasher.hash_samples(part) for part in parts]
+    starts = np.concatenate([[0], np.cumsum([len(w) for w in words])])
+    rows = [Row(i, f"{i}.flac", "", "", "", "", 5.0, len(w), {}) for i, w in enumerate(words)]
+    searcher = identify.Searcher(hasher, rows, Collection(np.concatenate(words), starts, np.arange(len(words))))
+    assert [m.recording for m in searcher.identify(parts[3])] == [3]
+    rest = 0.1 * np.random.default_rng(5).standard_normal(6 * RATE).astype(np.float32)
+    (match,) = searcher.identify(np.concatenate([rest, parts[3], rest]))
+    assert (match.recording, round(match.start)) == (3, 6)
+
+
+@pytest.mark.parametrize("seconds", [3, 8, 20])
+def test_silence_and_steady_tones_match_nothing(searcher, hasher, seconds):
+    rng, time = np.random.default_rng(6), np.arange(30 * RATE) / RATE
+    steady = {
+        "dither": np.round(0.7 * rng.standard_normal(len(time))) / 2**15,
+        "tone": 0.3 * np.sin(2 * np.pi * 440 * time),
+        "noise": 0.1 * rng.standard_normal(len(time)),
+    }
+    words, starts, ids = searcher.collection
+    for name, signal in steady.items():
+        own = hasher.hash_samples(signal[: 25 * RATE].astype(np.float32))
+        row = Row(99, f"{name}.flac", "", "", "", "", 25.0, len(own), {})
+        more = Collection(np.concatenate([words, own]), np.append(starts, len(words) + len(own)), np.append(ids, 99))
+        there = identify.Searcher(hasher, [*searcher.rows, row], more)
+        query = signal[5 * RATE + 1234 :][: seconds * RATE].astype(np.float32)
+        if name != "tone":
+            query = query + rng.standard_normal(len(query)).astype(np.float32) * np.std(query)  # another one of its kind
+        assert there.identify(query) == [], name
+
+
 def test_the_multi_index_answers_as_the_scan_does(searcher, music, monkeypatch):
     excerpts = [excerpt for _, _, excerpt in _excerpts(music, WORKS[:4] + WORKS[-1:], 5, seed=5, each=2)]
     scanned = [searcher.identify(excerpt)[:1] for excerpt in excerpts]
