@@ -163,7 +163,7 @@ def _recordings(item: Item) -> Sequence[corpus.Recording]:
     if isinstance(item, corpus.Recording):
         return [item]
     path = Path(os.path.abspath(item))
-    if path.is_dir() or path.suffix.lower() == ".csv":
+    if os.path.isdir(path) or path.suffix.lower() == ".csv":
         return corpus.recordings(path)
     return [corpus.Recording(path.stem, path, "", "", "", "", {})]
 

@@ -102,19 +102,20 @@ def test_bad_files_are_listed_with_the_reason_and_the_others_added(tmp_path):
     text = tmp_path / "text.mp3"
     text.write_text("not music")
     short, gone = write(tmp_path / "short.wav", 0.5), tmp_path / "gone.wav"
-    pipe = tmp_path / "pipe.wav"
+    pipe, long = tmp_path / "pipe.wav", tmp_path / f"{'x' * 300}.wav"
     os.mkfifo(pipe)
     with opened(tmp_path / "index", hasher) as store:
-        counts = add(store, hasher, [cut, text, short, gone, pipe, good])
+        counts = add(store, hasher, [cut, text, short, gone, pipe, long, good])
         assert (counts.added, counts.present) == (1, 0)
         reasons = dict(counts.failed)
-        assert reasons.keys() == {str(path) for path in (cut, text, short, gone, pipe)}
+        assert reasons.keys() == {str(path) for path in (cut, text, short, gone, pipe, long)}
         for path, reason in {
             cut: "truncated",
             text: "not audio",
             short: "too short",
             gone: "no such file",
             pipe: "not a regular file",
+            long: "File name too long",
         }.items():
             assert reason in reasons[str(path)]
         assert [row.path for row in store.rows()] == [str(good)]
