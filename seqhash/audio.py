@@ -83,7 +83,7 @@ def _blocks(path: Path, sample_rate: int, block: int, minimum_seconds: float) ->
 
 def _open(path: Path) -> soundfile.SoundFile:
     try:
-        handle = soundfile.SoundFile(path)
+        handle = soundfile.SoundFile(os.fsencode(path))  # of a str it takes UTF-8 only
     except (soundfile.SoundFileError, TypeError, OSError) as error:  # TypeError: a suffix for headerless files, .raw
         raise AudioError(path, f"not audio that can be read ({_text(error)})") from error
     low, high = RATES

@@ -142,7 +142,7 @@ def split(recordings: Sequence[Recording], *, fraction: float, seed: int) -> tup
     if fraction and len(recordings) < 2:
         raise ValueError(f"At least 2 recordings are needed to hold out {fraction} of them, got {len(recordings)}.")
     held = min(max(round(fraction * len(recordings)), 1), len(recordings) - 1) if fraction else 0
-    digests = [hashlib.sha256(f"{seed} {r.id}".encode()).digest() for r in recordings]
+    digests = [hashlib.sha256(os.fsencode(f"{seed} {r.id}")).digest() for r in recordings]
     order = np.array(sorted(range(len(recordings)), key=digests.__getitem__), np.int64)
     return np.sort(order[held:]), np.sort(order[:held])
 

@@ -499,7 +499,7 @@ def _contents(path: Path, settings: _Settings) -> Iterator[Any]:
 def _tags(path: Path) -> dict[str, str]:
     """Title, artist and album, where the file says them."""
     try:
-        with soundfile.SoundFile(path) as handle:
+        with soundfile.SoundFile(os.fsencode(path)) as handle:
             said = handle.copy_metadata()
     except (soundfile.SoundFileError, OSError):
         return {}

@@ -275,6 +275,14 @@ def test_too_short_is_known_before_the_first_block(tmp_path):
         next(audio.blocks(path, sample_rate=16_000, minimum_seconds=2, block_seconds=0.1))
 
 
+def test_a_name_that_is_not_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"bad\xff.wav")
+    _write(tmp_path / "x.wav", _noise(1.0)).rename(path)
+    assert len(audio.read(path, sample_rate=16_000)) == 16_000
+    path.write_text("no")
+    assert "not audio" in _reason(path)
+
+
 def test_absurd_sample_rate(tmp_path):
     path = _write(tmp_path / "x.wav", _noise(1.0), 1)
     assert "sample rate" in _reason(path)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 import pickle
 from pathlib import Path
 
@@ -207,6 +208,11 @@ def test_split_sizes(count, fraction, held):
     recordings = [_recording(f"r{i}") for i in range(count)]
     training, validation = corpus.split(recordings, fraction=fraction, seed=0)
     assert (len(training), len(validation)) == (count - held, held)
+
+
+def test_split_takes_ids_that_are_not_utf8():
+    recordings = [_recording(os.fsdecode(b"bad\xff")), _recording("b")]
+    assert sorted(map(len, corpus.split(recordings, fraction=0.5, seed=0))) == [1, 1]
 
 
 def test_split_options():

@@ -144,6 +144,14 @@ def test_manifest_columns_and_tags_become_fields_and_metadata(tmp_path):
     assert rows["c.wav"].metadata == {}
 
 
+def test_a_name_that_is_not_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"bad\xff.flac")
+    write(tmp_path / "a.flac", title="Tag").rename(path)
+    with opened(tmp_path / "index", fake_hasher()) as store:
+        assert add(store, fake_hasher(), [path]) == (1, 0, [])
+        assert [(row.path, row.title) for row in store.rows()] == [(str(path), "Tag")]
+
+
 def test_a_broken_manifest_adds_nothing(tmp_path):
     (tmp_path / "m.csv").write_text("path\ngone.wav\n")
     good = write(tmp_path / "good.wav")
