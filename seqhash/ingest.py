@@ -396,17 +396,25 @@ def _serve(
 def _relay(worker: _Worker, job: _Job, ready: "queue.SimpleQueue[Any]", stop: threading.Event) -> bool:
     """Passes on the answers to one job; whether the process is still there."""
     announced, item = False, None
-    for item in _answers(worker, job.recording.path, stop):
-        if job.box.full():
-            ready.put(job)
-            announced = True
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                job.box.put(item, timeout=_POLL)
-                break
+    try:
+        for item in _answers(worker, job.recording.path, stop):
+            if job.box.full() and not announced:
+                ready.put(job)
+                announced = True
+            _put(job, item, stop)
+    except BaseException as error:
+        _put(job, error, stop)  # the caller may be waiting for this job's next block
+        raise
     if not announced:
         ready.put(job)
     return not isinstance(item, _Died)
+
+
+def _put(job: _Job, item: Any, stop: threading.Event) -> None:
+    """Waits for room in the job's box, unless nobody will make any."""
+    while not stop.is_set():
+        with contextlib.suppress(queue.Full):
+            return job.box.put(item, timeout=_POLL)
 
 
 class _Died(audio.AudioError):

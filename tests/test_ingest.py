@@ -1,6 +1,7 @@
 import collections
 import hashlib
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -292,6 +293,32 @@ def test_a_process_that_dies_costs_one_file(tmp_path, monkeypatch):
         ((path, reason),) = counts.failed
         assert path == str(files[1])
         assert "SIGKILL" in reason
+
+
+@pytest.mark.parametrize("error", [None, MemoryError("a block too large")])
+def test_a_long_job_is_announced_once_and_always_ends(tmp_path, monkeypatch, error):
+    def answers(worker, path, stop):
+        yield from np.zeros((6, 10), np.float32)  # far more than the box holds
+        if error:
+            raise error
+        yield {}
+
+    monkeypatch.setattr(ingest, "BLOCKS", 1)
+    for name, fake in {"_answers": answers, "_await_start": lambda *_: None, "_end": lambda *_: None}.items():
+        monkeypatch.setattr(ingest, name, fake)
+    waiting, ready = queue.SimpleQueue(), queue.SimpleQueue()
+    path = write(tmp_path / "long.wav")
+    for job in (ingest._Job(corpus.Recording("long", path, "", "", "", "", {}), "0", ingest._stamp(path)), None):
+        waiting.put(job)
+    relay = threading.Thread(target=ingest._serve, args=(None, None, waiting, ready, threading.Event()), daemon=True)
+    relay.start()
+    received = ingest._Received(ready.get(timeout=10))
+    for _ in received.blocks():
+        time.sleep(0.02)  # slower than they come
+    relay.join(10)
+    assert received.samples == 60
+    assert received.end == (error or {})
+    assert [ready.get() for _ in range(ready.qsize())] == ([error] if error else [])
 
 
 def test_a_process_ignores_ctrl_c_from_its_first_moment():
