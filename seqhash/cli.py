@@ -15,6 +15,7 @@ import io
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -176,7 +177,21 @@ def _nothing_else(others: list[str]) -> None:
 def _png(values: flags.FlagValues) -> Path | None:
     if values.plot and not values.plot.lower().endswith(".png"):
         raise UsageError(f"--plot must end in .png, got {values.plot!r}.")
+    if values.plot:
+        _check_writable(Path(values.plot))
     return Path(values.plot) if values.plot else None
+
+
+def _check_writable(path: Path) -> None:
+    """Refuses a picture that cannot be written before the work that it would show, and leaves nothing behind."""
+    try:
+        if path.exists():
+            open(path, "ab").close()
+        else:
+            folder = next(folder for folder in path.absolute().parents if folder.exists())
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(f"--plot: {path} cannot be written ({error.strerror}); name another file.") from error
 
 
 def _load_hasher(values: flags.FlagValues) -> "Hasher":
@@ -321,8 +336,8 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
         samples, matches, error = _answer(searcher, hasher, values, file)
         answers.append((matches, error))
         _print_answer(file, matches, error, as_json=values.json)
-        if plot and matches:
-            _plot_match(plot, path, hasher, file, samples, matches[0])
+        if plot and error is None:
+            _try_plot(plot, path, hasher, file, samples, matches)
     if any(error is not None for _, error in answers):
         return EXIT_FAILED
     return 0 if any(matches for matches, _ in answers) else EXIT_NONE
@@ -387,6 +402,18 @@ def _match_cells(match: "Match") -> tuple[str, ...]:
     times = f"{_time(match.start)}-{_time(match.end)}"
     name = f"{match.title} ({match.path})" if match.title else match.path
     return name, times, _time(match.offset), f"{match.bit_error_rate:.1%}", f"{match.score:.2f}"
+
+
+def _try_plot(
+    plot: Path, path: str, hasher: "Hasher", file: str, samples: np.ndarray | None, matches: "Sequence[Match]"
+) -> None:
+    """The picture of the best match, or a line that says why there is none: the answer stands without it."""
+    try:
+        if not matches:
+            raise ValueError("no match")
+        _plot_match(plot, path, hasher, file, samples, matches[0])
+    except (ValueError, OSError) as error:
+        print(f"no picture: {error}", file=sys.stderr)
 
 
 def _plot_match(plot: Path, path: str, hasher: "Hasher", file: str, samples: np.ndarray | None, match: "Match") -> None:

@@ -330,6 +330,26 @@ def test_identify_draws_the_best_match(run, searcher, made, music, tmp_path, mon
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_answer_stands_without_its_picture(run, searcher, made, tmp_path):
+    plot = tmp_path / "p.png"
+    none = run("identify", f"--index={made}", f"--plot={plot}", "quiet.wav")
+    assert (none.status, none.err) == (cli.EXIT_NONE, "no picture: no match\n")
+    gone = run("identify", f"--index={made}", f"--plot={plot}", "some.wav")  # the search answers, but there is no file
+    assert (gone.status, gone.err) == (0, "no picture: some.wav: no such file\n")
+    assert not plot.exists()
+
+
+def test_a_picture_that_cannot_be_written_is_refused_first(run, searcher, tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "folder.png", tmp_path / "file" / "p.png", tmp_path / ("x" * 300 + ".png")):
+        done = run("identify", "--index=i", f"--plot={target}", "some.wav")
+        assert (done.status, done.out) == (cli.EXIT_BAD_INPUT, "")
+        assert f"--plot: {target} cannot be written" in done.err
+    assert searcher.options is None
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file"}
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
