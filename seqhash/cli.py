@@ -431,7 +431,8 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
     if len(others) != 2:
         raise UsageError(f"name two files, got {len(others)}.")
     hasher = _load_hasher(values)
-    a, b = (audio.read(file, sample_rate=hasher.sample_rate) for file in others)
+    shortest = ingest.shortest_seconds(hasher.config)
+    a, b = (audio.read(file, sample_rate=hasher.sample_rate, minimum_seconds=shortest) for file in others)
     found = compare.compare_samples(a, b, hasher=hasher, shifts=SHIFTS)
     if values.json:
         numbers = {name: value for name, value in found._asdict().items() if name != "differences"}

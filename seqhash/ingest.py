@@ -83,8 +83,7 @@ def add_files(index: Index, hasher: "Hasher", items: Sequence[Item], *, workers:
         raise ValueError(f"workers must be positive, got {workers}.")
     recordings = gather(items)
     config = hasher.config
-    minimum = config.segment_seconds + config.mfcc.frame_length / config.mfcc.sample_rate
-    settings = _Settings(hasher.sample_rate, minimum)
+    settings = _Settings(hasher.sample_rate, shortest_seconds(config))
     with tqdm(total=len(recordings), unit="recording", disable=not progress) as bar:
         tally = _Tally(index, bar)
         with tally.writing(), _decoding(_jobs(index, recordings, tally, workers), settings, workers) as decoded:
@@ -103,6 +102,15 @@ def identity_of(hasher: "Hasher") -> Identity:
     """What an index notes of its hasher."""
     words = len(hasher.thresholds) // 32
     return Identity(hasher.name, hasher.digest, hasher.code_rate, words, hasher.sample_rate)
+
+
+def shortest_seconds(config: "Config") -> float:
+    """Seconds of the shortest recording that has a code: up to the first sample of its segment's last frame."""
+    mfcc, before = config.mfcc, config.segment.frames - 1
+    if mfcc.variant == "librosa":  # no frame is filled up
+        return (before * mfcc.frame_step + mfcc.fft_length) / mfcc.sample_rate
+    whole = (before - 1) * mfcc.frame_step + mfcc.frame_length if before else 0
+    return (whole + 1) / mfcc.sample_rate
 
 
 def hash_streams(hasher: "Hasher", streams: Sequence[Iterable[np.ndarray]]) -> list[np.ndarray]:

@@ -206,6 +206,13 @@ def test_compare(run, music, tmp_path):
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_compare_says_which_file_is_too_short(run, music, tmp_path):
+    soundfile.write(tmp_path / "short.wav", tune(0)[:16_000], RATE)
+    done = run("compare", music / "one.wav", tmp_path / "short.wav")
+    reason = "too short: 1.000 s, at least 1.00506 s needed"
+    assert done == (cli.EXIT_BAD_INPUT, "", f"error: {tmp_path / 'short.wav'}: {reason}\n")
+
+
 # identify: the contract, with a search that answers as it is told.
 
 

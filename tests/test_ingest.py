@@ -359,6 +359,17 @@ def test_a_file_that_changes_meanwhile_is_not_added(tmp_path):
         assert store.rows() == []
 
 
+@pytest.mark.parametrize("changes", [{}, {"mfcc.variant": "librosa"}, {"segment.frames": 1}])
+def test_the_shortest_recording_has_one_code(changes):
+    config = override(Config(), changes)
+    samples = round(ingest.shortest_seconds(config) * RATE)
+    codes = [
+        mfcc.segment_count(mfcc.frame_count(count, config.mfcc) if count else 0, config=config.segment)
+        for count in (samples - 1, samples)
+    ]
+    assert codes == [0, 1]
+
+
 def test_workers_must_be_positive(tmp_path):
     with opened(tmp_path / "index", fake_hasher()) as store, pytest.raises(ValueError, match="workers"):
         add(store, fake_hasher(), [], workers=0)
