@@ -25,6 +25,7 @@ import soundfile
 import soxr
 
 RATES = (1_000, 768_000)  # Hz; beyond these a header is damaged, and resampling would take any amount of memory
+RAW = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # raw samples: dtype, full scale
 _FEED = 1 << 16  # source samples per read; fixed, so that samples do not depend on the block size asked for
 _JUNK = 1 << 16  # bytes before the first MPEG frame that are searched for it, as mpg123 does
 
@@ -72,6 +73,49 @@ def blocks(
 def read(path: str | os.PathLike[str], *, sample_rate: int, minimum_seconds: float = 0.0) -> np.ndarray:
     """The whole first channel, float32 (samples,): the blocks of ``blocks`` joined, with its errors."""
     return np.concatenate(list(blocks(path, sample_rate=sample_rate, minimum_seconds=minimum_seconds)))
+
+
+def raw_blocks(
+    file: BinaryIO,
+    encoding: str,
+    *,
+    rate: int,
+    sample_rate: int,
+    block_seconds: float = 60.0,
+    minimum_seconds: float = 0.0,
+) -> Iterator[np.ndarray]:
+    """Raw mono samples of a stream without a header, block by block, in the memory of a block.
+
+    Args:
+      file: buffered, read to its end.
+      encoding: a key of ``RAW``.
+      rate: of the stream, Hz.
+      sample_rate, block_seconds, minimum_seconds: as of ``blocks``.
+
+    Yields:
+      float32 (samples,).
+
+    Raises:
+      AudioError: of the path ``-``: no samples, half a sample at the end, too short, NaN or infinite samples.
+    """
+    samples = _raw_samples(file, encoding, rate, minimum_seconds)
+    return _regrouped(_resampled(samples, rate, sample_rate), round(block_seconds * sample_rate))
+
+
+def _raw_samples(file: BinaryIO, encoding: str, rate: int, minimum_seconds: float) -> Iterator[np.ndarray]:
+    path, (dtype, scale), size = Path("-"), RAW[encoding], 0
+    width = np.dtype(dtype).itemsize
+    while data := file.read(_FEED * width):
+        size += len(data)
+        if size % width:  # the last read
+            break
+        samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
+        if not np.isfinite(samples).all():
+            raise AudioError(path, f"NaN or infinite samples before {size // width / rate:.2f} s")
+        yield samples
+    if not size or size % width:
+        raise AudioError(path, f"raw {encoding} samples expected, got {size} bytes")
+    _check_length(path, size // width, rate, minimum_seconds)
 
 
 def _blocks(path: Path, sample_rate: int, block: int, minimum_seconds: float) -> Iterator[np.ndarray]:

@@ -36,7 +36,6 @@ EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
 PACKAGED_HASHER = "paper-128"
 SHIFTS = 4  # of ``compare``: starts inside one hop, 62.5 ms apart
-FORMATS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # raw samples: dtype, full scale
 EXPORTS = {
     ".faiss": exchange.export_faiss,
     ".npz": exchange.export_npz,
@@ -148,8 +147,9 @@ def _add_flags(values: flags.FlagValues) -> None:
 
 def _identify_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float("false_positive_rate", 0.01, "of queries that are not there", 1e-9, 0.3, flag_values=values)
-    flags.DEFINE_integer("rate", 16_000, "of raw samples on standard input, Hz", lower_bound=1, flag_values=values)
-    flags.DEFINE_enum("format", "s16le", list(FORMATS), "of raw samples: s16le or f32le", flag_values=values)
+    low, high = audio.RATES
+    flags.DEFINE_integer("rate", 16_000, "of raw samples on standard input, Hz", low, high, flag_values=values)
+    flags.DEFINE_enum("format", "s16le", list(audio.RAW), "of raw samples: s16le or f32le", flag_values=values)
 
 
 def _to_flag(values: flags.FlagValues) -> None:
@@ -346,30 +346,25 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
 def _answer(
     searcher: "Searcher", hasher: "Hasher", values: flags.FlagValues, file: str
 ) -> tuple[np.ndarray | None, "list[Match]", str | None]:
-    """Samples where they are in memory, matches, and the reason why there are none."""
+    """Samples of standard input that a picture needs, matches, and the reason why there are none."""
     try:
         if file != "-":
             return None, searcher.identify_file(file), None
-        data = sys.stdin.buffer.read()
-        samples = _raw_samples(data, values.format, rate=values.rate, sample_rate=hasher.sample_rate)
+        blocks = audio.raw_blocks(
+            sys.stdin.buffer,
+            values.format,
+            rate=values.rate,
+            sample_rate=hasher.sample_rate,
+            minimum_seconds=ingest.shortest_seconds(hasher.config),
+        )
+        if not values.plot:
+            return None, searcher._identify(blocks), None  # block by block: a stream may be long
+        samples = np.concatenate(list(blocks))
         return samples, searcher.identify(samples), None
     except audio.AudioError as error:
         return None, [], error.reason
     except (ValueError, OSError) as error:
         return None, [], str(error)
-
-
-def _raw_samples(data: bytes, name: str, *, rate: int, sample_rate: int) -> np.ndarray:
-    """Raw mono samples as float32 (samples,) at ``sample_rate``."""
-    dtype, scale = FORMATS[name]
-    if not data or len(data) % np.dtype(dtype).itemsize:
-        raise ValueError(f"raw {name} samples expected, got {len(data)} bytes.")
-    samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
-    if rate != sample_rate:
-        import soxr
-
-        samples = soxr.resample(samples, rate, sample_rate, quality="HQ")
-    return samples
 
 
 def _print_answer(file: str, matches: "Sequence[Match]", error: str | None, *, as_json: bool) -> None:

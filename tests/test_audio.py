@@ -1,5 +1,6 @@
 """audio.py against soundfile, soxr, scipy and hand-written bytes; bad files are made by really damaging good ones."""
 
+import io
 import os
 import pickle
 import subprocess
@@ -281,6 +282,44 @@ def test_a_name_that_is_not_utf8(tmp_path):
     assert len(audio.read(path, sample_rate=16_000)) == 16_000
     path.write_text("no")
     assert "not audio" in _reason(path)
+
+
+@pytest.mark.parametrize("encoding", audio.RAW)
+@pytest.mark.parametrize("rate", [16_000, 22_050])
+def test_raw_samples_come_in_blocks(encoding, rate):
+    dtype, scale = audio.RAW[encoding]
+    sent = (_noise(7, rate, 1)[:, 0] * scale).astype(dtype)
+    parts = list(audio.raw_blocks(io.BytesIO(sent.tobytes()), encoding, rate=rate, sample_rate=16_000, block_seconds=1))
+    whole = sent.astype(np.float32) / np.float32(scale)
+    expected = whole if rate == 16_000 else soxr.resample(whole, rate, 16_000, quality="HQ")
+    np.testing.assert_array_equal(np.concatenate(parts), expected)
+    assert [len(part) for part in parts] == 7 * [16_000]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "got 0 bytes"),
+        (bytes(5), "raw f32le samples expected, got 5 bytes"),
+        (bytes(400_001), "got 400001 bytes"),
+        (bytes(8_000), "too short: 0.125 s, at least 1 s needed"),
+        (np.full(20_000, np.nan, "<f4").tobytes(), "NaN"),
+    ],
+    ids=["empty", "short", "odd", "too short", "nan"],
+)
+def test_raw_samples_that_are_none(data, reason):
+    with pytest.raises(audio.AudioError, match=reason):
+        list(audio.raw_blocks(io.BytesIO(data), "f32le", rate=16_000, sample_rate=16_000, minimum_seconds=1))
+
+
+def test_a_raw_stream_is_not_read_ahead():
+    class Endless(io.RawIOBase):
+        def read(self, count=-1):
+            assert 0 < count <= 1 << 20
+            return bytes(count)
+
+    blocks = audio.raw_blocks(Endless(), "s16le", rate=16_000, sample_rate=16_000, block_seconds=10)
+    assert len(next(blocks)) == 160_000
 
 
 def test_absurd_sample_rate(tmp_path):

@@ -96,6 +96,7 @@ def ids(run, index):
         (["identify", "--index=i", "-", "-"], "read once"),
         (["identify", "--index=i", "--plot=p.png", "a", "b"], "one query"),
         (["identify", "--index=i", "--format=mp3", "a"], "s16le|f32le"),
+        (["identify", "--index=i", "--rate=1", "-"], "[1000, 768000]"),
         (["compare", "a"], "name two files"),
         (["compare", "a", "b", "--plot=p.svg"], ".png"),
         (["compare", "a", "b", "--hasher=nobody"], "no such hasher"),
@@ -236,8 +237,8 @@ def searcher(monkeypatch):
     """Stands in for seqhash.identify; notes what it is asked."""
     asked = SimpleNamespace(samples=None, options=None)
 
-    def identify(samples):
-        asked.samples = samples
+    def identify(blocks):
+        asked.samples = np.concatenate(list(blocks))
         return [FOUND]
 
     def identify_file(path):
@@ -247,7 +248,7 @@ def searcher(monkeypatch):
 
     def open_searcher(path, hasher, **options):
         asked.options = options
-        return SimpleNamespace(identify=identify, identify_file=identify_file)
+        return SimpleNamespace(_identify=identify, identify_file=identify_file)
 
     module = ModuleType("seqhash.identify")
     module.open_searcher = open_searcher
@@ -309,7 +310,7 @@ def test_identify_as_a_table(run, searcher):
 
 @pytest.mark.parametrize(("name", "dtype", "scale"), [("s16le", "<i2", 32768), ("f32le", "<f4", 1)])
 def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, scale):
-    samples = np.array([0, 0.5, -1, 0.25] * 4000)
+    samples = np.array([0, 0.5, -1, 0.25] * 5000)
     data = (samples * scale).astype(dtype).tobytes()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     done = run("identify", "--index=i", "--json", f"--format={name}", "-")
@@ -317,7 +318,7 @@ def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, sca
     np.testing.assert_array_equal(searcher.samples, samples.astype(np.float32))
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     run("identify", "--index=i", f"--format={name}", "--rate=8000", "-")
-    assert searcher.samples.shape == (32_000,)
+    assert searcher.samples.shape == (40_000,)
     for broken in (data[:5], b""):
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(broken)))
         done = run("identify", "--index=i", "--json", f"--format={name}", "-")
