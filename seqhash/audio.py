@@ -1,8 +1,8 @@
 """Any audio file to mono float32 samples at an explicit rate, on the host (paper, III: first channel, 16 kHz).
 
-WAV (8 to 32 bit integers, floats), FLAC, Ogg (Vorbis, Opus) and MP3 at any rate and channel count are decoded by
-libsndfile and resampled by soxr, block by block, so that files of hours take the memory of a block. A bad file is an
-``AudioError`` that names the file and the reason, never an error of these libraries.
+WAV, AIFF and AU (8 to 32 bit integers, floats), FLAC, Ogg (Vorbis, Opus) and MP3 at any rate and channel count are
+decoded by libsndfile and resampled by soxr, block by block, so that files of hours take the memory of a block. A bad
+file is an ``AudioError`` that names the file and the reason, never an error of these libraries.
 
 How a cut file is known, since libsndfile mostly reads it without a word:
 
@@ -233,6 +233,8 @@ def _inspect(path: Path, file: BinaryIO, size: int) -> int | None:
         _check_ogg(path, file, size)
     elif magic[:3] == b"ID3" or path.suffix.lower() == ".mp3" or _mpeg_frame(magic):
         return _mpeg_promise(path, file, size)
+    elif path.suffix.lower() in (".au", ".snd") and magic not in (b".snd", b"dns."):
+        raise AudioError(path, "not audio: no AU header in it")  # libsndfile would take any bytes for samples
     return None
 
 
@@ -322,8 +324,8 @@ def _mpeg_promise(path: Path, file: BinaryIO, size: int) -> int | None:
     if head[:3] == b"ID3" and len(head) == 10:
         length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
         start = 10 + length + (10 if head[5] & 0x10 else 0)
-        if _bytes(file, start, 4) == b"fLaC":  # some taggers put ID3 before FLAC
-            return None
+    if _bytes(file, start, 4) == b"fLaC":  # some taggers put ID3 before FLAC, some people call it .mp3
+        return None
     junk = _first_mpeg_frame(_bytes(file, start, _JUNK))
     if junk is None:
         raise AudioError(path, "not audio: no MPEG frame in it")

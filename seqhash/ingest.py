@@ -250,6 +250,8 @@ def _digest(path: Path) -> tuple[str, tuple[int, int]] | str:
     """(SHA-256 of the content, stamp), or the reason why there is none."""
     try:
         if not path.is_file():  # a pipe would block for ever
+            if path.is_dir():
+                os.scandir(path).close()  # one that cannot be read says why
             return "not a regular file" if path.exists() else "no such file"
         stamp = _stamp(path)
         with open(path, "rb") as file:

@@ -21,6 +21,8 @@ FORMATS = {  # suffix -> soundfile's format and subtype
     "flac": ("FLAC", "PCM_16"),
     "ogg": ("OGG", "VORBIS"),
     "opus": ("OGG", "OPUS"),
+    "aiff": ("AIFF", "PCM_16"),
+    "au": ("AU", "PCM_16"),
     "mp3": ("MP3", "MPEG_LAYER_III"),
 }
 
@@ -113,7 +115,7 @@ def test_24_bits_by_hand(tmp_path):
     np.testing.assert_array_equal(samples, np.array(values) / 2**23)
 
 
-@pytest.mark.parametrize("suffix", [*FORMATS, "rf64.wav"])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "rf64.wav"])
 @pytest.mark.parametrize("share", [0.002, 0.1, 0.5, 0.97, 0.999])
 def test_truncated(tmp_path, suffix, share):
     rf64 = suffix == "rf64.wav"
@@ -188,6 +190,14 @@ def test_mp3_with_id3_tags(tmp_path, tag):
     expected = audio.read(path, sample_rate=16_000)
     path.write_bytes(tag + path.read_bytes() + b"TAG" + bytes(125))
     np.testing.assert_array_equal(audio.read(path, sample_rate=16_000), expected)
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\x00\x00\x00\x00\x02\x01" + bytes(257)])
+def test_flac_that_is_called_mp3(tmp_path, tag):
+    path = _good(tmp_path, "flac")
+    expected = audio.read(path, sample_rate=16_000)
+    (tmp_path / "x.mp3").write_bytes(tag + path.read_bytes())
+    np.testing.assert_array_equal(audio.read(tmp_path / "x.mp3", sample_rate=16_000), expected)
 
 
 def test_mpeg_frames_by_the_standard():
