@@ -6,8 +6,9 @@ Exit statuses:
 0    done; of ``identify``: there is an answer (of several files, to one of them at least)
 1    ``identify``: no match; ``verify``: there are problems
 2    what was asked for cannot be done; one message on stderr says why
-3    ``identify``: a file could not be used; ``add --strict``: the same
+3    ``identify``, ``add --strict``: a file could not be used; ``add``: none could
 130  interrupted (Ctrl-C); what was added is kept, and the same command goes on where it stopped
+141  who reads the output has ended, as with ``| head``
 ===  ==========================================================================================================
 """
 
@@ -34,6 +35,7 @@ EXIT_NONE = 1
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 PACKAGED_HASHER = "paper-128"
 SHIFTS = 4  # of ``compare``: starts inside one hop, 62.5 ms apart
 EXPORTS = {
@@ -60,6 +62,9 @@ class Command(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line, ``sys.argv`` unless another is given (without the program's name); the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:
+        print("error: standard output is closed; redirect it to /dev/null if it is not wanted", file=sys.stderr)
+        return EXIT_BAD_INPUT
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
@@ -69,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except BrokenPipeError:  # as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_NONE
-    except KeyboardInterrupt:
-        print("interrupted; the index is whole, and the same command goes on where it stopped", file=sys.stderr)
+        return EXIT_BROKEN_PIPE
+    except KeyboardInterrupt as interrupt:
+        print("; ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         if argv is None:  # XLA may still be computing, and Python's orderly end meanwhile is now and then a segfault
             sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)
@@ -215,13 +220,23 @@ def _add(values: flags.FlagValues, others: list[str]) -> int:
     path = _required(values, "index")
     recordings = ingest.gather(_named(others, "file, folder or manifest"))
     hasher = _load_hasher(values)
+    new = not os.path.exists(path)
     with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
-        bar = sys.stderr.isatty()
-        counts = ingest.add_files(index, hasher, recordings, workers=values.workers, progress=bar)
+        bar, before = sys.stderr.isatty(), index.info()["recordings"]
+        try:
+            counts = ingest.add_files(index, hasher, recordings, workers=values.workers, progress=bar)
+        except KeyboardInterrupt:
+            added = index.info()["recordings"] - before
+            hint = "the index is whole, and the same command goes on where it stopped"
+            raise KeyboardInterrupt(f"added {added}", hint) from None
+        empty = new and not index.info()["recordings"]
+    if empty:  # as if there had been nothing to add
+        os.unlink(path)
     for file, reason in counts.failed:
-        print(f"failed {file}: {reason}", file=sys.stderr)
+        print(_plain(f"failed {file}: {reason}"), file=sys.stderr)
     print(f"added {counts.added}, already there {counts.present}, failed {len(counts.failed)}")
-    return EXIT_FAILED if counts.failed and values.strict else 0
+    useless = not counts.added and not counts.present
+    return EXIT_FAILED if counts.failed and (values.strict or useless) else 0
 
 
 def _remove(values: flags.FlagValues, others: list[str]) -> int:
@@ -327,6 +342,8 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
         raise UsageError(f"--plot draws one query, got {len(files)}.")
     if files.count("-") > 1:
         raise UsageError("- is standard input, and can be read once.")
+    if "-" in files and sys.stdin is None:
+        raise UsageError("- is standard input, which is closed.")
     hasher = _load_hasher(values)
     from seqhash.identify import open_searcher
 
@@ -384,11 +401,11 @@ def _print_answer(file: str, matches: "Sequence[Match]", error: str | None, *, a
         ]
         print(json.dumps({"query": file, "matches": found, "error": error}, allow_nan=False), flush=True)
     elif error is not None:
-        print(f"failed {file}: {error}", file=sys.stderr)
+        print(_plain(f"failed {file}: {error}"), file=sys.stderr)
     elif not matches:
-        print(f"{file}: no match", flush=True)
+        print(f"{_plain(file)}: no match", flush=True)
     else:
-        print(f"{file}:")
+        print(f"{_plain(file)}:")
         header = ("recording", "query", "offset", "bit error rate", "score")
         _print_table(header, (_match_cells(match) for match in matches))
 
@@ -408,7 +425,7 @@ def _try_plot(
             raise ValueError("no match")
         _plot_match(plot, path, hasher, file, samples, matches[0])
     except (ValueError, OSError) as error:
-        print(f"no picture: {error}", file=sys.stderr)
+        print(_plain(f"no picture: {error}"), file=sys.stderr)
 
 
 def _plot_match(plot: Path, path: str, hasher: "Hasher", file: str, samples: np.ndarray | None, match: "Match") -> None:
@@ -472,7 +489,8 @@ COMMANDS = {
         "Add files, folders or manifests (.csv); what is there already is passed over",
         (_index_flag, _hasher_flag, _add_flags),
         _add,
-        "An interrupted run is continued by the same command. The last line counts: added, already there, failed.",
+        "An interrupted run is continued by the same command. The last line counts: added, already there, failed.\n"
+        "Exit status: 3 if no file could be used; with --strict, if one could not.",
     ),
     "remove": Command("--index=FILE ID|PATH...", "Remove recordings by id or path", (_index_flag,), _remove),
     "list": Command("--index=FILE", "List the recordings", (_index_flag, _json_flag), _list),

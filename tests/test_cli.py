@@ -138,6 +138,18 @@ def test_add_counts_what_it_did(run, tmp_path, music):
     assert (again.status, again.out) == (cli.EXIT_FAILED, "added 0, already there 1, failed 1\n")
 
 
+def test_add_of_nothing_that_can_be_used_fails_and_leaves_no_index(run, tmp_path, music):
+    bad, index = tmp_path / "bad\n.wav", tmp_path / "i"
+    bad.write_text("no")
+    done = run("add", f"--index={index}", bad)
+    assert (done.status, done.out) == (cli.EXIT_FAILED, "added 0, already there 0, failed 1\n")
+    assert done.err.startswith(f"failed {tmp_path / 'bad .wav'}: ")
+    assert not index.exists()
+    run("add", f"--index={index}", music / "one.wav")
+    assert run("add", f"--index={index}", bad).status == cli.EXIT_FAILED
+    assert ids(run, index).keys() == {"one.wav"}
+
+
 def test_list_shows_the_recordings(run, made, music):
     table = run("list", f"--index={made}").out.splitlines()
     assert table[0].split() == ["id", "length", "title", "artist", "path"]
@@ -308,6 +320,12 @@ def test_identify_as_a_table(run, searcher):
     assert searcher.options == {"false_positive_rate": 0.01}
 
 
+def test_a_file_name_does_not_break_a_line(run, searcher):
+    assert run("identify", "--index=i", "quiet\n.wav").out == "quiet .wav: no match\n"
+    assert run("identify", "--index=i", "bad\n.wav").err == "failed bad .wav: not audio\n"
+    assert run("identify", "--index=i", "some\n.wav").out.splitlines()[0] == "some .wav:"
+
+
 @pytest.mark.parametrize(("name", "dtype", "scale"), [("s16le", "<i2", 32768), ("f32le", "<f4", 1)])
 def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, scale):
     samples = np.array([0, 0.5, -1, 0.25] * 5000)
@@ -381,7 +399,20 @@ def test_ctrl_c_is_a_line_and_status_130(run, monkeypatch, music):
     monkeypatch.setattr(cli.ingest, "gather", interrupted)
     done = run("add", "--index=i", music)
     assert done.status == cli.EXIT_INTERRUPTED
-    assert done.err.startswith("interrupted")
+    assert done.err == "interrupted\n"
+
+
+def test_an_interrupted_add_says_how_many_were_added(run, monkeypatch, music, tmp_path):
+    real = cli.ingest.add_files
+
+    def interrupted(index, hasher, recordings, **options):
+        real(index, hasher, recordings[:2], **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.ingest, "add_files", interrupted)
+    done = run("add", f"--index={tmp_path / 'i'}", music)
+    assert done.status == cli.EXIT_INTERRUPTED
+    assert done.err.startswith("interrupted; added 2; the index is whole")
 
 
 def test_ctrl_c_ends_the_program_with_status_130():
@@ -414,9 +445,21 @@ def test_catalogue_commands_start_without_jax(made):
 
 
 def test_a_reader_that_ends_early_is_no_traceback(made):
-    program = f"{sys.executable} -m seqhash.cli list --index={made} | true"
+    program = f"{{ {sys.executable} -m seqhash.cli list --index={made}; echo $? >&2; }} | true"
     done = subprocess.run(program, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stderr == ""
+    assert done.stderr == f"{cli.EXIT_BROKEN_PIPE}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stream"), [("list --index={} >&-", "output"), ("identify --index={} - <&-", "input")]
+)
+def test_a_closed_stream_is_no_traceback(made, arguments, stream):
+    program = f"{sys.executable} -m seqhash.cli {arguments.format(made)}"
+    done = subprocess.run(program, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == cli.EXIT_BAD_INPUT
+    assert done.stderr.count("\n") == 1
+    assert f"standard {stream}" in done.stderr
+    assert "closed" in done.stderr
 
 
 def test_add_and_identify_as_a_user_does(tmp_path, music):
