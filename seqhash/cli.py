@@ -451,7 +451,8 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
         print(json.dumps({"a": others[0], "b": others[1], **numbers}, allow_nan=False))
     else:
         starts = (found.start_a, found.start_b)
-        cells = [(file, _time(s), _time(s + found.seconds)) for file, s in zip(others, starts, strict=True)]
+        length = (found.codes - 1) / hasher.code_rate + hasher.config.segment_seconds  # the last segment's end
+        cells = [(file, _time(s), _time(s + length)) for file, s in zip(others, starts, strict=True)]
         _print_table(("file", "from", "to"), cells)
         bits = found.differences.size
         print(f"bit error rate {found.bit_error_rate:.2%}: {found.distance} of {bits} bits in {found.codes} codes")

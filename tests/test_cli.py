@@ -216,6 +216,7 @@ def test_compare(run, music, tmp_path):
     table = run("compare", music / "one.wav", tmp_path / "part.wav", f"--plot={tmp_path / 'p.png'}")
     assert "0:02.00" in table.out
     assert "in 8 codes" in table.out
+    assert table.out.splitlines()[1].split()[1:] == ["0:02.00", "0:04.75"]  # codes at 0, 0.25, ... 1.75 s, of 1 s each
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
