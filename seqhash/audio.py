@@ -1,8 +1,8 @@
 """Any audio file to mono float32 samples at an explicit rate, on the host (paper, III: first channel, 16 kHz).
 
-WAV (8 to 32 bit integers, floats), FLAC, Ogg (Vorbis, Opus) and MP3 at any rate and channel count are decoded by
-libsndfile and resampled by soxr, block by block, so that files of hours take the memory of a block. A bad file is an
-``AudioError`` that names the file and the reason, never an error of these libraries.
+WAV, AIFF and AU (8 to 32 bit integers, floats), FLAC, Ogg (Vorbis, Opus) and MP3 at any rate and channel count are
+decoded by libsndfile and resampled by soxr, block by block, so that files of hours take the memory of a block. A bad
+file is an ``AudioError`` that names the file and the reason, never an error of these libraries.
 
 How a cut file is known, since libsndfile mostly reads it without a word:
 
@@ -25,6 +25,7 @@ import soundfile
 import soxr
 
 RATES = (1_000, 768_000)  # Hz; beyond these a header is damaged, and resampling would take any amount of memory
+RAW = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # raw samples: dtype, full scale
 _FEED = 1 << 16  # source samples per read; fixed, so that samples do not depend on the block size asked for
 _JUNK = 1 << 16  # bytes before the first MPEG frame that are searched for it, as mpg123 does
 
@@ -74,6 +75,49 @@ def read(path: str | os.PathLike[str], *, sample_rate: int, minimum_seconds: flo
     return np.concatenate(list(blocks(path, sample_rate=sample_rate, minimum_seconds=minimum_seconds)))
 
 
+def raw_blocks(
+    file: BinaryIO,
+    encoding: str,
+    *,
+    rate: int,
+    sample_rate: int,
+    block_seconds: float = 60.0,
+    minimum_seconds: float = 0.0,
+) -> Iterator[np.ndarray]:
+    """Raw mono samples of a stream without a header, block by block, in the memory of a block.
+
+    Args:
+      file: buffered, read to its end.
+      encoding: a key of ``RAW``.
+      rate: of the stream, Hz.
+      sample_rate, block_seconds, minimum_seconds: as of ``blocks``.
+
+    Yields:
+      float32 (samples,).
+
+    Raises:
+      AudioError: of the path ``-``: no samples, half a sample at the end, too short, NaN or infinite samples.
+    """
+    samples = _raw_samples(file, encoding, rate, minimum_seconds)
+    return _regrouped(_resampled(samples, rate, sample_rate), round(block_seconds * sample_rate))
+
+
+def _raw_samples(file: BinaryIO, encoding: str, rate: int, minimum_seconds: float) -> Iterator[np.ndarray]:
+    path, (dtype, scale), size = Path("-"), RAW[encoding], 0
+    width = np.dtype(dtype).itemsize
+    while data := file.read(_FEED * width):
+        size += len(data)
+        if size % width:  # the last read
+            break
+        samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
+        if not np.isfinite(samples).all():
+            raise AudioError(path, f"NaN or infinite samples before {size // width / rate:.2f} s")
+        yield samples
+    if not size or size % width:
+        raise AudioError(path, f"raw {encoding} samples expected, got {size} bytes")
+    _check_length(path, size // width, rate, minimum_seconds)
+
+
 def _blocks(path: Path, sample_rate: int, block: int, minimum_seconds: float) -> Iterator[np.ndarray]:
     promise = _check_container(path)
     with _open(path) as handle:
@@ -83,7 +127,7 @@ def _blocks(path: Path, sample_rate: int, block: int, minimum_seconds: float) ->
 
 def _open(path: Path) -> soundfile.SoundFile:
     try:
-        handle = soundfile.SoundFile(path)
+        handle = soundfile.SoundFile(os.fsencode(path))  # of a str it takes UTF-8 only
     except (soundfile.SoundFileError, TypeError, OSError) as error:  # TypeError: a suffix for headerless files, .raw
         raise AudioError(path, f"not audio that can be read ({_text(error)})") from error
     low, high = RATES
@@ -189,6 +233,8 @@ def _inspect(path: Path, file: BinaryIO, size: int) -> int | None:
         _check_ogg(path, file, size)
     elif magic[:3] == b"ID3" or path.suffix.lower() == ".mp3" or _mpeg_frame(magic):
         return _mpeg_promise(path, file, size)
+    elif path.suffix.lower() in (".au", ".snd") and magic not in (b".snd", b"dns."):
+        raise AudioError(path, "not audio: no AU header in it")  # libsndfile would take any bytes for samples
     return None
 
 
@@ -278,8 +324,8 @@ def _mpeg_promise(path: Path, file: BinaryIO, size: int) -> int | None:
     if head[:3] == b"ID3" and len(head) == 10:
         length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
         start = 10 + length + (10 if head[5] & 0x10 else 0)
-        if _bytes(file, start, 4) == b"fLaC":  # some taggers put ID3 before FLAC
-            return None
+    if _bytes(file, start, 4) == b"fLaC":  # some taggers put ID3 before FLAC, some people call it .mp3
+        return None
     junk = _first_mpeg_frame(_bytes(file, start, _JUNK))
     if junk is None:
         raise AudioError(path, "not audio: no MPEG frame in it")

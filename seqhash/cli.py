@@ -6,8 +6,9 @@ Exit statuses:
 0    done; of ``identify``: there is an answer (of several files, to one of them at least)
 1    ``identify``: no match; ``verify``: there are problems
 2    what was asked for cannot be done; one message on stderr says why
-3    ``identify``: a file could not be used; ``add --strict``: the same
+3    ``identify``, ``add --strict``: a file could not be used; ``add``: none could
 130  interrupted (Ctrl-C); what was added is kept, and the same command goes on where it stopped
+141  who reads the output has ended, as with ``| head``
 ===  ==========================================================================================================
 """
 
@@ -15,6 +16,7 @@ import io
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,9 +35,9 @@ EXIT_NONE = 1
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 PACKAGED_HASHER = "paper-128"
 SHIFTS = 4  # of ``compare``: starts inside one hop, 62.5 ms apart
-FORMATS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # raw samples: dtype, full scale
 EXPORTS = {
     ".faiss": exchange.export_faiss,
     ".npz": exchange.export_npz,
@@ -60,6 +62,9 @@ class Command(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line, ``sys.argv`` unless another is given (without the program's name); the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:
+        print("error: standard output is closed; redirect it to /dev/null if it is not wanted", file=sys.stderr)
+        return EXIT_BAD_INPUT
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
@@ -69,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except BrokenPipeError:  # as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_NONE
-    except KeyboardInterrupt:
-        print("interrupted; the index is whole, and the same command goes on where it stopped", file=sys.stderr)
+        return EXIT_BROKEN_PIPE
+    except KeyboardInterrupt as interrupt:
+        print("; ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         if argv is None:  # XLA may still be computing, and Python's orderly end meanwhile is now and then a segfault
             sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)
@@ -147,8 +152,9 @@ def _add_flags(values: flags.FlagValues) -> None:
 
 def _identify_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float("false_positive_rate", 0.01, "of queries that are not there", 1e-9, 0.3, flag_values=values)
-    flags.DEFINE_integer("rate", 16_000, "of raw samples on standard input, Hz", lower_bound=1, flag_values=values)
-    flags.DEFINE_enum("format", "s16le", list(FORMATS), "of raw samples: s16le or f32le", flag_values=values)
+    low, high = audio.RATES
+    flags.DEFINE_integer("rate", 16_000, "of raw samples on standard input, Hz", low, high, flag_values=values)
+    flags.DEFINE_enum("format", "s16le", list(audio.RAW), "of raw samples: s16le or f32le", flag_values=values)
 
 
 def _to_flag(values: flags.FlagValues) -> None:
@@ -176,7 +182,21 @@ def _nothing_else(others: list[str]) -> None:
 def _png(values: flags.FlagValues) -> Path | None:
     if values.plot and not values.plot.lower().endswith(".png"):
         raise UsageError(f"--plot must end in .png, got {values.plot!r}.")
+    if values.plot:
+        _check_writable(Path(values.plot))
     return Path(values.plot) if values.plot else None
+
+
+def _check_writable(path: Path) -> None:
+    """Refuses a picture that cannot be written before the work that it would show, and leaves nothing behind."""
+    try:
+        if path.exists():
+            open(path, "ab").close()
+        else:
+            folder = next(folder for folder in path.absolute().parents if folder.exists())
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(f"--plot: {path} cannot be written ({error.strerror}); name another file.") from error
 
 
 def _load_hasher(values: flags.FlagValues) -> "Hasher":
@@ -200,13 +220,23 @@ def _add(values: flags.FlagValues, others: list[str]) -> int:
     path = _required(values, "index")
     recordings = ingest.gather(_named(others, "file, folder or manifest"))
     hasher = _load_hasher(values)
+    new = not os.path.exists(path)
     with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
-        bar = sys.stderr.isatty()
-        counts = ingest.add_files(index, hasher, recordings, workers=values.workers, progress=bar)
+        bar, before = sys.stderr.isatty(), index.info()["recordings"]
+        try:
+            counts = ingest.add_files(index, hasher, recordings, workers=values.workers, progress=bar)
+        except KeyboardInterrupt:
+            added = index.info()["recordings"] - before
+            hint = "the index is whole, and the same command goes on where it stopped"
+            raise KeyboardInterrupt(f"added {added}", hint) from None
+        empty = new and not index.info()["recordings"]
+    if empty:  # as if there had been nothing to add
+        os.unlink(path)
     for file, reason in counts.failed:
-        print(f"failed {file}: {reason}", file=sys.stderr)
+        print(_plain(f"failed {file}: {reason}"), file=sys.stderr)
     print(f"added {counts.added}, already there {counts.present}, failed {len(counts.failed)}")
-    return EXIT_FAILED if counts.failed and values.strict else 0
+    useless = not counts.added and not counts.present
+    return EXIT_FAILED if counts.failed and (values.strict or useless) else 0
 
 
 def _remove(values: flags.FlagValues, others: list[str]) -> int:
@@ -312,6 +342,8 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
         raise UsageError(f"--plot draws one query, got {len(files)}.")
     if files.count("-") > 1:
         raise UsageError("- is standard input, and can be read once.")
+    if "-" in files and sys.stdin is None:
+        raise UsageError("- is standard input, which is closed.")
     hasher = _load_hasher(values)
     from seqhash.identify import open_searcher
 
@@ -321,8 +353,8 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
         samples, matches, error = _answer(searcher, hasher, values, file)
         answers.append((matches, error))
         _print_answer(file, matches, error, as_json=values.json)
-        if plot and matches:
-            _plot_match(plot, path, hasher, file, samples, matches[0])
+        if plot and error is None:
+            _try_plot(plot, path, hasher, file, samples, matches)
     if any(error is not None for _, error in answers):
         return EXIT_FAILED
     return 0 if any(matches for matches, _ in answers) else EXIT_NONE
@@ -331,30 +363,25 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
 def _answer(
     searcher: "Searcher", hasher: "Hasher", values: flags.FlagValues, file: str
 ) -> tuple[np.ndarray | None, "list[Match]", str | None]:
-    """Samples where they are in memory, matches, and the reason why there are none."""
+    """Samples of standard input that a picture needs, matches, and the reason why there are none."""
     try:
         if file != "-":
             return None, searcher.identify_file(file), None
-        data = sys.stdin.buffer.read()
-        samples = _raw_samples(data, values.format, rate=values.rate, sample_rate=hasher.sample_rate)
+        blocks = audio.raw_blocks(
+            sys.stdin.buffer,
+            values.format,
+            rate=values.rate,
+            sample_rate=hasher.sample_rate,
+            minimum_seconds=ingest.shortest_seconds(hasher.config),
+        )
+        if not values.plot:
+            return None, searcher._identify(blocks), None  # block by block: a stream may be long
+        samples = np.concatenate(list(blocks))
         return samples, searcher.identify(samples), None
     except audio.AudioError as error:
         return None, [], error.reason
     except (ValueError, OSError) as error:
         return None, [], str(error)
-
-
-def _raw_samples(data: bytes, name: str, *, rate: int, sample_rate: int) -> np.ndarray:
-    """Raw mono samples as float32 (samples,) at ``sample_rate``."""
-    dtype, scale = FORMATS[name]
-    if not data or len(data) % np.dtype(dtype).itemsize:
-        raise ValueError(f"raw {name} samples expected, got {len(data)} bytes.")
-    samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
-    if rate != sample_rate:
-        import soxr
-
-        samples = soxr.resample(samples, rate, sample_rate, quality="HQ")
-    return samples
 
 
 def _print_answer(file: str, matches: "Sequence[Match]", error: str | None, *, as_json: bool) -> None:
@@ -374,11 +401,11 @@ def _print_answer(file: str, matches: "Sequence[Match]", error: str | None, *, a
         ]
         print(json.dumps({"query": file, "matches": found, "error": error}, allow_nan=False), flush=True)
     elif error is not None:
-        print(f"failed {file}: {error}", file=sys.stderr)
+        print(_plain(f"failed {file}: {error}"), file=sys.stderr)
     elif not matches:
-        print(f"{file}: no match", flush=True)
+        print(f"{_plain(file)}: no match", flush=True)
     else:
-        print(f"{file}:")
+        print(f"{_plain(file)}:")
         header = ("recording", "query", "offset", "bit error rate", "score")
         _print_table(header, (_match_cells(match) for match in matches))
 
@@ -387,6 +414,18 @@ def _match_cells(match: "Match") -> tuple[str, ...]:
     times = f"{_time(match.start)}-{_time(match.end)}"
     name = f"{match.title} ({match.path})" if match.title else match.path
     return name, times, _time(match.offset), f"{match.bit_error_rate:.1%}", f"{match.score:.2f}"
+
+
+def _try_plot(
+    plot: Path, path: str, hasher: "Hasher", file: str, samples: np.ndarray | None, matches: "Sequence[Match]"
+) -> None:
+    """The picture of the best match, or a line that says why there is none: the answer stands without it."""
+    try:
+        if not matches:
+            raise ValueError("no match")
+        _plot_match(plot, path, hasher, file, samples, matches[0])
+    except (ValueError, OSError) as error:
+        print(_plain(f"no picture: {error}"), file=sys.stderr)
 
 
 def _plot_match(plot: Path, path: str, hasher: "Hasher", file: str, samples: np.ndarray | None, match: "Match") -> None:
@@ -404,14 +443,16 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
     if len(others) != 2:
         raise UsageError(f"name two files, got {len(others)}.")
     hasher = _load_hasher(values)
-    a, b = (audio.read(file, sample_rate=hasher.sample_rate) for file in others)
+    shortest = ingest.shortest_seconds(hasher.config)
+    a, b = (audio.read(file, sample_rate=hasher.sample_rate, minimum_seconds=shortest) for file in others)
     found = compare.compare_samples(a, b, hasher=hasher, shifts=SHIFTS)
     if values.json:
         numbers = {name: value for name, value in found._asdict().items() if name != "differences"}
         print(json.dumps({"a": others[0], "b": others[1], **numbers}, allow_nan=False))
     else:
         starts = (found.start_a, found.start_b)
-        cells = [(file, _time(s), _time(s + found.seconds)) for file, s in zip(others, starts, strict=True)]
+        length = (found.codes - 1) / hasher.code_rate + hasher.config.segment_seconds  # the last segment's end
+        cells = [(file, _time(s), _time(s + length)) for file, s in zip(others, starts, strict=True)]
         _print_table(("file", "from", "to"), cells)
         bits = found.differences.size
         print(f"bit error rate {found.bit_error_rate:.2%}: {found.distance} of {bits} bits in {found.codes} codes")
@@ -449,7 +490,8 @@ COMMANDS = {
         "Add files, folders or manifests (.csv); what is there already is passed over",
         (_index_flag, _hasher_flag, _add_flags),
         _add,
-        "An interrupted run is continued by the same command. The last line counts: added, already there, failed.",
+        "An interrupted run is continued by the same command. The last line counts: added, already there, failed.\n"
+        "Exit status: 3 if no file could be used; with --strict, if one could not.",
     ),
     "remove": Command("--index=FILE ID|PATH...", "Remove recordings by id or path", (_index_flag,), _remove),
     "list": Command("--index=FILE", "List the recordings", (_index_flag, _json_flag), _list),

@@ -115,7 +115,9 @@ def compare_match(
     rate = hasher.code_rate
     first = math.ceil(max(offset, 0.0) * rate - 1e-6)  # code of the reference
     begin = max(start + first / rate - offset, 0.0)
-    found = samples[round(begin * hasher.sample_rate) : round(end * hasher.sample_rate)]
+    mfcc = hasher.config.mfcc
+    beyond = mfcc.frame_length - mfcc.frame_step  # a segment's last frame goes on after where the segment ends
+    found = samples[round(begin * hasher.sample_rate) : round(end * hasher.sample_rate) + beyond]
     words_a, words_b = _checked(hasher.hash_samples(found), "The query's codes"), words[first:]
     words_b = _checked(words_b, "The reference's codes there")
     chance = compare_codes(words_a, words, rate).chance

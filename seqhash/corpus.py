@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SUFFIXES = (".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wave")
+SUFFIXES = (".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wave")
 ROLES = ("original", "cover")
 _FIELDS = ("path", "recording_id", "work_id", "role", "title", "genre")
 
@@ -51,7 +51,7 @@ class ManifestError(ValueError):
 def recordings(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
     """The recordings that a manifest (``.csv``) or a folder names."""
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return read_folder(path)
     if path.suffix.lower() == ".csv":
         return read_manifest(path)
@@ -62,14 +62,22 @@ def recordings(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
 def read_folder(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
     """Every audio file below a folder (by suffix), sorted by path; hidden files and folders are skipped.
 
+    A folder below it that cannot be read is a recording too, of no audio: who reads it fails, and reports it.
+
     Raises:
-      ManifestError: there is no such folder, or nothing in it.
+      ManifestError: there is no such folder, it cannot be read, or there is nothing in it.
     """
     root = Path(os.path.abspath(path))
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise ManifestError(f"{path}: no such folder.")
-    found = []
-    for folder, inner, files in os.walk(root):
+    found = list[Path]()
+
+    def unreadable(error: OSError) -> None:
+        if Path(error.filename) == root:
+            raise ManifestError(f"{path}: cannot be read ({error.strerror}).") from error
+        found.append(Path(error.filename))
+
+    for folder, inner, files in os.walk(root, onerror=unreadable):
         inner[:] = [name for name in inner if not name.startswith(".")]
         found += [Path(folder, f) for f in files if not f.startswith(".") and f.lower().endswith(SUFFIXES)]
     if not found:
@@ -142,7 +150,7 @@ def split(recordings: Sequence[Recording], *, fraction: float, seed: int) -> tup
     if fraction and len(recordings) < 2:
         raise ValueError(f"At least 2 recordings are needed to hold out {fraction} of them, got {len(recordings)}.")
     held = min(max(round(fraction * len(recordings)), 1), len(recordings) - 1) if fraction else 0
-    digests = [hashlib.sha256(f"{seed} {r.id}".encode()).digest() for r in recordings]
+    digests = [hashlib.sha256(os.fsencode(f"{seed} {r.id}")).digest() for r in recordings]
     order = np.array(sorted(range(len(recordings)), key=digests.__getitem__), np.int64)
     return np.sort(order[held:]), np.sort(order[:held])
 

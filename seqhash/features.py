@@ -255,9 +255,11 @@ def _received(box: queue.Queue[Any]) -> Iterator[np.ndarray]:
 
 def _cepstra_name(recording: Recording, common: str) -> str | audio.AudioError:
     """The name of its cepstra: readable, and with a key of the content and of all that they depend on."""
-    if not recording.path.is_file():
-        return audio.AudioError(recording.path, "no such file")
     try:
+        if recording.path.is_dir():
+            os.scandir(recording.path).close()  # one that cannot be read says why
+        if not recording.path.is_file():
+            return audio.AudioError(recording.path, "no such file")
         with open(recording.path, "rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

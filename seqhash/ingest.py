@@ -83,8 +83,7 @@ def add_files(index: Index, hasher: "Hasher", items: Sequence[Item], *, workers:
         raise ValueError(f"workers must be positive, got {workers}.")
     recordings = gather(items)
     config = hasher.config
-    minimum = config.segment_seconds + config.mfcc.frame_length / config.mfcc.sample_rate
-    settings = _Settings(hasher.sample_rate, minimum)
+    settings = _Settings(hasher.sample_rate, shortest_seconds(config))
     with tqdm(total=len(recordings), unit="recording", disable=not progress) as bar:
         tally = _Tally(index, bar)
         with tally.writing(), _decoding(_jobs(index, recordings, tally, workers), settings, workers) as decoded:
@@ -103,6 +102,15 @@ def identity_of(hasher: "Hasher") -> Identity:
     """What an index notes of its hasher."""
     words = len(hasher.thresholds) // 32
     return Identity(hasher.name, hasher.digest, hasher.code_rate, words, hasher.sample_rate)
+
+
+def shortest_seconds(config: "Config") -> float:
+    """Seconds of the shortest recording that has a code: up to the first sample of its segment's last frame."""
+    mfcc, before = config.mfcc, config.segment.frames - 1
+    if mfcc.variant == "librosa":  # no frame is filled up
+        return (before * mfcc.frame_step + mfcc.fft_length) / mfcc.sample_rate
+    whole = (before - 1) * mfcc.frame_step + mfcc.frame_length if before else 0
+    return (whole + 1) / mfcc.sample_rate
 
 
 def hash_streams(hasher: "Hasher", streams: Sequence[Iterable[np.ndarray]]) -> list[np.ndarray]:
@@ -163,7 +171,7 @@ def _recordings(item: Item) -> Sequence[corpus.Recording]:
     if isinstance(item, corpus.Recording):
         return [item]
     path = Path(os.path.abspath(item))
-    if path.is_dir() or path.suffix.lower() == ".csv":
+    if os.path.isdir(path) or path.suffix.lower() == ".csv":
         return corpus.recordings(path)
     return [corpus.Recording(path.stem, path, "", "", "", "", {})]
 
@@ -242,6 +250,8 @@ def _digest(path: Path) -> tuple[str, tuple[int, int]] | str:
     """(SHA-256 of the content, stamp), or the reason why there is none."""
     try:
         if not path.is_file():  # a pipe would block for ever
+            if path.is_dir():
+                os.scandir(path).close()  # one that cannot be read says why
             return "not a regular file" if path.exists() else "no such file"
         stamp = _stamp(path)
         with open(path, "rb") as file:
@@ -396,17 +406,25 @@ def _serve(
 def _relay(worker: _Worker, job: _Job, ready: "queue.SimpleQueue[Any]", stop: threading.Event) -> bool:
     """Passes on the answers to one job; whether the process is still there."""
     announced, item = False, None
-    for item in _answers(worker, job.recording.path, stop):
-        if job.box.full():
-            ready.put(job)
-            announced = True
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                job.box.put(item, timeout=_POLL)
-                break
+    try:
+        for item in _answers(worker, job.recording.path, stop):
+            if job.box.full() and not announced:
+                ready.put(job)
+                announced = True
+            _put(job, item, stop)
+    except BaseException as error:
+        _put(job, error, stop)  # the caller may be waiting for this job's next block
+        raise
     if not announced:
         ready.put(job)
     return not isinstance(item, _Died)
+
+
+def _put(job: _Job, item: Any, stop: threading.Event) -> None:
+    """Waits for room in the job's box, unless nobody will make any."""
+    while not stop.is_set():
+        with contextlib.suppress(queue.Full):
+            return job.box.put(item, timeout=_POLL)
 
 
 class _Died(audio.AudioError):
@@ -499,7 +517,7 @@ def _contents(path: Path, settings: _Settings) -> Iterator[Any]:
 def _tags(path: Path) -> dict[str, str]:
     """Title, artist and album, where the file says them."""
     try:
-        with soundfile.SoundFile(path) as handle:
+        with soundfile.SoundFile(os.fsencode(path)) as handle:
             said = handle.copy_metadata()
     except (soundfile.SoundFileError, OSError):
         return {}

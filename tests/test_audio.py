@@ -1,5 +1,6 @@
 """audio.py against soundfile, soxr, scipy and hand-written bytes; bad files are made by really damaging good ones."""
 
+import io
 import os
 import pickle
 import subprocess
@@ -20,6 +21,8 @@ FORMATS = {  # suffix -> soundfile's format and subtype
     "flac": ("FLAC", "PCM_16"),
     "ogg": ("OGG", "VORBIS"),
     "opus": ("OGG", "OPUS"),
+    "aiff": ("AIFF", "PCM_16"),
+    "au": ("AU", "PCM_16"),
     "mp3": ("MP3", "MPEG_LAYER_III"),
 }
 
@@ -112,7 +115,7 @@ def test_24_bits_by_hand(tmp_path):
     np.testing.assert_array_equal(samples, np.array(values) / 2**23)
 
 
-@pytest.mark.parametrize("suffix", [*FORMATS, "rf64.wav"])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "rf64.wav"])
 @pytest.mark.parametrize("share", [0.002, 0.1, 0.5, 0.97, 0.999])
 def test_truncated(tmp_path, suffix, share):
     rf64 = suffix == "rf64.wav"
@@ -187,6 +190,14 @@ def test_mp3_with_id3_tags(tmp_path, tag):
     expected = audio.read(path, sample_rate=16_000)
     path.write_bytes(tag + path.read_bytes() + b"TAG" + bytes(125))
     np.testing.assert_array_equal(audio.read(path, sample_rate=16_000), expected)
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\x00\x00\x00\x00\x02\x01" + bytes(257)])
+def test_flac_that_is_called_mp3(tmp_path, tag):
+    path = _good(tmp_path, "flac")
+    expected = audio.read(path, sample_rate=16_000)
+    (tmp_path / "x.mp3").write_bytes(tag + path.read_bytes())
+    np.testing.assert_array_equal(audio.read(tmp_path / "x.mp3", sample_rate=16_000), expected)
 
 
 def test_mpeg_frames_by_the_standard():
@@ -273,6 +284,52 @@ def test_too_short_is_known_before_the_first_block(tmp_path):
     path = _write(tmp_path / "x.wav", _noise(1.0))
     with pytest.raises(audio.AudioError, match="too short"):
         next(audio.blocks(path, sample_rate=16_000, minimum_seconds=2, block_seconds=0.1))
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"bad\xff.wav")
+    _write(tmp_path / "x.wav", _noise(1.0)).rename(path)
+    assert len(audio.read(path, sample_rate=16_000)) == 16_000
+    path.write_text("no")
+    assert "not audio" in _reason(path)
+
+
+@pytest.mark.parametrize("encoding", audio.RAW)
+@pytest.mark.parametrize("rate", [16_000, 22_050])
+def test_raw_samples_come_in_blocks(encoding, rate):
+    dtype, scale = audio.RAW[encoding]
+    sent = (_noise(7, rate, 1)[:, 0] * scale).astype(dtype)
+    parts = list(audio.raw_blocks(io.BytesIO(sent.tobytes()), encoding, rate=rate, sample_rate=16_000, block_seconds=1))
+    whole = sent.astype(np.float32) / np.float32(scale)
+    expected = whole if rate == 16_000 else soxr.resample(whole, rate, 16_000, quality="HQ")
+    np.testing.assert_array_equal(np.concatenate(parts), expected)
+    assert [len(part) for part in parts] == 7 * [16_000]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "got 0 bytes"),
+        (bytes(5), "raw f32le samples expected, got 5 bytes"),
+        (bytes(400_001), "got 400001 bytes"),
+        (bytes(8_000), "too short: 0.125 s, at least 1 s needed"),
+        (np.full(20_000, np.nan, "<f4").tobytes(), "NaN"),
+    ],
+    ids=["empty", "short", "odd", "too short", "nan"],
+)
+def test_raw_samples_that_are_none(data, reason):
+    with pytest.raises(audio.AudioError, match=reason):
+        list(audio.raw_blocks(io.BytesIO(data), "f32le", rate=16_000, sample_rate=16_000, minimum_seconds=1))
+
+
+def test_a_raw_stream_is_not_read_ahead():
+    class Endless(io.RawIOBase):
+        def read(self, count=-1):
+            assert 0 < count <= 1 << 20
+            return bytes(count)
+
+    blocks = audio.raw_blocks(Endless(), "s16le", rate=16_000, sample_rate=16_000, block_seconds=10)
+    assert len(next(blocks)) == 160_000
 
 
 def test_absurd_sample_rate(tmp_path):

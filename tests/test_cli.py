@@ -96,6 +96,7 @@ def ids(run, index):
         (["identify", "--index=i", "-", "-"], "read once"),
         (["identify", "--index=i", "--plot=p.png", "a", "b"], "one query"),
         (["identify", "--index=i", "--format=mp3", "a"], "s16le|f32le"),
+        (["identify", "--index=i", "--rate=1", "-"], "[1000, 768000]"),
         (["compare", "a"], "name two files"),
         (["compare", "a", "b", "--plot=p.svg"], ".png"),
         (["compare", "a", "b", "--hasher=nobody"], "no such hasher"),
@@ -135,6 +136,18 @@ def test_add_counts_what_it_did(run, tmp_path, music):
     assert first.err.startswith(f"failed {tmp_path / 'bad.wav'}: ")
     again = run("add", f"--index={tmp_path / 'i'}", music / "one.wav", tmp_path / "bad.wav", "--strict")
     assert (again.status, again.out) == (cli.EXIT_FAILED, "added 0, already there 1, failed 1\n")
+
+
+def test_add_of_nothing_that_can_be_used_fails_and_leaves_no_index(run, tmp_path, music):
+    bad, index = tmp_path / "bad\n.wav", tmp_path / "i"
+    bad.write_text("no")
+    done = run("add", f"--index={index}", bad)
+    assert (done.status, done.out) == (cli.EXIT_FAILED, "added 0, already there 0, failed 1\n")
+    assert done.err.startswith(f"failed {tmp_path / 'bad .wav'}: ")
+    assert not index.exists()
+    run("add", f"--index={index}", music / "one.wav")
+    assert run("add", f"--index={index}", bad).status == cli.EXIT_FAILED
+    assert ids(run, index).keys() == {"one.wav"}
 
 
 def test_list_shows_the_recordings(run, made, music):
@@ -203,7 +216,15 @@ def test_compare(run, music, tmp_path):
     table = run("compare", music / "one.wav", tmp_path / "part.wav", f"--plot={tmp_path / 'p.png'}")
     assert "0:02.00" in table.out
     assert "in 8 codes" in table.out
+    assert table.out.splitlines()[1].split()[1:] == ["0:02.00", "0:04.75"]  # codes at 0, 0.25, ... 1.75 s, of 1 s each
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_compare_says_which_file_is_too_short(run, music, tmp_path):
+    soundfile.write(tmp_path / "short.wav", tune(0)[:16_000], RATE)
+    done = run("compare", music / "one.wav", tmp_path / "short.wav")
+    reason = "too short: 1.000 s, at least 1.00506 s needed"
+    assert done == (cli.EXIT_BAD_INPUT, "", f"error: {tmp_path / 'short.wav'}: {reason}\n")
 
 
 # identify: the contract, with a search that answers as it is told.
@@ -229,8 +250,8 @@ def searcher(monkeypatch):
     """Stands in for seqhash.identify; notes what it is asked."""
     asked = SimpleNamespace(samples=None, options=None)
 
-    def identify(samples):
-        asked.samples = samples
+    def identify(blocks):
+        asked.samples = np.concatenate(list(blocks))
         return [FOUND]
 
     def identify_file(path):
@@ -240,7 +261,7 @@ def searcher(monkeypatch):
 
     def open_searcher(path, hasher, **options):
         asked.options = options
-        return SimpleNamespace(identify=identify, identify_file=identify_file)
+        return SimpleNamespace(_identify=identify, identify_file=identify_file)
 
     module = ModuleType("seqhash.identify")
     module.open_searcher = open_searcher
@@ -300,9 +321,15 @@ def test_identify_as_a_table(run, searcher):
     assert searcher.options == {"false_positive_rate": 0.01}
 
 
+def test_a_file_name_does_not_break_a_line(run, searcher):
+    assert run("identify", "--index=i", "quiet\n.wav").out == "quiet .wav: no match\n"
+    assert run("identify", "--index=i", "bad\n.wav").err == "failed bad .wav: not audio\n"
+    assert run("identify", "--index=i", "some\n.wav").out.splitlines()[0] == "some .wav:"
+
+
 @pytest.mark.parametrize(("name", "dtype", "scale"), [("s16le", "<i2", 32768), ("f32le", "<f4", 1)])
 def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, scale):
-    samples = np.array([0, 0.5, -1, 0.25] * 4000)
+    samples = np.array([0, 0.5, -1, 0.25] * 5000)
     data = (samples * scale).astype(dtype).tobytes()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     done = run("identify", "--index=i", "--json", f"--format={name}", "-")
@@ -310,7 +337,7 @@ def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, sca
     np.testing.assert_array_equal(searcher.samples, samples.astype(np.float32))
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     run("identify", "--index=i", f"--format={name}", "--rate=8000", "-")
-    assert searcher.samples.shape == (32_000,)
+    assert searcher.samples.shape == (40_000,)
     for broken in (data[:5], b""):
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(broken)))
         done = run("identify", "--index=i", "--json", f"--format={name}", "-")
@@ -328,6 +355,26 @@ def test_identify_draws_the_best_match(run, searcher, made, music, tmp_path, mon
     soundfile.write(tmp_path / "part.wav", tune(0)[33_600:81_600], RATE)
     assert run("identify", f"--index={made}", f"--plot={tmp_path / 'p.png'}", tmp_path / "part.wav").status == 0
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_answer_stands_without_its_picture(run, searcher, made, tmp_path):
+    plot = tmp_path / "p.png"
+    none = run("identify", f"--index={made}", f"--plot={plot}", "quiet.wav")
+    assert (none.status, none.err) == (cli.EXIT_NONE, "no picture: no match\n")
+    gone = run("identify", f"--index={made}", f"--plot={plot}", "some.wav")  # the search answers, but there is no file
+    assert (gone.status, gone.err) == (0, "no picture: some.wav: no such file\n")
+    assert not plot.exists()
+
+
+def test_a_picture_that_cannot_be_written_is_refused_first(run, searcher, tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "folder.png", tmp_path / "file" / "p.png", tmp_path / ("x" * 300 + ".png")):
+        done = run("identify", "--index=i", f"--plot={target}", "some.wav")
+        assert (done.status, done.out) == (cli.EXIT_BAD_INPUT, "")
+        assert f"--plot: {target} cannot be written" in done.err
+    assert searcher.options is None
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file"}
 
 
 @pytest.mark.parametrize(
@@ -353,7 +400,20 @@ def test_ctrl_c_is_a_line_and_status_130(run, monkeypatch, music):
     monkeypatch.setattr(cli.ingest, "gather", interrupted)
     done = run("add", "--index=i", music)
     assert done.status == cli.EXIT_INTERRUPTED
-    assert done.err.startswith("interrupted")
+    assert done.err == "interrupted\n"
+
+
+def test_an_interrupted_add_says_how_many_were_added(run, monkeypatch, music, tmp_path):
+    real = cli.ingest.add_files
+
+    def interrupted(index, hasher, recordings, **options):
+        real(index, hasher, recordings[:2], **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.ingest, "add_files", interrupted)
+    done = run("add", f"--index={tmp_path / 'i'}", music)
+    assert done.status == cli.EXIT_INTERRUPTED
+    assert done.err.startswith("interrupted; added 2; the index is whole")
 
 
 def test_ctrl_c_ends_the_program_with_status_130():
@@ -386,9 +446,21 @@ def test_catalogue_commands_start_without_jax(made):
 
 
 def test_a_reader_that_ends_early_is_no_traceback(made):
-    program = f"{sys.executable} -m seqhash.cli list --index={made} | true"
+    program = f"{{ {sys.executable} -m seqhash.cli list --index={made}; echo $? >&2; }} | true"
     done = subprocess.run(program, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stderr == ""
+    assert done.stderr == f"{cli.EXIT_BROKEN_PIPE}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stream"), [("list --index={} >&-", "output"), ("identify --index={} - <&-", "input")]
+)
+def test_a_closed_stream_is_no_traceback(made, arguments, stream):
+    program = f"{sys.executable} -m seqhash.cli {arguments.format(made)}"
+    done = subprocess.run(program, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == cli.EXIT_BAD_INPUT
+    assert done.stderr.count("\n") == 1
+    assert f"standard {stream}" in done.stderr
+    assert "closed" in done.stderr
 
 
 def test_add_and_identify_as_a_user_does(tmp_path, music):

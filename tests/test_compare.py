@@ -129,6 +129,12 @@ def test_a_match_is_drawn_from_the_grid_of_the_reference(hasher, recording):
     early = compare.compare_match(recording[:80_000], words[8:], start=0.0, end=5.0, offset=-2.0, hasher=hasher)
     assert (early.start_a, early.start_b) == (2.0, 0.0)
     assert early.distance <= 3
+    for shift in (0, 800, 2400):  # one segment, as a query of about 1 s has it
+        clip = recording[8000 - shift : 8000 + 16_240]
+        start = shift / RATE
+        short = compare.compare_match(clip, words, start=start, end=start + 1, offset=0.5, hasher=hasher)
+        assert (short.codes, short.start_a, short.start_b) == (1, pytest.approx(start), 0.5)
+        assert short.distance <= 3
     with pytest.raises(ValueError, match="reference"):
         compare.compare_match(query, words, start=0.0, end=5.0, offset=100.0, hasher=hasher)
 

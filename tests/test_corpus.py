@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 import pickle
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import corpus
+from seqhash import corpus, ingest
 
 RATE = 8_000
 SETTINGS = {"mfcc.coeffs": 2, "mfcc.preemphasis": 0.97}
@@ -130,12 +131,32 @@ def test_manifest_that_is_not_utf8(tmp_path):
 
 
 def test_folder(tmp_path):
-    for name in ("b/x.WAV", "a/x.flac", "y.opus", ".hidden.wav", ".git/z.wav", "notes.txt", "a/._x.flac"):
+    for name in ("b/x.WAV", "a/x.flac", "z.AIFF", "y.opus", ".hidden.wav", ".git/z.wav", "notes.txt", "a/._x.flac"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     found = corpus.recordings(tmp_path)
-    assert [r.id for r in found] == ["a/x.flac", "b/x.WAV", "y"]
-    assert [r.path for r in found] == [tmp_path / name for name in ("a/x.flac", "b/x.WAV", "y.opus")]
+    assert [r.id for r in found] == ["a/x.flac", "b/x.WAV", "y", "z"]
+    assert [r.path for r in found] == [tmp_path / name for name in ("a/x.flac", "b/x.WAV", "y.opus", "z.AIFF")]
+
+
+def test_a_folder_that_cannot_be_read_is_not_skipped(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "x.wav").write_bytes(b"x")
+    closed = {tmp_path / "closed"}
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path) in closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # a test may be run by root, whom nothing is denied
+    monkeypatch.setattr(os.path, "isdir", lambda path: Path(path) in {tmp_path, *closed})
+    assert [r.path for r in corpus.recordings(tmp_path)] == [tmp_path / "closed", tmp_path / "x.wav"]
+    assert ingest._digest(tmp_path / "closed") == "cannot be read (Permission denied)"
+    closed.add(tmp_path)
+    with pytest.raises(corpus.ManifestError, match=r"cannot be read \(Permission denied\)"):
+        corpus.recordings(tmp_path)
 
 
 def test_neither_manifest_nor_folder(tmp_path):
@@ -207,6 +228,11 @@ def test_split_sizes(count, fraction, held):
     recordings = [_recording(f"r{i}") for i in range(count)]
     training, validation = corpus.split(recordings, fraction=fraction, seed=0)
     assert (len(training), len(validation)) == (count - held, held)
+
+
+def test_split_takes_ids_that_are_not_utf8():
+    recordings = [_recording(os.fsdecode(b"bad\xff")), _recording("b")]
+    assert sorted(map(len, corpus.split(recordings, fraction=0.5, seed=0))) == [1, 1]
 
 
 def test_split_options():

@@ -1,6 +1,7 @@
 import collections
 import hashlib
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -102,19 +103,20 @@ def test_bad_files_are_listed_with_the_reason_and_the_others_added(tmp_path):
     text = tmp_path / "text.mp3"
     text.write_text("not music")
     short, gone = write(tmp_path / "short.wav", 0.5), tmp_path / "gone.wav"
-    pipe = tmp_path / "pipe.wav"
+    pipe, long = tmp_path / "pipe.wav", tmp_path / f"{'x' * 300}.wav"
     os.mkfifo(pipe)
     with opened(tmp_path / "index", hasher) as store:
-        counts = add(store, hasher, [cut, text, short, gone, pipe, good])
+        counts = add(store, hasher, [cut, text, short, gone, pipe, long, good])
         assert (counts.added, counts.present) == (1, 0)
         reasons = dict(counts.failed)
-        assert reasons.keys() == {str(path) for path in (cut, text, short, gone, pipe)}
+        assert reasons.keys() == {str(path) for path in (cut, text, short, gone, pipe, long)}
         for path, reason in {
             cut: "truncated",
             text: "not audio",
             short: "too short",
             gone: "no such file",
             pipe: "not a regular file",
+            long: "File name too long",
         }.items():
             assert reason in reasons[str(path)]
         assert [row.path for row in store.rows()] == [str(good)]
@@ -141,6 +143,14 @@ def test_manifest_columns_and_tags_become_fields_and_metadata(tmp_path):
     assert rows["a.flac"].metadata == {"album": "Album", "role": "original"}
     assert rows["b.flac"].metadata == {"recording_id": "x7", "role": "cover", "genre": "folk", "licence": "CC0"}
     assert rows["c.wav"].metadata == {}
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"bad\xff.flac")
+    write(tmp_path / "a.flac", title="Tag").rename(path)
+    with opened(tmp_path / "index", fake_hasher()) as store:
+        assert add(store, fake_hasher(), [path]) == (1, 0, [])
+        assert [(row.path, row.title) for row in store.rows()] == [(str(path), "Tag")]
 
 
 def test_a_broken_manifest_adds_nothing(tmp_path):
@@ -285,6 +295,32 @@ def test_a_process_that_dies_costs_one_file(tmp_path, monkeypatch):
         assert "SIGKILL" in reason
 
 
+@pytest.mark.parametrize("error", [None, MemoryError("a block too large")])
+def test_a_long_job_is_announced_once_and_always_ends(tmp_path, monkeypatch, error):
+    def answers(worker, path, stop):
+        yield from np.zeros((6, 10), np.float32)  # far more than the box holds
+        if error:
+            raise error
+        yield {}
+
+    monkeypatch.setattr(ingest, "BLOCKS", 1)
+    for name, fake in {"_answers": answers, "_await_start": lambda *_: None, "_end": lambda *_: None}.items():
+        monkeypatch.setattr(ingest, name, fake)
+    waiting, ready = queue.SimpleQueue(), queue.SimpleQueue()
+    path = write(tmp_path / "long.wav")
+    for job in (ingest._Job(corpus.Recording("long", path, "", "", "", "", {}), "0", ingest._stamp(path)), None):
+        waiting.put(job)
+    relay = threading.Thread(target=ingest._serve, args=(None, None, waiting, ready, threading.Event()), daemon=True)
+    relay.start()
+    received = ingest._Received(ready.get(timeout=10))
+    for _ in received.blocks():
+        time.sleep(0.02)  # slower than they come
+    relay.join(10)
+    assert received.samples == 60
+    assert received.end == (error or {})
+    assert [ready.get() for _ in range(ready.qsize())] == ([error] if error else [])
+
+
 def test_a_process_ignores_ctrl_c_from_its_first_moment():
     if not Path("/proc/self/status").is_file():
         pytest.skip("what a process ignores is read from /proc")
@@ -321,6 +357,17 @@ def test_a_file_that_changes_meanwhile_is_not_added(tmp_path):
     with opened(tmp_path / "index", fake_hasher()) as store:
         assert "changed" in add(store, fake_hasher(changing), [path]).failed[0][1]
         assert store.rows() == []
+
+
+@pytest.mark.parametrize("changes", [{}, {"mfcc.variant": "librosa"}, {"segment.frames": 1}])
+def test_the_shortest_recording_has_one_code(changes):
+    config = override(Config(), changes)
+    samples = round(ingest.shortest_seconds(config) * RATE)
+    codes = [
+        mfcc.segment_count(mfcc.frame_count(count, config.mfcc) if count else 0, config=config.segment)
+        for count in (samples - 1, samples)
+    ]
+    assert codes == [0, 1]
 
 
 def test_workers_must_be_positive(tmp_path):
