@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from experiments import workdir as layout
-from seqhash import checkpoint, corpus, evaluate, features
+from seqhash import checkpoint, evaluate, features
 from seqhash import train as training
 from seqhash.config import Config, override, to_flat_dict
 
@@ -33,7 +33,7 @@ def main() -> int:
     """Runs what is missing and prints the table; returns the exit status."""
     workdir = Path(_WORKDIR.value)
     store = features.open_store(layout.store_path(workdir))
-    corpus.require_covers(store.recordings)
+    layout.require_covers(store)
     base = layout.config_for(store, _SET.value)
     seeds = layout.whole_numbers("seeds", _SEEDS.value)
     plan = [(change, seed) for change in _CHANGE.value for seed in seeds]

@@ -29,7 +29,7 @@ def main() -> int:
     training_store = features.open_store(layout.store_path(workdir))
     layout.require_features(training_store, trained.config)
     store = _evaluation_store(workdir, training_store, trained.config)
-    corpus.require_covers(store.recordings)
+    layout.require_covers(store)
     lengths = layout.whole_numbers("lengths", _LENGTHS.value)
 
     hashers = {
@@ -90,8 +90,7 @@ def _training(workdir: Path, trained, training_store: features.Store, store: fea
 
 def _draw(workdir: Path, result: dict, hasher, store: features.Store, codes: list[np.ndarray]) -> None:
     folder = layout.figures(workdir)
-    originals = [i for i, recording in enumerate(store.recordings) if recording.role == "original"]
-    covers = [i for i, recording in enumerate(store.recordings) if recording.role == "cover"]
+    originals, covers, _ = evaluate.roles(store.recordings)
     first = store.recordings[originals[0]]
     frames = np.asarray(store.cepstra[originals[0]][: hasher.config.segment.frames])
     shown = mfcc.normalise(frames, hasher.statistics, config=hasher.config.segment)

@@ -27,6 +27,7 @@ def main() -> int:
     store = features.open_store(layout.store_path(workdir))
     config = layout.config_for(store, _SET.value)
     layout.use_all_cores(config.train.batch_size)
+    layout.report_lost(store.recordings)
 
     _, rows = training.train(
         config,

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from absl import app, logging
 
-from seqhash import corpus, features, mfcc, threads
+from seqhash import corpus, evaluate, features, mfcc, threads
 from seqhash.config import Config, from_flat_dict, override, to_flat_dict
 from seqhash.train import TrainingDiverged
 
@@ -112,6 +112,19 @@ def report_failures(failed: Sequence[tuple[Any, str]]) -> None:
     """Lists what could not be used, on stderr."""
     for path, reason in failed:
         print(f"skipped {path}: {reason}", file=sys.stderr)
+
+
+def report_lost(recordings: Sequence[corpus.Recording]) -> None:
+    """Names, on stderr, the works whose covers are not asked."""
+    for work in evaluate.roles(recordings).lost:
+        print(f"work {work} is left out: its original could not be read", file=sys.stderr)
+
+
+def require_covers(store: features.Store) -> None:
+    """Names the works that are left out; raises ManifestError where that leaves no covers."""
+    report_lost(store.recordings)
+    known = evaluate.roles(store.recordings)
+    corpus.require_covers([store.recordings[i] for i in (*known.originals, *known.covers)])
 
 
 def run(main: Callable[[], int | None]) -> None:

@@ -35,6 +35,23 @@ class System(NamedTuple):
     by_seed: list[dict[int, float]]
 
 
+class Roles(NamedTuple):
+    """Indices of the originals and of the covers that are asked; works whose covers are not, having no original."""
+
+    originals: list[int]
+    covers: list[int]
+    lost: list[str]
+
+
+def roles(recordings: Sequence[Recording]) -> Roles:
+    """Who answers and who is asked. A file that cannot be read may take a work's original out of a feature store."""
+    originals = [i for i, recording in enumerate(recordings) if recording.role == "original"]
+    covers = [i for i, recording in enumerate(recordings) if recording.role == "cover"]
+    works = {recordings[i].work for i in originals}
+    lost = sorted({recordings[i].work for i in covers} - works)
+    return Roles(originals, [i for i in covers if recordings[i].work in works], lost)
+
+
 def hash_corpus(hasher: Hasher, cepstra: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Words of every recording. Each device of this process takes its share of them."""
     devices = jax.local_devices()
@@ -50,9 +67,8 @@ def hash_corpus(hasher: Hasher, cepstra: Sequence[np.ndarray]) -> list[np.ndarra
 def measure(
     codes_by_seed: Sequence[list[np.ndarray]], recordings: Sequence[Recording], *, lengths: Sequence[int]
 ) -> System:
-    """Measures one system, from its codes under one or several seeds."""
-    originals = [i for i, recording in enumerate(recordings) if recording.role == "original"]
-    covers = [i for i, recording in enumerate(recordings) if recording.role == "cover"]
+    """Measures one system, from its codes under one or several seeds; of works without an original nothing is asked."""
+    originals, covers, _ = roles(recordings)
     all_tallies = [
         metrics.tally_covers(
             [codes[i] for i in covers],
@@ -77,7 +93,7 @@ def measure(
 def epoch_metrics(hasher: Hasher, recordings: Sequence[Recording], cepstra: Sequence[np.ndarray]) -> dict[str, Any]:
     """What a training run reports after each epoch: unique and collision rate, accuracy at 1 and 9 hashes.
 
-    Over all recordings; the accuracies only where the recordings have roles.
+    Over all recordings; the accuracies only where there are covers and their originals.
     """
     codes = hash_corpus(hasher, cepstra)
     repeats = metrics.collisions(codes)
@@ -87,7 +103,7 @@ def epoch_metrics(hasher: Hasher, recordings: Sequence[Recording], cepstra: Sequ
         "dead_bits": metrics.dead_bits(codes),
         "effective_bits": metrics.effective_bits(codes),
     }
-    if any(recording.role == "cover" for recording in recordings):
+    if roles(recordings).covers:
         tallies = measure([codes], recordings, lengths=(1, 9)).tallies
         row["accuracy"] = {n: float(t.strict.sum() / max(1, t.windows.sum())) for n, t in tallies.items()}
     return row
@@ -131,9 +147,10 @@ def report(
       config: of the trained hasher.
       resamples: of the bootstrap.
     """
-    covers = [recording for recording in recordings if recording.role == "cover"]
-    works = [recording.work for recording in covers]
-    originals = sum(recording.role == "original" for recording in recordings)
+    known = roles(recordings)
+    covers = [recordings[i] for i in known.covers]
+    works = [cover.work for cover in covers]
+    originals = len(known.originals)
     result = _as_data(system, covers, resamples)
     result["floors"] = {"chance": {"cover_accuracy": {str(n): {"value": 1 / originals} for n in system.tallies}}}
     result["floors"] |= {name: _as_data(other, covers, resamples) for name, other in others.items()}
@@ -147,7 +164,8 @@ def report(
     }
     result["config"] = to_flat_dict(config)
     result["versions"] = versions()
-    result["corpus"] = {"recordings": len(recordings), "originals": originals, "covers": len(covers)}
+    counts = {"recordings": len(recordings), "originals": originals, "covers": len(covers)}
+    result["corpus"] = counts | {"works_left_out": known.lost}
     return result
 
 

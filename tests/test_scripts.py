@@ -172,7 +172,7 @@ def test_results_have_the_table_the_floors_and_how_it_was_made(reproduced):
     assert result["floors"]["chance"]["cover_accuracy"]["1"]["value"] == 0.5
     assert result["config"] == strict_json(workdir / "config.json")
     assert {"python", "jax", "numpy"} <= set(result["versions"])
-    assert result["corpus"] == {"recordings": 6, "originals": 2, "covers": 4}
+    assert result["corpus"] == {"recordings": 6, "originals": 2, "covers": 4, "works_left_out": []}
     assert result["training"]["setting"] == "trained on the recordings evaluated"
     for name in ("mfcc", "pca", "accuracy", "bits"):
         assert is_picture(workdir / "figures" / f"{name}.png")
