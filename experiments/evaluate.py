@@ -46,12 +46,15 @@ def main() -> int:
     result = evaluate.report(
         systems[main_kind], others, store.recordings, config=trained.config, resamples=_RESAMPLES.value
     )
+    result["hasher"] = hashers[main_kind].digest
     result["training"] = _training(workdir, trained, training_store, store)
     layout.write_json(workdir / "results.json", result)
     print(evaluate.table(result, name=hashers[main_kind].name))
     print(evaluate.split_table(result))
     print("Accuracy in %, any tie is wrong (the paper's rule), 95 % interval over covers.")
     print(f"Setting: {result['training']['setting']}.")
+    if trained.epoch < trained.config.train.epochs:
+        print(f"epoch {trained.epoch} of {trained.config.train.epochs}: not finished")
     print(evaluate.verdict(result))
     _draw(workdir, result, hashers[main_kind], store, codes[main_kind])
     print(f"Pictures: {layout.figures(workdir)}; numbers: {workdir / 'results.json'}")
@@ -77,7 +80,7 @@ def _training(workdir: Path, trained, training_store: features.Store, store: fea
     seen = {recording.path for recording in training_store.recordings}
     shared = sum(recording.path in seen for recording in store.recordings)
     settings = {0: "trained only on other recordings", len(store.recordings): "trained on the recordings evaluated"}
-    rows = read_rows(workdir)
+    rows = [row for row in read_rows(workdir) if row["epoch"] <= trained.epoch]  # a kill may leave later ones
     return {
         "setting": settings.get(shared, f"trained on {shared} of the {len(store.recordings)} recordings evaluated"),
         "recordings": len(training_store.recordings),

@@ -9,6 +9,7 @@ python -m experiments.reproduce --workdir=runs/demo, with --directory=seqhash/ha
 """
 
 import json
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -28,6 +29,9 @@ def main() -> int:
     hasher = checkpoint.hasher_of(trained, name=_NAME.value)
     results = workdir / "results.json"
     result = json.loads(results.read_text()) if results.exists() else None
+    if result is not None and result.get("hasher") != hasher.digest:
+        print(f"{results}: of another model, so the card says not evaluated; run evaluate first", file=sys.stderr)
+        result = None
     directory = export.export_hasher(hasher, target, card=_card(hasher, trained, result))
     print(
         f"{directory}: {sum(file.stat().st_size for file in directory.iterdir()) / 1024:.0f} kB, {hasher.digest[:12]}"
@@ -38,6 +42,7 @@ def main() -> int:
 def _card(hasher, trained: checkpoint.Trained, result: dict | None) -> str:
     """The model card: what it is, what it was trained on, its numbers."""
     config = trained.config
+    unfinished = f" of {config.train.epochs}" * (trained.epoch < config.train.epochs)
     lines = [
         f"# {hasher.name}",
         "",
@@ -47,7 +52,7 @@ def _card(hasher, trained: checkpoint.Trained, result: dict | None) -> str:
         f"{config.model.decoder_order} order, handing over {config.model.handover.replace('_', ' ')}).",
         "",
         f"Identity (SHA-256 of config and weights): `{hasher.digest}`.",
-        f"Trained for {trained.epoch} epochs, {trained.step} steps.",
+        f"Trained for {trained.epoch}{unfinished} epochs, {trained.step} steps.",
     ]
     if result is None:
         return "\n".join([*lines, "", "Not evaluated."]) + "\n"

@@ -191,6 +191,22 @@ def test_export_loads_and_its_card_has_the_table(reproduced, folder):
         assert row in card
 
 
+def test_numbers_of_another_model_are_not_in_the_card(copied, script):
+    """The run goes back to its first epoch, as if results.json were of a later or earlier checkpoint."""
+    newest = max((copied / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    shutil.rmtree(newest)
+    done = script("export", f"--workdir={copied}", f"--directory={copied / 'mine'}", "--name=mine")
+    assert (done.status, "results.json: of another model" in done.err) == (0, True)
+    card = (copied / "mine" / "README.md").read_text()
+    assert "Trained for 1 of 2 epochs" in card
+    assert card.endswith("Not evaluated.\n")
+    done = script("evaluate", f"--workdir={copied}", "--resamples=10")
+    assert "epoch 1 of 2: not finished\n" in done.out
+    training = strict_json(copied / "results.json")["training"]
+    assert [row["epoch"] for row in training["epochs"]] == [0, 1]
+    assert set(training["loss"]) == {"0", "1"}
+
+
 def test_export_leaves_a_folder_alone_that_is_no_hasher(reproduced, script, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     done = script("export", f"--workdir={reproduced[0]}", f"--directory={tmp_path}", "--name=mine")
