@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from experiments import workdir as layout
-from seqhash import checkpoint, corpus, evaluate, features, figures, metrics, mfcc
+from seqhash import batches, checkpoint, corpus, evaluate, features, figures, metrics, mfcc
 from seqhash.train import read_rows
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", required=True)
@@ -28,6 +28,11 @@ def main() -> int:
     trained = checkpoint.load_trained(workdir / "checkpoints")
     training_store = features.open_store(layout.store_path(workdir))
     layout.require_features(training_store, trained.config)
+    if batches.digest_of(training_store) != trained.corpus:
+        raise ValueError(
+            f"{layout.store_path(workdir)}: holds other recordings than the model was trained on; "
+            "run prepare with the training corpus again (and name another one to evaluate by --corpus)."
+        )
     store = _evaluation_store(workdir, training_store, trained.config)
     layout.require_covers(store)
     lengths = layout.whole_numbers("lengths", _LENGTHS.value)

@@ -295,6 +295,13 @@ def test_evaluate_needs_roles_and_the_features_of_the_training(copied, folder, s
     assert "mfcc.lifter=22" in done.err
 
 
+def test_evaluate_refuses_features_of_other_recordings_than_the_training(copied, folder, script):
+    script("prepare", f"--workdir={copied}", f"--corpus={folder / 'others/others.csv'}")
+    done = script("evaluate", f"--workdir={copied}")
+    assert (done.status, done.out) == (2, "")
+    assert "holds other recordings than the model was trained on; run prepare" in done.err
+
+
 def test_reproduce_looks_at_its_input_before_hours_of_training(folder, script, tmp_path):
     done = script("reproduce", f"--workdir={tmp_path / 'run'}", f"--corpus={folder / 'others'}")
     assert (done.status, done.out) == (2, "")
