@@ -244,6 +244,14 @@ def test_a_bad_file_is_listed_and_with_strict_it_is_the_exit_status(folder, scri
     assert (done.status, done.out) == (3, "0 prepared, 2 already there, 1 failed\n")
 
 
+def test_prepare_refuses_what_features_do_not_depend_on(folder, script, tmp_path):
+    run = tmp_path / "run"
+    command = ["prepare", f"--corpus={folder / 'covers/covers.csv'}", f"--workdir={run}"]
+    done = script(*command, "--set=mfcc.coeffs=20", "--set=segment.hop=50")
+    assert (done.status, done.out, run.exists()) == (2, "", False)
+    assert "--set=segment.hop=50: features depend on the fields mfcc.* only; give this to train." in done.err
+
+
 def test_all_that_is_wrong_with_a_manifest_is_told_at_once(folder, script, tmp_path):
     manifest = folder / "covers" / "wrong.csv"
     rows = ["work0_wav.wav,a,w,original", "lost.wav,b,w,cover", "work0_flac.flac,c,w,copy", "work1_wav.wav,d,w"]
