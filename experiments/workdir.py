@@ -26,6 +26,7 @@ from seqhash.train import TrainingDiverged
 SEGMENTS_A_CORE = 32  # smallest part of a batch that keeps a core busy
 EXIT_BAD_INPUT = 2  # a message on stderr says what
 EXIT_STRICT = 3  # --strict, and some files could not be used
+EXIT_STOPPED = 130  # by Ctrl-C, as shells count
 
 
 def store_path(workdir: str | Path) -> Path:
@@ -139,6 +140,9 @@ def run(main: Callable[[], int | None]) -> None:
         except (ValueError, OSError, TrainingDiverged) as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_INPUT
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on where it was", file=sys.stderr)
+            return EXIT_STOPPED
 
     logging.set_verbosity(logging.WARNING)  # jax and orbax tell much that is of no use here
     app.run(guarded)

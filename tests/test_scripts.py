@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -224,6 +225,7 @@ def test_run_again_nothing_is_made_anew_and_other_covers_are_told_apart(copied, 
     assert done.status == 0, done.err[-3000:]
     assert "0 prepared, 6 already there, 0 failed" in done.out
     assert "epoch   1 " not in done.out
+    assert "All 2 epochs were trained before" in done.out
     after = made()
     assert len(before) > 10
     assert {name: after.get(name) for name in before} == before
@@ -290,6 +292,18 @@ def test_train_diverging_ends_in_a_sentence(copied, script):
     done = script("train", f"--workdir={copied}", *TINY, *explosive, "--noprogress")
     assert done.status == 2
     assert "train.learning_rate" in done.err
+
+
+def test_train_stopped_by_ctrl_c_says_so_and_goes_on(copied, script):
+    shutil.rmtree(copied / "checkpoints")
+    command = [sys.executable, "-m", "experiments.train", f"--workdir={copied}", *TINY, "--set=train.epochs=100000"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert any(line.startswith("epoch   1 ") for line in process.stdout)  # as soon as it trains
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "stopped; the same command goes on where it was" in err
+    assert "Traceback" not in err
 
 
 def test_evaluate_needs_roles_and_the_features_of_the_training(copied, folder, script):
