@@ -19,6 +19,7 @@ from seqhash.codes import Hasher
 from seqhash.config import Config, to_flat_dict
 from seqhash.corpus import Recording
 
+MIN_WORKS = 5  # a bootstrap over fewer works has hardly any different draws: its interval says nothing
 FLOOR_SEEDS = 3  # initial weights and projections differ by a few points: floors are pooled over seeds
 PAPER_ACCURACY = {1: 0.1042, 9: 0.2028}  # by number of hashes
 PAPER_COLLISION_RATE = 0.2009
@@ -198,6 +199,8 @@ def verdict(result: Mapping[str, Any]) -> str:
         parts = []
         for n, gain in result["gain"][name].items():
             word = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "no different"
+            if gain["works"] < MIN_WORKS:
+                word = "too few works to say"
             parts.append(
                 f"{n}: {100 * gain['value']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}] {word}"
             )
@@ -258,7 +261,7 @@ def _accuracy(tally: metrics.Tally, covers: Sequence[Recording], mask: np.ndarra
     return metrics.accuracy(metrics.subset(tally, mask), works, resamples=resamples)._asdict()
 
 
-def _difference(a: metrics.Tally, b: metrics.Tally, works: Sequence[str], resamples: int) -> dict[str, float]:
+def _difference(a: metrics.Tally, b: metrics.Tally, works: Sequence[str], resamples: int) -> dict[str, Any]:
     """Accuracy of a minus that of b, drawing whole works: the covers of a work succeed and fail together.
 
     A tally may pool several seeds, so shares are compared, not counts.
@@ -269,7 +272,8 @@ def _difference(a: metrics.Tally, b: metrics.Tally, works: Sequence[str], resamp
     difference = metrics.paired_difference(
         share_a * weights, share_b * weights, weights, groups=works, resamples=resamples
     )
-    return difference._asdict()
+    asked = {work for work, windows in zip(works, a.windows, strict=True) if windows}
+    return difference._asdict() | {"works": len(asked)}
 
 
 def _row(name: str, values: Mapping[str, Any], lengths: Sequence[str]) -> list[str]:

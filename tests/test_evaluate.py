@@ -82,7 +82,14 @@ def test_table_and_verdict_read_as_sentences(result):
     splits = evaluate.split_table(result, name="mine").splitlines()
     assert len(splits) == 2 + 4 * 3
     assert any(line.startswith("| same key: mine") for line in splits)
-    assert "no different" in evaluate.verdict(result)  # an untrained LSTM against an untrained LSTM
+
+
+def test_verdict_needs_five_works(result):
+    assert {gain["works"] for gains in result["gain"].values() for gain in gains.values()} == {4}
+    assert evaluate.verdict(result).count("too few works to say") == 4
+    for works, value, word in ((5, 0.1, "better"), (5, -0.1, "worse"), (5, 0.0, "no different"), (4, 0.1, "too few")):
+        gain = {"1": {"value": value, "low": value - 0.01, "high": value + 0.01, "works": works}}
+        assert word in evaluate.verdict({"gain": {"untrained LSTM": gain, "random projection": gain}})
 
 
 def test_epoch_metrics_with_and_without_roles():
