@@ -9,6 +9,7 @@ the same command.
 """
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -22,8 +23,8 @@ from seqhash import songbook
 from seqhash.config import Config, override
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder of the run")
-_CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of covers; default: the built-in songbook")
-_TRAINING_CORPUS = flags.DEFINE_string("training_corpus", None, "train on this instead of on --corpus")
+_CORPUS = flags.DEFINE_string("corpus", None, "manifest of covers (.csv); default: the built-in songbook")
+_TRAINING_CORPUS = flags.DEFINE_string("training_corpus", None, "manifest or folder to train on instead of --corpus")
 _SET = flags.DEFINE_multi_string("set", [], "change of the config, as model.hidden_size=256; repeatable")
 _EXPORT = flags.DEFINE_string("export", None, "also export the hasher under this name, to WORKDIR/NAME")
 
@@ -43,10 +44,12 @@ def main() -> int:
         ["evaluate", where, f"--corpus={corpus}"],
     ]
     if _EXPORT.value:
-        stages.append(["export", where, f"--directory={workdir / _EXPORT.value}", f"--name={_EXPORT.value}"])
+        made_by = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
+        named = [f"--directory={workdir / _EXPORT.value}", f"--name={_EXPORT.value}", f"--made_by={made_by}"]
+        stages.append(["export", where, *named])
     for name, *arguments in stages:
         command = [sys.executable, "-m", f"experiments.{name}", *arguments]
-        print("$ python", *command[1:], flush=True)
+        print("$", shlex.join(["python", *command[1:]]), flush=True)
         status = subprocess.run(command, check=False).returncode
         if status:
             print(f"error: {name} ended with status {status}", file=sys.stderr)

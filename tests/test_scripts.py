@@ -121,7 +121,7 @@ def is_picture(path: Path) -> bool:
         ("prepare", "corpus workdir set workers strict"),
         ("train", "workdir set resident_gigabytes checkpoint_seconds progress"),
         ("evaluate", "workdir corpus lengths resamples"),
-        ("export", "workdir directory name"),
+        ("export", "workdir directory name made_by"),
         ("ablate", "workdir change seeds set"),
         ("reproduce", "workdir corpus training_corpus set export"),
     ],
@@ -188,6 +188,7 @@ def test_export_loads_and_its_card_has_the_table(reproduced, folder):
     card = (workdir / "mine" / "README.md").read_text()
     assert card.startswith("# mine\n")
     assert hasher.digest in card
+    assert f"    python -m experiments.reproduce --workdir={workdir} --corpus=" in card
     for row in ("| mine ", "| untrained LSTM ", "| random codes ", "Trained minus untrained LSTM"):
         assert row in card
 
@@ -200,6 +201,7 @@ def test_numbers_of_another_model_are_not_in_the_card(copied, script):
     assert (done.status, "results.json: of another model" in done.err) == (0, True)
     card = (copied / "mine" / "README.md").read_text()
     assert "Trained for 1 of 2 epochs" in card
+    assert f"    python -m experiments.train --workdir={copied} --set=model.hidden_size=32 --set=train.epochs=2" in card
     assert card.endswith("Not evaluated.\n")
     done = script("evaluate", f"--workdir={copied}", "--resamples=10")
     assert "epoch 1 of 2: not finished\n" in done.out
