@@ -68,9 +68,10 @@ def main() -> int:
 
 def _evaluation_store(workdir: Path, training_store: features.Store, config) -> features.Store:
     """The features of the evaluated corpus: the training corpus's own where it is the same."""
+    recordings = training_store.recordings if _CORPUS.value is None else corpus.recordings(_CORPUS.value)
+    evaluate.splits([recording for recording in recordings if recording.role == "cover"])  # an error now
     if _CORPUS.value is None:
         return training_store
-    recordings = corpus.recordings(_CORPUS.value)
     failed = {path for path, _ in training_store.failed}
     if tuple(recording for recording in recordings if str(recording.path) not in failed) == training_store.recordings:
         return training_store

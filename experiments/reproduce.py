@@ -19,7 +19,7 @@ from absl import flags
 
 from experiments import workdir as layout
 from seqhash import corpus as recordings
-from seqhash import songbook
+from seqhash import evaluate, songbook
 from seqhash.config import Config, override
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder of the run")
@@ -33,7 +33,9 @@ def main() -> int:
     """Runs every stage; returns the first exit status that is not 0."""
     started, workdir = time.monotonic(), Path(_WORKDIR.value)
     corpus = _CORPUS.value or str(songbook.write(workdir / "songbook"))
-    recordings.require_covers(recordings.recordings(corpus))  # an error now, not after hours of training
+    found = recordings.recordings(corpus)
+    recordings.require_covers(found)  # an error now, not after hours of training
+    evaluate.splits([recording for recording in found if recording.role == "cover"])
     override(Config(), _SET.value)
     changes = [f"--set={change}" for change in _SET.value]
     features = [change for change in changes if change.startswith("--set=mfcc.")]

@@ -238,22 +238,28 @@ def _as_data(system: System, covers: Sequence[Recording], resamples: int) -> dic
 
 
 def splits(covers: Sequence[Recording]) -> dict[str, np.ndarray]:
-    """Masks (covers,) by genre, and by whether the cover keeps the original's key, where the manifest tells."""
+    """Masks (covers,) by genre, and by whether the cover keeps the original's key, of those whose manifest tells.
+
+    ValueError, with the cover's id: a key_shift (semitones) that is no number.
+    """
     masks = {}
     for genre in sorted({cover.genre for cover in covers} - {""}):
         masks[f"genre {genre}"] = np.array([cover.genre == genre for cover in covers])
-    shifts = [cover.extra.get("key_shift", "") for cover in covers]
-    if all(shifts):
-        kept = np.array([_semitones(cover) % 12 == 0 for cover in covers])
-        masks |= {"same key": kept, "other key": ~kept}
+    shifts = [_semitones(cover) for cover in covers]
+    masks["same key"] = np.array([shift is not None and shift % 12 == 0 for shift in shifts])
+    masks["other key"] = np.array([shift is not None and shift % 12 != 0 for shift in shifts])
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def _semitones(cover: Recording) -> float:
+def _semitones(cover: Recording) -> float | None:
+    text = cover.extra.get("key_shift", "").strip()
     try:
-        return float(cover.extra["key_shift"])
+        shift = float(text) if text else None
     except ValueError:
-        raise ValueError(f"{cover.id}: key_shift must be a number, got {cover.extra['key_shift']!r}.") from None
+        shift = math.nan
+    if shift is not None and not math.isfinite(shift):
+        raise ValueError(f"{cover.id}: key_shift must be a number, got {text!r}.")
+    return shift
 
 
 def _accuracy(tally: metrics.Tally, covers: Sequence[Recording], mask: np.ndarray, resamples: int) -> dict[str, Any]:

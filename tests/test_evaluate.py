@@ -166,7 +166,19 @@ def test_floors_of_a_trained_run_use_its_normalisation():
     np.testing.assert_allclose(hasher.states_of(shifted), hasher.states_of(store.cepstra[0]), atol=1e-3)
 
 
-def test_a_key_shift_that_is_no_number_is_named():
-    row = Recording("c1", Path("c1.wav"), "w", "cover", "", "", {"key_shift": "up a bit"})
-    with pytest.raises(ValueError, match="c1: key_shift must be a number, got 'up a bit'"):
-        evaluate.splits([row])
+def with_key_shift(shift: str) -> Recording:
+    return Recording("c1", Path("c1.wav"), "w", "cover", "", "", {"key_shift": shift})
+
+
+@pytest.mark.parametrize("shift", ["up a bit", "nan"])
+def test_a_key_shift_that_is_no_number_is_named(shift):
+    with pytest.raises(ValueError, match=f"c1: key_shift must be a number, got '{shift}'"):
+        evaluate.splits([with_key_shift("0"), with_key_shift(shift)])
+
+
+def test_keys_are_split_over_the_covers_that_tell():
+    masks = evaluate.splits([with_key_shift(shift) for shift in ("0", "", "-12", "5", " ")])
+    assert {name: mask.tolist() for name, mask in masks.items()} == {
+        "same key": [True, False, True, False, False],
+        "other key": [False, False, False, True, False],
+    }

@@ -332,6 +332,18 @@ def test_reproduce_looks_at_its_input_before_hours_of_training(folder, script, t
     assert "no recording has the role original" in done.err
 
 
+def test_a_bad_key_shift_is_found_before_anything_is_computed(reproduced, folder, script, tmp_path):
+    manifest = folder / "covers" / "bad_key.csv"
+    manifest.write_text((folder / "covers/covers.csv").read_text().replace("Work 1,5", "Work 1,up"))
+    commands = (["evaluate", f"--workdir={reproduced[0]}"], ["reproduce", f"--workdir={tmp_path / 'new'}"])
+    for command in commands:
+        done = script(*command, f"--corpus={manifest}")
+        assert (done.status, done.out) == (2, "")
+        assert "work1_ogg: key_shift must be a number, got 'up'" in done.err
+    assert not (reproduced[0] / "evaluation").exists()
+    assert not (tmp_path / "new").exists()
+
+
 def test_ablate_makes_a_row_for_each_change_once(reproduced, script):
     workdir, _ = reproduced
     command = ["ablate", f"--workdir={workdir}", "--change=", "--change=model.handover=hidden_and_cell", *TINY]
