@@ -24,16 +24,18 @@ format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+# bin/pip, not bin/python: a venv that failed for want of ensurepip leaves a python behind.
+$(VENV)/bin/pip:
+	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment; on Debian and Ubuntu, apt install python3-venv, then make again." >&2; exit 1; }
 
-$(VENV)/installed: setup.py | $(VENV)/bin/python
+$(VENV)/installed: setup.py | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/installed-test: setup.py | $(VENV)/bin/python
+$(VENV)/installed-test: setup.py | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ $(VENV)/installed
 
+# What else is in runs/ took hours, and is the user's.
 clean:
-	rm -rf $(VENV) build dist *.egg-info runs
+	rm -rf $(VENV) build dist *.egg-info runs/demo

@@ -4,13 +4,16 @@ r"""A list of config changes x seeds on a prepared corpus of covers, to one tabl
         --change=model.decoder_input=own,model.decoder_order=forward --seeds=0,1
 
 Each --change is a comma-separated list of fields (empty: the base). Every run has its own folder below
-WORKDIR/ablation, so that the same command goes on where a killed one stopped, and further changes add rows. Writes
-WORKDIR/ablation.json and ablation.md. The last epoch is reported, none is picked.
+WORKDIR/ablation, so that the same command goes on where a killed one stopped, and further changes add rows to those
+of the same base, seeds and recordings. Writes WORKDIR/ablation.json and ablation.md. The last epoch is reported, none
+is picked.
 """
 
 import hashlib
+import itertools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from experiments import workdir as layout
-from seqhash import checkpoint, corpus, evaluate, features
+from seqhash import checkpoint, evaluate, features
 from seqhash import train as training
 from seqhash.config import Config, override, to_flat_dict
 
@@ -33,16 +36,20 @@ def main() -> int:
     """Runs what is missing and prints the table; returns the exit status."""
     workdir = Path(_WORKDIR.value)
     store = features.open_store(layout.store_path(workdir))
-    corpus.require_covers(store.recordings)
+    layout.require_covers(store)
     base = layout.config_for(store, _SET.value)
     seeds = layout.whole_numbers("seeds", _SEEDS.value)
-    plan = [(change, seed) for change in _CHANGE.value for seed in seeds]
-    configs = [override(base, [*filter(None, change.split(",")), f"train.seed={seed}"]) for change, seed in plan]
-    for config in configs:
+    asked = {change: _configs(base, change, seeds) for change in _CHANGE.value}
+    new = list(itertools.chain(*asked.values()))
+    for config in new:
         layout.require_features(store, config)
-    layout.use_all_cores(math.gcd(*(config.train.batch_size for config in configs)))
-    rows: dict[str, list[dict[str, Any]]] = {change: [] for change in _CHANGE.value}
-    for number, ((change, seed), config) in enumerate(zip(plan, configs, strict=True), 1):
+    layout.use_all_cores(math.gcd(*(config.train.batch_size for config in new)))
+    earlier = {change: _configs(base, change, seeds) for change in _earlier(workdir / "ablation.json", base)}
+    configs = {change: ones for change, ones in earlier.items() if all(_row(c, store, workdir).exists() for c in ones)}
+    configs |= asked
+    rows: dict[str, list[dict[str, Any]]] = {change: [] for change in configs}
+    plan = [(change, seed, one) for change, ones in configs.items() for seed, one in zip(seeds, ones, strict=True)]
+    for number, (change, seed, config) in enumerate(plan, 1):
         print(f"[{number}/{len(plan)}] {change or 'base'}, seed {seed}", flush=True)
         rows[change].append(_run(config, store, workdir))
         result = {"base": to_flat_dict(base), "seeds": _SEEDS.value, "rows": rows, "versions": evaluate.versions()}
@@ -53,13 +60,29 @@ def main() -> int:
     return 0
 
 
+def _configs(base: Config, change: str, seeds: Sequence[int]) -> list[Config]:
+    """Of one row: a config a seed."""
+    return [override(base, [*filter(None, change.split(",")), f"train.seed={seed}"]) for seed in seeds]
+
+
+def _earlier(path: Path, base: Config) -> list[str]:
+    """The changes that earlier calls on the same base asked for."""
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    return list(earlier["rows"]) if earlier.get("base") == to_flat_dict(base) else []
+
+
+def _row(config: Config, store: features.Store, workdir: Path) -> Path:
+    """Where the measures of one run go."""
+    digest = hashlib.sha256(json.dumps([to_flat_dict(config), [r.id for r in store.recordings]]).encode()).hexdigest()
+    return workdir / "ablation" / digest[:16] / "row.json"
+
+
 def _run(config: Config, store: features.Store, workdir: Path) -> dict[str, Any]:
     """Trains and measures one config, or reads what an earlier call measured."""
-    digest = hashlib.sha256(json.dumps([to_flat_dict(config), [r.id for r in store.recordings]]).encode()).hexdigest()
-    folder = workdir / "ablation" / digest[:16]
-    done = folder / "row.json"
+    done = _row(config, store, workdir)
     if done.exists():
         return json.loads(done.read_text())
+    folder = done.parent
     folder.mkdir(parents=True, exist_ok=True)
     hasher, epochs = training.train(config, store, workdir=folder)
     row = {name: epochs[-1][name] for name in ("train_loss", "validation_loss")}

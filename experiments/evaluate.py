@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from experiments import workdir as layout
-from seqhash import checkpoint, corpus, evaluate, features, figures, metrics, mfcc
+from seqhash import batches, checkpoint, corpus, evaluate, features, figures, metrics, mfcc
 from seqhash.train import read_rows
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", required=True)
@@ -28,8 +28,13 @@ def main() -> int:
     trained = checkpoint.load_trained(workdir / "checkpoints")
     training_store = features.open_store(layout.store_path(workdir))
     layout.require_features(training_store, trained.config)
+    if batches.digest_of(training_store) != trained.corpus:
+        raise ValueError(
+            f"{layout.store_path(workdir)}: holds other recordings than the model was trained on; "
+            "run prepare with the training corpus again (and name another one to evaluate by --corpus)."
+        )
     store = _evaluation_store(workdir, training_store, trained.config)
-    corpus.require_covers(store.recordings)
+    layout.require_covers(store)
     lengths = layout.whole_numbers("lengths", _LENGTHS.value)
 
     hashers = {
@@ -46,12 +51,15 @@ def main() -> int:
     result = evaluate.report(
         systems[main_kind], others, store.recordings, config=trained.config, resamples=_RESAMPLES.value
     )
+    result["hasher"] = hashers[main_kind].digest
     result["training"] = _training(workdir, trained, training_store, store)
     layout.write_json(workdir / "results.json", result)
     print(evaluate.table(result, name=hashers[main_kind].name))
     print(evaluate.split_table(result))
     print("Accuracy in %, any tie is wrong (the paper's rule), 95 % interval over covers.")
     print(f"Setting: {result['training']['setting']}.")
+    if trained.epoch < trained.config.train.epochs:
+        print(f"epoch {trained.epoch} of {trained.config.train.epochs}: not finished")
     print(evaluate.verdict(result))
     _draw(workdir, result, hashers[main_kind], store, codes[main_kind])
     print(f"Pictures: {layout.figures(workdir)}; numbers: {workdir / 'results.json'}")
@@ -60,9 +68,10 @@ def main() -> int:
 
 def _evaluation_store(workdir: Path, training_store: features.Store, config) -> features.Store:
     """The features of the evaluated corpus: the training corpus's own where it is the same."""
+    recordings = training_store.recordings if _CORPUS.value is None else corpus.recordings(_CORPUS.value)
+    evaluate.splits([recording for recording in recordings if recording.role == "cover"])  # an error now
     if _CORPUS.value is None:
         return training_store
-    recordings = corpus.recordings(_CORPUS.value)
     failed = {path for path, _ in training_store.failed}
     if tuple(recording for recording in recordings if str(recording.path) not in failed) == training_store.recordings:
         return training_store
@@ -77,7 +86,7 @@ def _training(workdir: Path, trained, training_store: features.Store, store: fea
     seen = {recording.path for recording in training_store.recordings}
     shared = sum(recording.path in seen for recording in store.recordings)
     settings = {0: "trained only on other recordings", len(store.recordings): "trained on the recordings evaluated"}
-    rows = read_rows(workdir)
+    rows = [row for row in read_rows(workdir) if row["epoch"] <= trained.epoch]  # a kill may leave later ones
     return {
         "setting": settings.get(shared, f"trained on {shared} of the {len(store.recordings)} recordings evaluated"),
         "recordings": len(training_store.recordings),
@@ -90,8 +99,7 @@ def _training(workdir: Path, trained, training_store: features.Store, store: fea
 
 def _draw(workdir: Path, result: dict, hasher, store: features.Store, codes: list[np.ndarray]) -> None:
     folder = layout.figures(workdir)
-    originals = [i for i, recording in enumerate(store.recordings) if recording.role == "original"]
-    covers = [i for i, recording in enumerate(store.recordings) if recording.role == "cover"]
+    originals, covers, _ = evaluate.roles(store.recordings)
     first = store.recordings[originals[0]]
     frames = np.asarray(store.cepstra[originals[0]][: hasher.config.segment.frames])
     shown = mfcc.normalise(frames, hasher.statistics, config=hasher.config.segment)

@@ -4,21 +4,25 @@ r"""A trained run to a directory of plain files that loads without orbax: config
 
     import seqhash; seqhash.load_hasher("my-hasher").hash_samples(samples)
 
-The hasher that the package carries was made by this command and
-python -m experiments.reproduce --workdir=runs/demo, with --directory=seqhash/hashers/paper-128 --name=paper-128.
+The hasher that the package carries was made by python -m experiments.reproduce --workdir=runs/demo, and this command
+with --directory=seqhash/hashers/paper-128 --name=paper-128 and the former as --made_by.
 """
 
 import json
+import shlex
+import sys
 from pathlib import Path
 
 from absl import flags
 
 from experiments import workdir as layout
 from seqhash import checkpoint, evaluate, export
+from seqhash.config import Config, to_flat_dict
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained and evaluated run", required=True)
 _DIRECTORY = flags.DEFINE_string("directory", None, "where to write; a hasher that is there is replaced", required=True)
 _NAME = flags.DEFINE_string("name", None, "name of the hasher, shown beside its results", required=True)
+_MADE_BY = flags.DEFINE_string("made_by", None, "command for the model card; default: how train makes the checkpoint")
 
 
 def main() -> int:
@@ -28,16 +32,28 @@ def main() -> int:
     hasher = checkpoint.hasher_of(trained, name=_NAME.value)
     results = workdir / "results.json"
     result = json.loads(results.read_text()) if results.exists() else None
-    directory = export.export_hasher(hasher, target, card=_card(hasher, trained, result))
+    if result is not None and result.get("hasher") != hasher.digest:
+        print(f"{results}: of another model, so the card says not evaluated; run evaluate first", file=sys.stderr)
+        result = None
+    made_by = _MADE_BY.value or _training_command(workdir, trained.config)
+    directory = export.export_hasher(hasher, target, card=_card(hasher, trained, result, made_by))
     print(
         f"{directory}: {sum(file.stat().st_size for file in directory.iterdir()) / 1024:.0f} kB, {hasher.digest[:12]}"
     )
     return 0
 
 
-def _card(hasher, trained: checkpoint.Trained, result: dict | None) -> str:
-    """The model card: what it is, what it was trained on, its numbers."""
+def _training_command(workdir: Path, config: Config) -> str:
+    """Train with every field that is not the default; those of the features were prepare's."""
+    defaults = to_flat_dict(Config())
+    changes = [f"--set={name}={value}" for name, value in to_flat_dict(config).items() if value != defaults[name]]
+    return shlex.join(["python", "-m", "experiments.train", f"--workdir={workdir}", *changes])
+
+
+def _card(hasher, trained: checkpoint.Trained, result: dict | None, made_by: str) -> str:
+    """The model card: what it is, the command that trained it, what it was trained on, its numbers."""
     config = trained.config
+    unfinished = f" of {config.train.epochs}" * (trained.epoch < config.train.epochs)
     lines = [
         f"# {hasher.name}",
         "",
@@ -47,10 +63,13 @@ def _card(hasher, trained: checkpoint.Trained, result: dict | None) -> str:
         f"{config.model.decoder_order} order, handing over {config.model.handover.replace('_', ' ')}).",
         "",
         f"Identity (SHA-256 of config and weights): `{hasher.digest}`.",
-        f"Trained for {trained.epoch} epochs, {trained.step} steps.",
+        f"Trained for {trained.epoch}{unfinished} epochs, {trained.step} steps, by",
+        "",
+        f"    {made_by}",
+        "",
     ]
     if result is None:
-        return "\n".join([*lines, "", "Not evaluated."]) + "\n"
+        return "\n".join([*lines, "Not evaluated."]) + "\n"
     training, rows = result["training"], result["training"]["epochs"]
     lines += [
         f"{training['recordings']} recordings; {training['setting']} below. "

@@ -14,7 +14,7 @@ from seqhash.config import Config, override
 
 _CORPUS = flags.DEFINE_string("corpus", None, "manifest (.csv) or folder of recordings", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; features go to WORKDIR/features", required=True)
-_SET = flags.DEFINE_multi_string("set", [], "change of the config, as mfcc.coeffs=20; repeatable")
+_SET = flags.DEFINE_multi_string("set", [], "change of a field mfcc.*, as mfcc.coeffs=20; repeatable")
 _WORKERS = flags.DEFINE_integer("workers", 2, "files decoded at a time", lower_bound=1)
 _STRICT = flags.DEFINE_boolean("strict", False, "exit with status 3 if a file could not be used")
 
@@ -22,6 +22,9 @@ _STRICT = flags.DEFINE_boolean("strict", False, "exit with status 3 if a file co
 def main() -> int:
     """Prepares; returns the exit status."""
     config = override(Config(), _SET.value)
+    other = [change for change in _SET.value if not change.strip().startswith("mfcc.")]
+    if other:
+        raise ValueError(f"--set={other[0]}: features depend on the fields mfcc.* only; give this to train.")
     recordings = corpus.recordings(_CORPUS.value)
     report = layout.prepare(recordings, layout.store_path(_WORKDIR.value), config, workers=_WORKERS.value)
     layout.report_failures(report.failed)

@@ -9,6 +9,7 @@ the same command.
 """
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -18,12 +19,12 @@ from absl import flags
 
 from experiments import workdir as layout
 from seqhash import corpus as recordings
-from seqhash import songbook
+from seqhash import evaluate, songbook
 from seqhash.config import Config, override
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder of the run")
-_CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of covers; default: the built-in songbook")
-_TRAINING_CORPUS = flags.DEFINE_string("training_corpus", None, "train on this instead of on --corpus")
+_CORPUS = flags.DEFINE_string("corpus", None, "manifest of covers (.csv); default: the built-in songbook")
+_TRAINING_CORPUS = flags.DEFINE_string("training_corpus", None, "manifest or folder to train on instead of --corpus")
 _SET = flags.DEFINE_multi_string("set", [], "change of the config, as model.hidden_size=256; repeatable")
 _EXPORT = flags.DEFINE_string("export", None, "also export the hasher under this name, to WORKDIR/NAME")
 
@@ -32,7 +33,9 @@ def main() -> int:
     """Runs every stage; returns the first exit status that is not 0."""
     started, workdir = time.monotonic(), Path(_WORKDIR.value)
     corpus = _CORPUS.value or str(songbook.write(workdir / "songbook"))
-    recordings.require_covers(recordings.recordings(corpus))  # an error now, not after hours of training
+    found = recordings.recordings(corpus)
+    recordings.require_covers(found)  # an error now, not after hours of training
+    evaluate.splits([recording for recording in found if recording.role == "cover"])
     override(Config(), _SET.value)
     changes = [f"--set={change}" for change in _SET.value]
     features = [change for change in changes if change.startswith("--set=mfcc.")]
@@ -43,10 +46,12 @@ def main() -> int:
         ["evaluate", where, f"--corpus={corpus}"],
     ]
     if _EXPORT.value:
-        stages.append(["export", where, f"--directory={workdir / _EXPORT.value}", f"--name={_EXPORT.value}"])
+        made_by = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
+        named = [f"--directory={workdir / _EXPORT.value}", f"--name={_EXPORT.value}", f"--made_by={made_by}"]
+        stages.append(["export", where, *named])
     for name, *arguments in stages:
         command = [sys.executable, "-m", f"experiments.{name}", *arguments]
-        print("$ python", *command[1:], flush=True)
+        print("$", shlex.join(["python", *command[1:]]), flush=True)
         status = subprocess.run(command, check=False).returncode
         if status:
             print(f"error: {name} ended with status {status}", file=sys.stderr)

@@ -27,17 +27,26 @@ def main() -> int:
     store = features.open_store(layout.store_path(workdir))
     config = layout.config_for(store, _SET.value)
     layout.use_all_cores(config.train.batch_size)
+    layout.report_lost(store.recordings)
+
+    told = []
+
+    def tell(row: dict) -> None:
+        told.append(row)
+        print(_line(row), flush=True)
 
     _, rows = training.train(
         config,
         store,
         workdir=workdir,
         evaluate=lambda hasher: evaluate.epoch_metrics(hasher, store.recordings, store.cepstra),
-        report=lambda row: print(_line(row), flush=True),
+        report=tell,
         resident_bytes=int(_RESIDENT.value * 2**30),
         checkpoint_seconds=_CHECKPOINT.value,
         progress=_PROGRESS.value,
     )
+    if not told:
+        print(f"All {config.train.epochs} epochs were trained before: the run in {workdir} is finished.")
     layout.write_json(workdir / "config.json", to_flat_dict(config))
     originals = sum(recording.role == "original" for recording in store.recordings)
     chance = 1 / originals if originals else None

@@ -19,13 +19,14 @@ from typing import Any
 import jax
 from absl import app, logging
 
-from seqhash import corpus, features, mfcc, threads
+from seqhash import corpus, evaluate, features, mfcc, threads
 from seqhash.config import Config, from_flat_dict, override, to_flat_dict
 from seqhash.train import TrainingDiverged
 
 SEGMENTS_A_CORE = 32  # smallest part of a batch that keeps a core busy
 EXIT_BAD_INPUT = 2  # a message on stderr says what
 EXIT_STRICT = 3  # --strict, and some files could not be used
+EXIT_STOPPED = 130  # by Ctrl-C, as shells count
 
 
 def store_path(workdir: str | Path) -> Path:
@@ -114,6 +115,19 @@ def report_failures(failed: Sequence[tuple[Any, str]]) -> None:
         print(f"skipped {path}: {reason}", file=sys.stderr)
 
 
+def report_lost(recordings: Sequence[corpus.Recording]) -> None:
+    """Names, on stderr, the works whose covers are not asked."""
+    for work in evaluate.roles(recordings).lost:
+        print(f"work {work} is left out: its original could not be read", file=sys.stderr)
+
+
+def require_covers(store: features.Store) -> None:
+    """Names the works that are left out; raises ManifestError where that leaves no covers."""
+    report_lost(store.recordings)
+    known = evaluate.roles(store.recordings)
+    corpus.require_covers([store.recordings[i] for i in (*known.originals, *known.covers)])
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Runs a script's main under absl; bad input ends in one line on stderr and EXIT_BAD_INPUT, not in a traceback."""
 
@@ -126,6 +140,9 @@ def run(main: Callable[[], int | None]) -> None:
         except (ValueError, OSError, TrainingDiverged) as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_INPUT
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on where it was", file=sys.stderr)
+            return EXIT_STOPPED
 
     logging.set_verbosity(logging.WARNING)  # jax and orbax tell much that is of no use here
     app.run(guarded)

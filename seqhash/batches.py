@@ -68,7 +68,7 @@ def make_dataset(store: features.Store, *, config: Config) -> Dataset:
         statistics,
         _segments_of(cepstra, train_index, config),
         _segments_of(cepstra, validation_index, config),
-        hashlib.sha256(repr([(r.id, len(c)) for r, c in zip(recordings, cepstra, strict=True)]).encode()).hexdigest(),
+        digest_of(store),
     )
     if len(dataset.training) < config.train.batch_size:
         raise ValueError(
@@ -76,6 +76,12 @@ def make_dataset(store: features.Store, *, config: Config) -> Dataset:
             f"got {len(dataset.training)}; make it smaller or add recordings."
         )
     return dataset
+
+
+def digest_of(store: features.Store) -> str:
+    """Of the recordings and their lengths in frames: tells whether a run was trained on a store."""
+    rows = [(r.id, len(c)) for r, c in zip(store.recordings, store.cepstra, strict=True)]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def steps_per_epoch(dataset: Dataset, config: Config) -> int:

@@ -31,6 +31,7 @@ class Trained(NamedTuple):
     medians: np.ndarray  # (hidden,); zeros before the first epoch ended
     step: int
     epoch: int
+    corpus: str  # batches.digest_of the training corpus
 
 
 def open_manager(directory: str | Path) -> ocp.CheckpointManager:
@@ -105,6 +106,7 @@ def load_trained(directory: str | Path) -> Trained:
         hashing["medians"],
         int(step),
         int(items["meta"]["epoch"]),
+        items["meta"]["corpus"],
     )
 
 

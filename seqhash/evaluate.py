@@ -19,6 +19,7 @@ from seqhash.codes import Hasher
 from seqhash.config import Config, to_flat_dict
 from seqhash.corpus import Recording
 
+MIN_WORKS = 5  # a bootstrap over fewer works has hardly any different draws: its interval says nothing
 FLOOR_SEEDS = 3  # initial weights and projections differ by a few points: floors are pooled over seeds
 PAPER_ACCURACY = {1: 0.1042, 9: 0.2028}  # by number of hashes
 PAPER_COLLISION_RATE = 0.2009
@@ -33,6 +34,23 @@ class System(NamedTuple):
     dead_bits: int
     effective_bits: float
     by_seed: list[dict[int, float]]
+
+
+class Roles(NamedTuple):
+    """Indices of the originals and of the covers that are asked; works whose covers are not, having no original."""
+
+    originals: list[int]
+    covers: list[int]
+    lost: list[str]
+
+
+def roles(recordings: Sequence[Recording]) -> Roles:
+    """Who answers and who is asked. A file that cannot be read may take a work's original out of a feature store."""
+    originals = [i for i, recording in enumerate(recordings) if recording.role == "original"]
+    covers = [i for i, recording in enumerate(recordings) if recording.role == "cover"]
+    works = {recordings[i].work for i in originals}
+    lost = sorted({recordings[i].work for i in covers} - works)
+    return Roles(originals, [i for i in covers if recordings[i].work in works], lost)
 
 
 def hash_corpus(hasher: Hasher, cepstra: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -50,9 +68,8 @@ def hash_corpus(hasher: Hasher, cepstra: Sequence[np.ndarray]) -> list[np.ndarra
 def measure(
     codes_by_seed: Sequence[list[np.ndarray]], recordings: Sequence[Recording], *, lengths: Sequence[int]
 ) -> System:
-    """Measures one system, from its codes under one or several seeds."""
-    originals = [i for i, recording in enumerate(recordings) if recording.role == "original"]
-    covers = [i for i, recording in enumerate(recordings) if recording.role == "cover"]
+    """Measures one system, from its codes under one or several seeds; of works without an original nothing is asked."""
+    originals, covers, _ = roles(recordings)
     all_tallies = [
         metrics.tally_covers(
             [codes[i] for i in covers],
@@ -77,7 +94,7 @@ def measure(
 def epoch_metrics(hasher: Hasher, recordings: Sequence[Recording], cepstra: Sequence[np.ndarray]) -> dict[str, Any]:
     """What a training run reports after each epoch: unique and collision rate, accuracy at 1 and 9 hashes.
 
-    Over all recordings; the accuracies only where the recordings have roles.
+    Over all recordings; the accuracies only where there are covers and their originals.
     """
     codes = hash_corpus(hasher, cepstra)
     repeats = metrics.collisions(codes)
@@ -87,7 +104,7 @@ def epoch_metrics(hasher: Hasher, recordings: Sequence[Recording], cepstra: Sequ
         "dead_bits": metrics.dead_bits(codes),
         "effective_bits": metrics.effective_bits(codes),
     }
-    if any(recording.role == "cover" for recording in recordings):
+    if roles(recordings).covers:
         tallies = measure([codes], recordings, lengths=(1, 9)).tallies
         row["accuracy"] = {n: float(t.strict.sum() / max(1, t.windows.sum())) for n, t in tallies.items()}
     return row
@@ -131,9 +148,10 @@ def report(
       config: of the trained hasher.
       resamples: of the bootstrap.
     """
-    covers = [recording for recording in recordings if recording.role == "cover"]
-    works = [recording.work for recording in covers]
-    originals = sum(recording.role == "original" for recording in recordings)
+    known = roles(recordings)
+    covers = [recordings[i] for i in known.covers]
+    works = [cover.work for cover in covers]
+    originals = len(known.originals)
     result = _as_data(system, covers, resamples)
     result["floors"] = {"chance": {"cover_accuracy": {str(n): {"value": 1 / originals} for n in system.tallies}}}
     result["floors"] |= {name: _as_data(other, covers, resamples) for name, other in others.items()}
@@ -147,7 +165,8 @@ def report(
     }
     result["config"] = to_flat_dict(config)
     result["versions"] = versions()
-    result["corpus"] = {"recordings": len(recordings), "originals": originals, "covers": len(covers)}
+    counts = {"recordings": len(recordings), "originals": originals, "covers": len(covers)}
+    result["corpus"] = counts | {"works_left_out": known.lost}
     return result
 
 
@@ -180,6 +199,8 @@ def verdict(result: Mapping[str, Any]) -> str:
         parts = []
         for n, gain in result["gain"][name].items():
             word = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "no different"
+            if gain["works"] < MIN_WORKS:
+                word = "too few works to say"
             parts.append(
                 f"{n}: {100 * gain['value']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}] {word}"
             )
@@ -217,22 +238,28 @@ def _as_data(system: System, covers: Sequence[Recording], resamples: int) -> dic
 
 
 def splits(covers: Sequence[Recording]) -> dict[str, np.ndarray]:
-    """Masks (covers,) by genre, and by whether the cover keeps the original's key, where the manifest tells."""
+    """Masks (covers,) by genre, and by whether the cover keeps the original's key, of those whose manifest tells.
+
+    ValueError, with the cover's id: a key_shift (semitones) that is no number.
+    """
     masks = {}
     for genre in sorted({cover.genre for cover in covers} - {""}):
         masks[f"genre {genre}"] = np.array([cover.genre == genre for cover in covers])
-    shifts = [cover.extra.get("key_shift", "") for cover in covers]
-    if all(shifts):
-        kept = np.array([_semitones(cover) % 12 == 0 for cover in covers])
-        masks |= {"same key": kept, "other key": ~kept}
+    shifts = [_semitones(cover) for cover in covers]
+    masks["same key"] = np.array([shift is not None and shift % 12 == 0 for shift in shifts])
+    masks["other key"] = np.array([shift is not None and shift % 12 != 0 for shift in shifts])
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def _semitones(cover: Recording) -> float:
+def _semitones(cover: Recording) -> float | None:
+    text = cover.extra.get("key_shift", "").strip()
     try:
-        return float(cover.extra["key_shift"])
+        shift = float(text) if text else None
     except ValueError:
-        raise ValueError(f"{cover.id}: key_shift must be a number, got {cover.extra['key_shift']!r}.") from None
+        shift = math.nan
+    if shift is not None and not math.isfinite(shift):
+        raise ValueError(f"{cover.id}: key_shift must be a number, got {text!r}.")
+    return shift
 
 
 def _accuracy(tally: metrics.Tally, covers: Sequence[Recording], mask: np.ndarray, resamples: int) -> dict[str, Any]:
@@ -240,7 +267,7 @@ def _accuracy(tally: metrics.Tally, covers: Sequence[Recording], mask: np.ndarra
     return metrics.accuracy(metrics.subset(tally, mask), works, resamples=resamples)._asdict()
 
 
-def _difference(a: metrics.Tally, b: metrics.Tally, works: Sequence[str], resamples: int) -> dict[str, float]:
+def _difference(a: metrics.Tally, b: metrics.Tally, works: Sequence[str], resamples: int) -> dict[str, Any]:
     """Accuracy of a minus that of b, drawing whole works: the covers of a work succeed and fail together.
 
     A tally may pool several seeds, so shares are compared, not counts.
@@ -251,7 +278,8 @@ def _difference(a: metrics.Tally, b: metrics.Tally, works: Sequence[str], resamp
     difference = metrics.paired_difference(
         share_a * weights, share_b * weights, weights, groups=works, resamples=resamples
     )
-    return difference._asdict()
+    asked = {work for work, windows in zip(works, a.windows, strict=True) if windows}
+    return difference._asdict() | {"works": len(asked)}
 
 
 def _row(name: str, values: Mapping[str, Any], lengths: Sequence[str]) -> list[str]:

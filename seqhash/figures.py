@@ -69,7 +69,7 @@ def draw_mfcc(cepstra: np.ndarray, *, title: str, frame_seconds: float = 0.01) -
         vmax=limit,
         extent=(0, frames * frame_seconds, -0.5, coeffs - 0.5),
     )
-    axes.set(title=title, xlabel="time (s)", ylabel="cepstral coefficient")
+    axes.set(title=plain(title), xlabel="time (s)", ylabel="cepstral coefficient")
     axes.yaxis.set_major_locator(MaxNLocator(7, integer=True))
     figure.colorbar(image, ax=axes, label="standard deviations\nfrom the mean", pad=0.015, extend="both")
     return figure
@@ -353,8 +353,9 @@ def _scatter_groups(axes: Axes, points: np.ndarray, groups: np.ndarray, *, title
     for name in names:
         colour, marker = styles[name]
         axes.plot(*points[groups == name].mean(axis=0), marker, color=colour, markersize=9, markeredgecolor="white")
+    labels = {name: plain(titles.get(name, name)) for name in names}
     handles = [
-        Line2D([], [], color=styles[name][0], marker=styles[name][1], linestyle="none", label=titles.get(name, name))
+        Line2D([], [], color=styles[name][0], marker=styles[name][1], linestyle="none", label=labels[name])
         for name in names
     ]
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
@@ -369,6 +370,11 @@ def _curve(
     if known:
         marker = "o" if len(known) <= 2 else None  # a line needs two points and is hardly seen with two
         axes.plot(*zip(*known, strict=True), label=label, color=color, linestyle=style, linewidth=1.8, marker=marker)
+
+
+def plain(text: str) -> str:
+    """Text as matplotlib shows it literally, where it would read mathematics between dollars."""
+    return text.replace("$", r"\$")
 
 
 def _hashes(n: int) -> str:

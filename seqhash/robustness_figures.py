@@ -132,8 +132,8 @@ def draw_heat_map(result: Result, length: float) -> Figure:
     axes.set_facecolor("#dddddd")  # of what was not measured
     for (i, j), share in np.ndenumerate(shares):
         axes.text(j, i, percent(share), ha="center", va="center", fontsize=8, color="white" if share < 0.5 else "black")
-    axes.set_xticks(range(len(systems)), map(_plain, systems), rotation=35, ha="left", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), map(_plain, names), fontsize=8)
+    axes.set_xticks(range(len(systems)), map(figures.plain, systems), rotation=35, ha="left", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), map(figures.plain, names), fontsize=8)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     families = [result["degradations"][name]["family"] for name in names]
     for i in range(1, len(names)):
@@ -170,7 +170,7 @@ def draw_snr(result: Result, family: str) -> Figure:
                 same = (half["system"], half["noise"], half["length"]) == (system, family, length)
                 if same and known(half["snr_db"]):
                     axes.plot(half["snr_db"], 0.5, "x", color=_style(result, system)[0], markersize=9, zorder=5)
-        axes.set(title=f"{length:g} s", xlabel=f"SNR of {_plain(family)} (dB)")
+        axes.set(title=f"{length:g} s", xlabel=f"SNR of {figures.plain(family)} (dB)")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _legend(figure, panels)
     return figure
@@ -192,7 +192,7 @@ def draw_lengths(result: Result) -> Figure:
         axes.set_xticks(lengths, [f"{n:g}" for n in lengths])
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.minorticks_off()
-        axes.set(title=_plain(name), xlabel="length of the query (s)")
+        axes.set(title=figures.plain(name), xlabel="length of the query (s)")
     _legend(figure, panels)
     return figure
 
@@ -206,7 +206,8 @@ def draw_bit_errors(result: Result) -> Figure:
             shares = counts / max(counts.sum(), 1)
             axes.stairs(shares, histogram["edges"], fill=True, color=colour, alpha=0.35)
             axes.stairs(shares, histogram["edges"], color=colour, label=f"{kind} places")
-        axes.set(title=_plain(system), xlabel="bit error rate", ylabel="share", xlim=(0, max(0.6, *_filled(histogram))))
+        axes.set(title=figures.plain(system), xlabel="bit error rate", ylabel="share")
+        axes.set_xlim(0, max(0.6, *_filled(histogram)))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
         figures._tidy(axes)
@@ -249,7 +250,7 @@ def _intervals(
         [x for x, _ in there],
         hit,
         yerr=np.maximum([hit - low, high - hit], 0),  # a percentile interval may miss its value
-        label=_plain(system),
+        label=figures.plain(system),
         color=colour,
         marker=marker,
         markersize=4.5,
@@ -269,7 +270,3 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     handles, names = panels[0].get_legend_handles_labels()
     fit = int(figure.get_figwidth() / (0.7 + 0.085 * max(map(len, names), default=0)))  # inches; a letter has 0.085
     figure.legend(handles, names, loc="outside lower center", ncols=min(max(fit, 1), len(names)), frameon=False)
-
-
-def _plain(name: str) -> str:
-    return name.replace("$", r"\$")  # else matplotlib reads mathematics

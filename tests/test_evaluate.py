@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from seqhash import batches, evaluate, floors, metrics, mfcc
+from experiments import workdir
+from seqhash import batches, corpus, evaluate, floors, metrics, mfcc
 from seqhash.config import Config, override
 from seqhash.corpus import Recording
 from seqhash.features import Store
@@ -59,7 +60,7 @@ def test_floors_are_there_and_chance_is_chance(result):
     assert result["floors"]["chance"]["cover_accuracy"]["1"]["value"] == 0.25
     assert result["floors"]["random codes"]["cover_accuracy"]["1"]["lenient"] < 0.45
     assert len(result["floors"]["untrained LSTM"]["cover_accuracy"]["1"]["by_seed"]) == evaluate.FLOOR_SEEDS
-    assert result["corpus"] == {"recordings": 12, "originals": 4, "covers": 8}
+    assert result["corpus"] == {"recordings": 12, "originals": 4, "covers": 8, "works_left_out": []}
 
 
 def test_gain_is_the_difference_of_the_accuracies(result):
@@ -81,7 +82,14 @@ def test_table_and_verdict_read_as_sentences(result):
     splits = evaluate.split_table(result, name="mine").splitlines()
     assert len(splits) == 2 + 4 * 3
     assert any(line.startswith("| same key: mine") for line in splits)
-    assert "no different" in evaluate.verdict(result)  # an untrained LSTM against an untrained LSTM
+
+
+def test_verdict_needs_five_works(result):
+    assert {gain["works"] for gains in result["gain"].values() for gain in gains.values()} == {4}
+    assert evaluate.verdict(result).count("too few works to say") == 4
+    for works, value, word in ((5, 0.1, "better"), (5, -0.1, "worse"), (5, 0.0, "no different"), (4, 0.1, "too few")):
+        gain = {"1": {"value": value, "low": value - 0.01, "high": value + 0.01, "works": works}}
+        assert word in evaluate.verdict({"gain": {"untrained LSTM": gain, "random projection": gain}})
 
 
 def test_epoch_metrics_with_and_without_roles():
@@ -103,6 +111,27 @@ def test_epoch_metrics_with_and_without_roles():
     assert row["accuracy"] == {n: values.value for n, values in expected.items()}
     plain = [Recording(r.id, r.path, "", "", "", "", {}) for r in store.recordings]
     assert "accuracy" not in evaluate.epoch_metrics(hasher, plain, store.cepstra)
+
+
+def test_covers_whose_original_could_not_be_read_are_left_out(capsys):
+    whole = corpus_of_walks()
+    keep = [i for i, recording in enumerate(whole.recordings) if recording.id != "w1_orig"]
+    store = whole._replace(
+        recordings=tuple(whole.recordings[i] for i in keep), cepstra=tuple(whole.cepstra[i] for i in keep)
+    )
+    hasher = floors.untrained(jax.random.key(0), CONFIG, STATISTICS)
+    codes = evaluate.hash_corpus(hasher, store.cepstra)
+    system = evaluate.measure([codes], store.recordings, lengths=(1, 9))
+    assert system.tallies[1].windows.shape == (6,)
+    result = evaluate.report(system, {"same": system}, store.recordings, config=CONFIG, resamples=10)
+    assert result["corpus"] == {"recordings": 11, "originals": 3, "covers": 6, "works_left_out": ["w1"]}
+    assert evaluate.epoch_metrics(hasher, store.recordings, store.cepstra)["accuracy"] == system.by_seed[0]
+    workdir.require_covers(store)
+    assert capsys.readouterr().err == "work w1 is left out: its original could not be read\n"
+    covers = Store(*(tuple(part[i] for i in (1, 2)) for part in whole[:2]), {}, ())
+    assert "accuracy" not in evaluate.epoch_metrics(hasher, covers.recordings, covers.cepstra)
+    with pytest.raises(corpus.ManifestError, match="no recording has the role cover"):
+        workdir.require_covers(covers)
 
 
 def test_pca_sign_is_scikit_learns():
@@ -137,7 +166,19 @@ def test_floors_of_a_trained_run_use_its_normalisation():
     np.testing.assert_allclose(hasher.states_of(shifted), hasher.states_of(store.cepstra[0]), atol=1e-3)
 
 
-def test_a_key_shift_that_is_no_number_is_named():
-    row = Recording("c1", Path("c1.wav"), "w", "cover", "", "", {"key_shift": "up a bit"})
-    with pytest.raises(ValueError, match="c1: key_shift must be a number, got 'up a bit'"):
-        evaluate.splits([row])
+def with_key_shift(shift: str) -> Recording:
+    return Recording("c1", Path("c1.wav"), "w", "cover", "", "", {"key_shift": shift})
+
+
+@pytest.mark.parametrize("shift", ["up a bit", "nan"])
+def test_a_key_shift_that_is_no_number_is_named(shift):
+    with pytest.raises(ValueError, match=f"c1: key_shift must be a number, got '{shift}'"):
+        evaluate.splits([with_key_shift("0"), with_key_shift(shift)])
+
+
+def test_keys_are_split_over_the_covers_that_tell():
+    masks = evaluate.splits([with_key_shift(shift) for shift in ("0", "", "-12", "5", " ")])
+    assert {name: mask.tolist() for name, mask in masks.items()} == {
+        "same key": [True, False, True, False, False],
+        "other key": [False, False, False, True, False],
+    }

@@ -119,6 +119,7 @@ def test_the_package_carries_the_papers_hasher():
     card = (directory / "README.md").read_text()
     assert hasher.digest in card
     assert "untrained LSTM" in card
+    assert "    python -m experiments.reproduce --workdir=runs/demo\n" in card
     samples = songbook.render("greensleeves", "cov1", seed=0)[:160_000]
     words = hasher.hash_samples(samples)
     assert words.shape == (36, 4)

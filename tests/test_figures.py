@@ -105,6 +105,13 @@ def test_pca_has_one_legend_entry_and_one_style_a_work():
     assert sum(len(cloud.get_offsets()) for cloud in axes.collections) == len(STATES)
 
 
+def test_dollars_of_a_manifest_are_no_mathematics(tmp_path):
+    title = "$A_ & $x^"  # matplotlib fails on it
+    figures.mfcc_figure(CEPSTRA, tmp_path / "mfcc.png", title=title)
+    works = np.where(WORKS == "w00", "$w_$", WORKS)
+    figures.pca_figure(STATES, works, tmp_path / "pca.png", titles={"w01": title}, genres=works)
+
+
 def test_pca_finds_the_plane_of_the_data():
     """Points of a plane in 16 dimensions: all variance on two axes, 4 times as much (in units of 2) on the first."""
     generator = np.random.default_rng(3)

@@ -1,8 +1,11 @@
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,3 +32,22 @@ def test_the_tour_of_the_readme_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "bit error rate" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_goes_on_where_a_virtual_environment_failed_and_spares_models(tmp_path):
+    """Debian without python3-venv leaves a bin/python without pip behind."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "python").touch()
+
+    def make(*arguments):
+        command = ["make", f"VENV={tmp_path / 'venv'}", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert "-m venv" in make("--dry-run", "demo").stdout
+    failed = make("PYTHON=false", "demo")
+    assert failed.returncode == 2
+    assert "apt install python3-venv" in failed.stderr
+    (tmp_path / "venv" / "bin" / "pip").touch()
+    assert "-m venv" not in make("--dry-run", "demo").stdout
+    assert [word for word in make("--dry-run", "clean").stdout.split() if word.startswith("runs")] == ["runs/demo"]

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -120,7 +121,7 @@ def is_picture(path: Path) -> bool:
         ("prepare", "corpus workdir set workers strict"),
         ("train", "workdir set resident_gigabytes checkpoint_seconds progress"),
         ("evaluate", "workdir corpus lengths resamples"),
-        ("export", "workdir directory name"),
+        ("export", "workdir directory name made_by"),
         ("ablate", "workdir change seeds set"),
         ("reproduce", "workdir corpus training_corpus set export"),
     ],
@@ -172,7 +173,7 @@ def test_results_have_the_table_the_floors_and_how_it_was_made(reproduced):
     assert result["floors"]["chance"]["cover_accuracy"]["1"]["value"] == 0.5
     assert result["config"] == strict_json(workdir / "config.json")
     assert {"python", "jax", "numpy"} <= set(result["versions"])
-    assert result["corpus"] == {"recordings": 6, "originals": 2, "covers": 4}
+    assert result["corpus"] == {"recordings": 6, "originals": 2, "covers": 4, "works_left_out": []}
     assert result["training"]["setting"] == "trained on the recordings evaluated"
     for name in ("mfcc", "pca", "accuracy", "bits"):
         assert is_picture(workdir / "figures" / f"{name}.png")
@@ -187,8 +188,26 @@ def test_export_loads_and_its_card_has_the_table(reproduced, folder):
     card = (workdir / "mine" / "README.md").read_text()
     assert card.startswith("# mine\n")
     assert hasher.digest in card
+    assert f"    python -m experiments.reproduce --workdir={workdir} --corpus=" in card
     for row in ("| mine ", "| untrained LSTM ", "| random codes ", "Trained minus untrained LSTM"):
         assert row in card
+
+
+def test_numbers_of_another_model_are_not_in_the_card(copied, script):
+    """The run goes back to its first epoch, as if results.json were of a later or earlier checkpoint."""
+    newest = max((copied / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    shutil.rmtree(newest)
+    done = script("export", f"--workdir={copied}", f"--directory={copied / 'mine'}", "--name=mine")
+    assert (done.status, "results.json: of another model" in done.err) == (0, True)
+    card = (copied / "mine" / "README.md").read_text()
+    assert "Trained for 1 of 2 epochs" in card
+    assert f"    python -m experiments.train --workdir={copied} --set=model.hidden_size=32 --set=train.epochs=2" in card
+    assert card.endswith("Not evaluated.\n")
+    done = script("evaluate", f"--workdir={copied}", "--resamples=10")
+    assert "epoch 1 of 2: not finished\n" in done.out
+    training = strict_json(copied / "results.json")["training"]
+    assert [row["epoch"] for row in training["epochs"]] == [0, 1]
+    assert set(training["loss"]) == {"0", "1"}
 
 
 def test_export_leaves_a_folder_alone_that_is_no_hasher(reproduced, script, tmp_path):
@@ -208,6 +227,7 @@ def test_run_again_nothing_is_made_anew_and_other_covers_are_told_apart(copied, 
     assert done.status == 0, done.err[-3000:]
     assert "0 prepared, 6 already there, 0 failed" in done.out
     assert "epoch   1 " not in done.out
+    assert "All 2 epochs were trained before" in done.out
     after = made()
     assert len(before) > 10
     assert {name: after.get(name) for name in before} == before
@@ -226,6 +246,14 @@ def test_a_bad_file_is_listed_and_with_strict_it_is_the_exit_status(folder, scri
     assert "broken.wav" in done.err
     done = script("prepare", f"--corpus={manifest}", f"--workdir={tmp_path}", "--strict")
     assert (done.status, done.out) == (3, "0 prepared, 2 already there, 1 failed\n")
+
+
+def test_prepare_refuses_what_features_do_not_depend_on(folder, script, tmp_path):
+    run = tmp_path / "run"
+    command = ["prepare", f"--corpus={folder / 'covers/covers.csv'}", f"--workdir={run}"]
+    done = script(*command, "--set=mfcc.coeffs=20", "--set=segment.hop=50")
+    assert (done.status, done.out, run.exists()) == (2, "", False)
+    assert "--set=segment.hop=50: features depend on the fields mfcc.* only; give this to train." in done.err
 
 
 def test_all_that_is_wrong_with_a_manifest_is_told_at_once(folder, script, tmp_path):
@@ -268,6 +296,18 @@ def test_train_diverging_ends_in_a_sentence(copied, script):
     assert "train.learning_rate" in done.err
 
 
+def test_train_stopped_by_ctrl_c_says_so_and_goes_on(copied, script):
+    shutil.rmtree(copied / "checkpoints")
+    command = [sys.executable, "-m", "experiments.train", f"--workdir={copied}", *TINY, "--set=train.epochs=100000"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert any(line.startswith("epoch   1 ") for line in process.stdout)  # as soon as it trains
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "stopped; the same command goes on where it was" in err
+    assert "Traceback" not in err
+
+
 def test_evaluate_needs_roles_and_the_features_of_the_training(copied, folder, script):
     done = script("evaluate", f"--workdir={copied}", f"--corpus={folder / 'others'}")
     assert done.status == 2
@@ -279,10 +319,29 @@ def test_evaluate_needs_roles_and_the_features_of_the_training(copied, folder, s
     assert "mfcc.lifter=22" in done.err
 
 
+def test_evaluate_refuses_features_of_other_recordings_than_the_training(copied, folder, script):
+    script("prepare", f"--workdir={copied}", f"--corpus={folder / 'others/others.csv'}")
+    done = script("evaluate", f"--workdir={copied}")
+    assert (done.status, done.out) == (2, "")
+    assert "holds other recordings than the model was trained on; run prepare" in done.err
+
+
 def test_reproduce_looks_at_its_input_before_hours_of_training(folder, script, tmp_path):
     done = script("reproduce", f"--workdir={tmp_path / 'run'}", f"--corpus={folder / 'others'}")
     assert (done.status, done.out) == (2, "")
     assert "no recording has the role original" in done.err
+
+
+def test_a_bad_key_shift_is_found_before_anything_is_computed(reproduced, folder, script, tmp_path):
+    manifest = folder / "covers" / "bad_key.csv"
+    manifest.write_text((folder / "covers/covers.csv").read_text().replace("Work 1,5", "Work 1,up"))
+    commands = (["evaluate", f"--workdir={reproduced[0]}"], ["reproduce", f"--workdir={tmp_path / 'new'}"])
+    for command in commands:
+        done = script(*command, f"--corpus={manifest}")
+        assert (done.status, done.out) == (2, "")
+        assert "work1_ogg: key_shift must be a number, got 'up'" in done.err
+    assert not (reproduced[0] / "evaluation").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_ablate_makes_a_row_for_each_change_once(reproduced, script):
@@ -307,6 +366,14 @@ def test_ablate_makes_a_row_for_each_change_once(reproduced, script):
     again = script(*command)
     assert (again.status, again.out) == (0, done.out)
     assert {path: path.stat().st_mtime_ns for path in workdir.glob("ablation/*/metrics.jsonl")} == metrics
+
+    changes = ["", "model.handover=hidden_and_cell", "model.layers=2"]
+    more = script(*command[:2], f"--change={changes[2]}", *TINY)
+    assert more.out.startswith("[1/3] base, seed 0"), more.err[-3000:]
+    assert list(strict_json(workdir / "ablation.json")["rows"]) == changes
+    assert (workdir / "ablation.md").read_text().startswith(table)
+    other = script(*command[:2], "--change=", *TINY, "--set=train.epochs=1")
+    assert other.out.startswith("[1/1] base, seed 0"), other.err[-3000:]  # of another base
 
 
 @pytest.mark.parametrize(
