@@ -375,7 +375,7 @@ def _answer(
             minimum_seconds=ingest.shortest_seconds(hasher.config),
         )
         if not values.plot:
-            return None, searcher._identify(blocks), None  # block by block: a stream may be long
+            return None, searcher.identify_blocks(blocks), None  # block by block: a stream may be long
         samples = np.concatenate(list(blocks))
         return samples, searcher.identify(samples), None
     except audio.AudioError as error:

@@ -4,8 +4,8 @@ A query is hashed at several **shifts** inside one hop of the index's codes, sin
 reference's grid; that costs the index nothing. Each shift is searched as windows of consecutive codes: the whole query
 where it is short, overlapping **windows** of 5 s where it is long. Windows that are near enough (``calibration``) and
 agree on one recording and one alignment are one match; its codes are then compared all along that alignment, which
-gives its ends, its distance and its bit error rate. A query that is no match as a whole is searched again in
-**pieces**: it may hold more than one recording, or begin before one, or be longer than all.
+gives its ends, its distance and its bit error rate. A query that is no good match as a whole is searched again
+in **pieces**: it may hold more than one recording, or begin before one, or be longer than all.
 
 A hit where the recording is as near a few seconds earlier and later is none: silence is near to all silence.
 
@@ -35,14 +35,15 @@ FALSE_POSITIVE_RATE = 0.01
 SHIFTS = 5  # of a query inside one hop
 WINDOW_SECONDS = 5.0  # windows of a long query
 SHORT_SECONDS = 10.5  # a query up to this long is one window
-PIECE_SECONDS = 2.5  # windows of one at least twice as long that is no match as a whole ...
+PIECE_SECONDS = 2.5  # windows of one at least twice as long that is no match as a whole, ...
+UNSURE = 0.2  # ... or one with more bit errors than this, ...
 PIECES_RATE = 0.1  # ... which may bring so much of the false-positive rate more
 NEIGHBOURS = 16  # of each window
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
 GAP_SECONDS = 15.0  # between two windows of one match
 AGREE_SECONDS = 0.26  # between alignments of two windows of one match: a hop
 ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)  # s from a hit, between beats
-STEADY = 0.3  # where a recording is nearer there than this share of the typical distance, it does not change ...
+STEADY = 0.4  # where a recording is nearer there than this share of the typical distance, it does not change ...
 PLAIN = 0.3  # ... and a hit has to be nearer than this share of that
 MULTI_INDEX_ROWS = 4_000_000  # fewer codes are scanned in less time than the tables cost to look up
 MULTI_INDEX_QUERIES = 512  # windows scanned before tables are made: about what making them costs
@@ -121,23 +122,23 @@ class Searcher:
         matches = self._matches(codes, length, begins, rate)
         piece = min(round(PIECE_SECONDS * code_rate), int(np.median(np.diff(self.collection.starts))) - len(codes) + 1)
         again = 2 * piece <= count <= SHORT_SECONDS * code_rate or self._null(length, len(codes)) is None
-        if not matches and again and 0 < piece < count and not everything:
-            matches = self._matches(codes, piece, _begins(count, piece), rate * PIECES_RATE)
-        return without_repeats(matches)
+        unsure = all(match.bit_error_rate > UNSURE for match in matches)
+        if unsure and again and 0 < piece < count and not everything:
+            matches += self._matches(codes, piece, _begins(count, piece), rate * PIECES_RATE)
+        return without_repeats(sorted(matches, key=lambda match: (-match.score, match.bit_error_rate)))
 
     def _matches(self, codes: list[np.ndarray], length: int, begins: np.ndarray, rate: float) -> list[Match]:
-        """Matches of windows that begin at some codes, best first; what is not there has one at a rate."""
+        """Matches of windows that begin at some codes; what is not there has one at a rate."""
         null = self._null(length, len(codes))
         if null is None:
             return []  # no recording is as long as a window
         rate = rate if rate >= 1 else rate / len(begins)
         hits = self._hits(codes, begins, length, null, rate)
-        matches = [
+        return [
             self._match(codes, begins, length, hits, group, evidence)
             for group in _groups(hits, begins, self.shifts, self.hasher.code_rate)
             if (evidence := _evidence(hits, group, begins, length)) <= np.log10(rate)
         ]
-        return sorted(matches, key=lambda match: (-match.score, match.bit_error_rate))
 
     @property
     def _step(self) -> float:

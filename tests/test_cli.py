@@ -261,7 +261,7 @@ def searcher(monkeypatch):
 
     def open_searcher(path, hasher, **options):
         asked.options = options
-        return SimpleNamespace(_identify=identify, identify_file=identify_file)
+        return SimpleNamespace(identify_blocks=identify, identify_file=identify_file)
 
     module = ModuleType("seqhash.identify")
     module.open_searcher = open_searcher
