@@ -14,13 +14,11 @@ SETUP = """
 import jax; jax.config.update("jax_num_cpu_devices", 1)
 from tests.test_train import small_store
 
-import pytest
-
-pytestmark = pytest.mark.slow
 prepared = small_store(frames=2500)
 """
 
 
+@pytest.mark.slow
 def test_the_tour_of_the_readme_runs(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(blocks) == 3
