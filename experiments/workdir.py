@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from absl import app, logging
 
-from seqhash import corpus, evaluate, features, mfcc, threads
+from seqhash import corpus, evaluate, features, ingest, mfcc, threads
 from seqhash.config import Config, from_flat_dict, override, to_flat_dict
 from seqhash.train import TrainingDiverged
 
@@ -52,7 +52,7 @@ def prepare(
         features=lambda blocks: mfcc.stream(blocks, config=config.mfcc),
         settings=settings,
         sample_rate=config.mfcc.sample_rate,
-        minimum_seconds=config.segment_seconds + config.mfcc.frame_length / config.mfcc.sample_rate,
+        minimum_seconds=ingest.shortest_seconds(config),
         workers=workers,
     )
 

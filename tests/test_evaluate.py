@@ -3,6 +3,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import soundfile
 from sklearn.decomposition import PCA
 
 from experiments import workdir
@@ -182,3 +183,12 @@ def test_keys_are_split_over_the_covers_that_tell():
         "same key": [True, False, True, False, False],
         "other key": [False, False, False, True, False],
     }
+
+
+def test_a_recording_of_one_code_is_prepared_and_a_sample_less_is_not(tmp_path):
+    samples = 0.1 * np.random.default_rng(0).standard_normal(16_081)
+    for name, signal in {"one": samples, "none": samples[1:]}.items():
+        soundfile.write(tmp_path / f"{name}.wav", signal, 16_000)
+    report = workdir.prepare(corpus.recordings(tmp_path), tmp_path / "features", Config(), workers=1)
+    assert [Path(path).name for path, _ in report.failed] == ["none.wav"]
+    assert "too short" in report.failed[0][1]

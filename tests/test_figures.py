@@ -110,6 +110,9 @@ def test_dollars_of_a_manifest_are_no_mathematics(tmp_path):
     figures.mfcc_figure(CEPSTRA, tmp_path / "mfcc.png", title=title)
     works = np.where(WORKS == "w00", "$w_$", WORKS)
     figures.pca_figure(STATES, works, tmp_path / "pca.png", titles={"w01": title}, genres=works)
+    literal = r"\$A_ & \$x^"
+    assert figures.draw_mfcc(CEPSTRA, title=title).axes[0].get_title() == literal
+    assert {literal, r"\$w_\$"} <= set(legend_of(figures.draw_pca(STATES, works, titles={"w01": title}).axes[0]))
 
 
 def test_pca_finds_the_plane_of_the_data():
