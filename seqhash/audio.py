@@ -26,6 +26,7 @@ import soxr
 
 RATES = (1_000, 768_000)  # Hz; beyond these a header is damaged, and resampling would take any amount of memory
 RAW = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # raw samples: dtype, full scale
+LARGEST = 1e12  # a sample beyond is no audio, whatever its scale; the power spectrum of 1e19 overflows float32
 _FEED = 1 << 16  # source samples per read; fixed, so that samples do not depend on the block size asked for
 _JUNK = 1 << 16  # bytes before the first MPEG frame that are searched for it, as mpg123 does
 
@@ -75,6 +76,13 @@ def read(path: str | os.PathLike[str], *, sample_rate: int, minimum_seconds: flo
     return np.concatenate(list(blocks(path, sample_rate=sample_rate, minimum_seconds=minimum_seconds)))
 
 
+def unusable(samples: np.ndarray) -> str | None:
+    """What is wrong with the values of samples, as a phrase; None where nothing is."""
+    if (np.abs(samples) <= LARGEST).all():
+        return None
+    return f"samples beyond {LARGEST:g}" if np.isfinite(samples).all() else "NaN or infinite samples"
+
+
 def raw_blocks(
     file: BinaryIO,
     encoding: str,
@@ -110,8 +118,8 @@ def _raw_samples(file: BinaryIO, encoding: str, rate: int, minimum_seconds: floa
         if size % width:  # the last read
             break
         samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
-        if not np.isfinite(samples).all():
-            raise AudioError(path, f"NaN or infinite samples before {size // width / rate:.2f} s")
+        if wrong := unusable(samples):
+            raise AudioError(path, f"{wrong} before {size // width / rate:.2f} s")
         yield samples
     if not size or size % width:
         raise AudioError(path, f"raw {encoding} samples expected, got {size} bytes")
@@ -154,8 +162,8 @@ def _first_channel(
             raise AudioError(path, f"truncated or damaged after {count / rate:.2f} s ({_text(error)})") from error
         if not len(got):
             break
-        if not np.isfinite(got).all():
-            raise AudioError(path, f"NaN or infinite samples within {_FEED / rate:.2g} s of {count / rate:.2f} s")
+        if wrong := unusable(got):
+            raise AudioError(path, f"{wrong} within {_FEED / rate:.2g} s of {count / rate:.2f} s")
         count += len(got)
         silent = silent and not got.any()
         yield got.copy()

@@ -51,7 +51,7 @@ def make_dataset(store: features.Store, *, config: Config) -> Dataset:
     """Splits recordings into training and validation (whole recordings, by config.train.seed).
 
     Raises:
-      ValueError: fewer training segments than a batch.
+      ValueError: no training segments, or fewer than a batch.
     """
     recordings, cepstra = store.recordings, store.cepstra
     train_index, validation_index = corpus.split(
@@ -70,6 +70,11 @@ def make_dataset(store: features.Store, *, config: Config) -> Dataset:
         _segments_of(cepstra, validation_index, config),
         digest_of(store),
     )
+    if not len(dataset.training):
+        raise ValueError(
+            f"No training recording is as long as a segment of segment.frames = {config.segment.frames} frames: "
+            f"the longest has {max((len(cepstra[i]) for i in train_index), default=0)}."
+        )
     if len(dataset.training) < config.train.batch_size:
         raise ValueError(
             f"train.batch_size = {config.train.batch_size} needs at least as many training segments, "

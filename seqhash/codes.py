@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqhash import mfcc, threads
+from seqhash import audio, mfcc, threads
 from seqhash import model as autoencoder
 from seqhash.config import Config, to_flat_dict
 
@@ -172,8 +172,8 @@ def check_samples(samples: np.ndarray) -> np.ndarray:
     samples = np.asarray(samples)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(f"Samples must be mono floats (samples,) in [-1, 1], got {samples.dtype} {samples.shape}.")
-    if not np.isfinite(samples).all():
-        raise ValueError("Samples must be finite, got NaN or infinite values.")
+    if wrong := audio.unusable(samples):
+        raise ValueError(f"Samples must be finite and in [-1, 1], got {wrong}.")
     return samples.astype(np.float32)
 
 

@@ -5,6 +5,7 @@ notebooks and the scripts' ``--set`` use; an unknown name is a ValueError that l
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -121,6 +122,10 @@ def check(config: Config) -> None:
         kind = _field_type(name)
         if get_origin(kind) is Literal and value not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}.")
+        if kind is float and not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, got {value}.")
+        if kind in (int, float) and value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}.")
     positive = {
         "mfcc.sample_rate": mfcc.sample_rate,
         "mfcc.frame_step": mfcc.frame_step,
@@ -137,8 +142,6 @@ def check(config: Config) -> None:
             raise ValueError(f"{name} must be positive, got {value}.")
     if model.hidden_size <= 0 or model.hidden_size % 32:
         raise ValueError(f"model.hidden_size must be a positive multiple of 32, got {model.hidden_size}.")
-    if model.truncation < 0:
-        raise ValueError(f"model.truncation must be 0 (off) or a number of steps, got {model.truncation}.")
     if mfcc.fft_length < mfcc.frame_length:
         raise ValueError(
             f"mfcc.fft_length must be at least mfcc.frame_length = {mfcc.frame_length}, got {mfcc.fft_length}."
@@ -149,8 +152,10 @@ def check(config: Config) -> None:
         raise ValueError(
             f"mfcc.low_hz < mfcc.high_hz <= {mfcc.sample_rate / 2} Hz expected, got {mfcc.low_hz}, {mfcc.high_hz}."
         )
-    if not 0 <= train.validation_fraction < 1:
+    if train.validation_fraction >= 1:
         raise ValueError(f"train.validation_fraction must be in [0, 1), got {train.validation_fraction}.")
+    if train.final_fraction > 1:
+        raise ValueError(f"train.final_fraction must be in [0, 1], got {train.final_fraction}.")
     if model.readout == "slice" and mfcc.coeffs > model.hidden_size:
         raise ValueError(f"model.readout=slice needs mfcc.coeffs <= model.hidden_size, got {mfcc.coeffs}.")
 
@@ -216,7 +221,7 @@ def _convert(name: str, value: Any) -> Any:
         return str(value)  # checked by ``check``, with the choices in the message
     try:
         converted = kind(value)
-        exact = isinstance(value, str) or converted == value
+        exact = isinstance(value, str) or converted == value or value != value
     except (TypeError, ValueError):
         exact = False
     if not exact or isinstance(value, bool):

@@ -113,15 +113,27 @@ def analysis_window(config: MfccConfig) -> np.ndarray:
     return np.pad(hann, (left, config.fft_length - config.frame_length - left))
 
 
-def levels(power: jax.Array, *, config: MfccConfig) -> jax.Array:
-    """Log mel levels of power spectra: (frames, bins) -> (frames, filters + 1), the last column the log energy.
+def mel_energies(power: jax.Array, *, config: MfccConfig) -> jax.Array:
+    """Energy of each mel band, and last of the whole frame: (..., bins) -> (..., filters + 1)."""
+    return jnp.matmul(power, jnp.asarray(_mel_and_energy(config), jnp.float32), precision="highest")
 
-    Natural logs (psf), or decibels without the clip, which needs the whole recording (librosa).
-    """
-    energies = jnp.matmul(power, jnp.asarray(_mel_and_energy(config), jnp.float32), precision="highest")
+
+def log_levels(energies: jax.Array, *, config: MfccConfig) -> jax.Array:
+    """Natural logs (psf), or decibels without the clip, which needs the whole recording (librosa); same shape."""
     if config.variant == "librosa":
         return (10 / np.log(10)) * jnp.log(jnp.maximum(energies, 1e-10))
     return jnp.log(jnp.where(energies == 0, TINY, energies))
+
+
+def dct(bands: jax.Array, *, config: MfccConfig) -> jax.Array:
+    """Orthonormal DCT-II of log mel levels: (..., filters) -> (..., coeffs)."""
+    return jnp.matmul(bands, jnp.asarray(dct_matrix(config), jnp.float32), precision="highest")
+
+
+def lifter(cepstra: jax.Array, *, config: MfccConfig) -> jax.Array:
+    """Every coefficient scaled by its weight, so that high ones are as large as low ones; same shape."""
+    weights = jnp.asarray(lifter_weights(config), jnp.float32)
+    return cepstra * weights.reshape((1,) * (cepstra.ndim - 1) + (-1,))
 
 
 def cepstra_from_levels(logs: jax.Array, loudest: jax.Array, *, config: MfccConfig) -> jax.Array:
@@ -131,11 +143,8 @@ def cepstra_from_levels(logs: jax.Array, loudest: jax.Array, *, config: MfccConf
     """
     bands, log_energy = logs[:, :-1], logs[:, -1:]
     if config.variant == "librosa":
-        bands = jnp.maximum(bands, loudest - TOP_DECIBELS)
-        return jnp.matmul(bands, jnp.asarray(dct_matrix(config), jnp.float32), precision="highest")
-    table = jnp.asarray(dct_matrix(config) * lifter_weights(config), jnp.float32)
-    cepstra = jnp.matmul(bands, table, precision="highest")
-    return jnp.concatenate([log_energy, cepstra[:, 1:]], axis=1)
+        return dct(jnp.maximum(bands, loudest - TOP_DECIBELS), config=config)
+    return jnp.concatenate([log_energy, lifter(dct(bands, config=config), config=config)[:, 1:]], axis=1)
 
 
 def padded_length(frames: int, config: MfccConfig) -> int:
@@ -305,7 +314,8 @@ def _chunked_levels(padded: jax.Array, valid: jax.Array, count: jax.Array, *, fr
         pieces = frame(piece, frames=CHUNK, length=span, step=step)
         if config.variant == "librosa":
             pieces = pieces * jnp.asarray(window, jnp.float32)[None]
-        chunk_levels = levels(power_spectrum(pieces, fft_length=config.fft_length), config=config)
+        power = power_spectrum(pieces, fft_length=config.fft_length)
+        chunk_levels = log_levels(mel_energies(power, config=config), config=config)
         return jax.lax.dynamic_update_slice_in_dim(logs, chunk_levels, index * CHUNK, 0)
 
     chunks = (count + CHUNK - 1) // CHUNK

@@ -264,6 +264,7 @@ def test_silence_nan_and_infinity(tmp_path):
         broken[-1] = value
         assert "NaN or infinite" in _reason(_write(tmp_path / "x.wav", broken, subtype="FLOAT"))
     assert "NaN or infinite" in _reason(_write(tmp_path / "x.wav", samples * 1e300, subtype="DOUBLE"))
+    assert "beyond 1e+12" in _reason(_write(tmp_path / "x.wav", samples * 1e30, subtype="FLOAT"))
 
 
 def test_one_sample_is_not_silence(tmp_path):

@@ -110,6 +110,8 @@ def test_medians_are_used_when_asked_for():
     [
         (np.full(20_000, np.nan, np.float32), "finite"),
         (np.array([0.0, np.inf]), "finite"),
+        (np.full(20_000, 1e300), r"beyond 1e\+12"),
+        (np.full(20_000, 1e30, np.float32), r"beyond 1e\+12"),
         (np.zeros(20_000, np.int16), "int16"),
         (np.zeros((20_000, 2), np.float32), r"\(20000, 2\)"),
     ],

@@ -46,7 +46,11 @@ def test_a_config_survives_its_flat_dict():
         (["mfcc.high_hz=9000"], "8000"),
         (["train.batch_size=0"], "must be positive, got 0"),
         (["train.validation_fraction=1"], r"in \[0, 1\)"),
-        (["model.truncation=-1"], "number of steps, got -1"),
+        (["model.truncation=-1"], "truncation must not be negative, got -1"),
+        (["train.clip_norm=-0.5"], "clip_norm must not be negative, got -0.5"),
+        (["train.learning_rate=nan"], "learning_rate must be finite, got nan"),
+        ({"train.learning_rate": float("inf")}, "learning_rate must be finite, got inf"),
+        (["train.final_fraction=2"], r"in \[0, 1\], got 2"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_expected_and_got(changes, message):
