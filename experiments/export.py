@@ -6,6 +6,8 @@ r"""A trained run to a directory of plain files that loads without orbax: config
 
 The hasher that the package carries was made by python -m experiments.reproduce --workdir=runs/demo, and this command
 with --directory=seqhash/hashers/paper-128 --name=paper-128 and the former as --made_by.
+
+Expect 5 s, and 300 kB for the paper's model.
 """
 
 import json
