@@ -16,7 +16,7 @@ from seqhash.config import Config, override
 
 _CORPUS = flags.DEFINE_string("corpus", None, "manifest (.csv) or folder of recordings", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; features go to WORKDIR/features", required=True)
-_SET = flags.DEFINE_multi_string("set", [], "change of a field mfcc.*, as mfcc.coeffs=20; repeatable")
+_SET = flags.DEFINE_multi_string("set", [], "change of a field mfcc.*, as mfcc.coeffs=20; any number")
 _WORKERS = flags.DEFINE_integer("workers", 2, "files decoded at a time", lower_bound=1)
 _STRICT = flags.DEFINE_boolean("strict", False, "exit with status 3 if a file could not be used")
 
@@ -31,8 +31,10 @@ def main() -> int:
     report = layout.prepare(recordings, layout.store_path(_WORKDIR.value), config, workers=_WORKERS.value)
     layout.report_failures(report.failed)
     print(f"{len(report.prepared)} prepared, {len(report.reused)} already there, {len(report.failed)} failed")
+    if not report.prepared and not report.reused:
+        raise ValueError(f"{_CORPUS.value}: holds no recording that can be used.")
     return layout.EXIT_STRICT if report.failed and _STRICT.value else 0
 
 
 if __name__ == "__main__":
-    layout.run(main)
+    layout.run(main, more_of="set")

@@ -29,7 +29,7 @@ from seqhash.config import Config, override
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder of the run")
 _CORPUS = flags.DEFINE_string("corpus", None, "manifest of covers (.csv); default: the built-in songbook")
 _TRAINING_CORPUS = flags.DEFINE_string("training_corpus", None, "manifest or folder to train on instead of --corpus")
-_SET = flags.DEFINE_multi_string("set", [], "change of the config, as model.hidden_size=256; repeatable")
+_SET = flags.DEFINE_multi_string("set", [], "change of the config, as model.hidden_size=256; any number")
 _EXPORT = flags.DEFINE_string("export", None, "also export the hasher under this name, to WORKDIR/NAME")
 
 
@@ -85,4 +85,4 @@ def _percent(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    layout.run(main)
+    layout.run(main, more_of="set")

@@ -19,7 +19,7 @@ from seqhash import train as training
 from seqhash.config import to_flat_dict
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run, prepared by experiments.prepare", required=True)
-_SET = flags.DEFINE_multi_string("set", [], "change of the config, as model.hidden_size=256; repeatable")
+_SET = flags.DEFINE_multi_string("set", [], "change of the config, as model.hidden_size=256; any number")
 _RESIDENT = flags.DEFINE_float("resident_gigabytes", 4.0, "frames up to this size stay on the device", lower_bound=0)
 _CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 60.0, "between checkpoints inside an epoch", lower_bound=0)
 _PROGRESS = flags.DEFINE_boolean("progress", True, "progress bars")
@@ -71,4 +71,4 @@ def _line(row: dict) -> str:
 
 
 if __name__ == "__main__":
-    layout.run(main)
+    layout.run(main, more_of="set")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, logging
+from absl import app, flags, logging
 
 from seqhash import corpus, evaluate, features, ingest, mfcc, threads
 from seqhash.config import Config, from_flat_dict, override, to_flat_dict
@@ -128,13 +128,19 @@ def require_covers(store: features.Store) -> None:
     corpus.require_covers([store.recordings[i] for i in (*known.originals, *known.covers)])
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Runs a script's main under absl; bad input ends in one line on stderr and EXIT_BAD_INPUT, not in a traceback."""
+def run(main: Callable[[], int | None], *, more_of: str = "") -> None:
+    """Runs a script's main under absl; bad input ends in one line on stderr and EXIT_BAD_INPUT, not in a traceback.
+
+    more_of: a flag that takes any number of name=value: ``--set a=1 b=2`` is ``--set a=1 --set b=2``.
+    """
 
     def guarded(argv: Sequence[str]) -> int | None:
-        if len(argv) > 1:
-            print(f"unexpected argument {argv[1]!r}; see --help", file=sys.stderr)
+        changes = [word for word in argv[1:] if more_of and "=" in word]
+        if stray := [word for word in argv[1:] if word not in changes]:
+            print(f"unexpected argument {stray[0]!r}; see --help", file=sys.stderr)
             return EXIT_BAD_INPUT
+        if more_of:
+            flags.FLAGS[more_of].value += changes  # type: ignore[operator]
         try:
             return main()
         except (ValueError, OSError, TrainingDiverged) as error:
@@ -144,5 +150,6 @@ def run(main: Callable[[], int | None]) -> None:
             print("stopped; the same command goes on where it was", file=sys.stderr)
             return EXIT_STOPPED
 
+    flags.FLAGS.set_gnu_getopt()  # flags may follow other words
     logging.set_verbosity(logging.WARNING)  # jax and orbax tell much that is of no use here
     app.run(guarded)

@@ -12,6 +12,7 @@ Exit statuses:
 ===  ==========================================================================================================
 """
 
+import contextlib
 import io
 import json
 import os
@@ -201,9 +202,12 @@ def _check_writable(path: Path) -> None:
 
 def _load_hasher(values: flags.FlagValues) -> "Hasher":
     """The hasher that --hasher names. Programs that it compiles are kept, so that the next command starts sooner."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqhash"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    with contextlib.suppress(OSError, RuntimeError):  # no home, or one that cannot be written to: nothing is kept
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqhash"
+        cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     from seqhash.export import load_hasher
 
     return load_hasher(values.hasher)

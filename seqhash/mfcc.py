@@ -201,13 +201,16 @@ def stream(blocks: Iterable[np.ndarray], *, config: MfccConfig) -> np.ndarray:
     for padded, valid, last in _windows(blocks, frames, config):
         count = min(frames, frame_count(valid, config)) if last else frames
         part = _stream_levels(padded, np.int32(valid), np.int32(count), frames=frames, config=config)
+        if config.variant == "psf":  # needs nothing of the rest
+            part = _finish_levels(part, np.float32(0), config=config)
         parts.append(np.asarray(part)[:count])
         total += valid
-    logs = np.concatenate(parts)
-    if total == 0 or len(logs) == 0:
+    if total == 0 or sum(map(len, parts)) == 0:
         return np.zeros((0, config.coeffs), np.float32)
-    loudest = np.float32(logs[:, :-1].max(initial=-np.inf))
-    return np.concatenate([_finish(logs[i : i + frames], loudest, frames, config) for i in range(0, len(logs), frames)])
+    if config.variant == "librosa":
+        loudest = np.float32(max(part[:, :-1].max(initial=-np.inf) for part in parts))
+        parts = [_finish(part, loudest, frames, config) for part in parts]
+    return np.concatenate(parts)
 
 
 def segment_count(frames: int, *, config: SegmentConfig) -> int:

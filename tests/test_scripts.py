@@ -223,7 +223,8 @@ def test_run_again_nothing_is_made_anew_and_other_covers_are_told_apart(copied, 
 
     before, config = made(), (copied / "config.json").read_bytes()
     corpora = [f"--training_corpus={folder / 'covers/covers.csv'}", f"--corpus={folder / 'others/others.csv'}"]
-    done = script("reproduce", f"--workdir={copied}", *corpora, *TINY)
+    several = [change.removeprefix("--set=") for change in TINY]
+    done = script("reproduce", f"--workdir={copied}", "--set", *several, *corpora)
     assert done.status == 0, done.err[-3000:]
     assert "0 prepared, 6 already there, 0 failed" in done.out
     assert "epoch   1 " not in done.out
@@ -246,6 +247,10 @@ def test_a_bad_file_is_listed_and_with_strict_it_is_the_exit_status(folder, scri
     assert "broken.wav" in done.err
     done = script("prepare", f"--corpus={manifest}", f"--workdir={tmp_path}", "--strict")
     assert (done.status, done.out) == (3, "0 prepared, 2 already there, 1 failed\n")
+    manifest.write_text("path\nbroken.wav\n")
+    done = script("prepare", f"--corpus={manifest}", f"--workdir={tmp_path / 'none'}")
+    assert (done.status, done.out) == (2, "0 prepared, 0 already there, 1 failed\n")
+    assert "holds no recording that can be used" in done.err
 
 
 def test_prepare_refuses_what_features_do_not_depend_on(folder, script, tmp_path):
