@@ -5,7 +5,8 @@ reference's grid; that costs the index nothing. Each shift is searched as window
 where it is short, overlapping **windows** of 5 s where it is long. Windows that are near enough (``calibration``) and
 agree on one recording and one alignment are one match; its codes are then compared all along that alignment, which
 gives its ends, its distance and its bit error rate. A query that is no good match as a whole is searched again
-in **pieces**: it may hold more than one recording, or begin before one, or be longer than all.
+in **pieces**: it may hold more than one recording, or begin before one, or be longer than all. Windows of a long query
+may miss a recording of a few seconds, a jingle: those are searched by windows of their own.
 
 A hit where the recording is as near a few seconds earlier and later is none: silence is near to all silence.
 
@@ -38,6 +39,7 @@ SHORT_SECONDS = 10.5  # a query up to this long is one window
 PIECE_SECONDS = 2.5  # windows of one at least twice as long that is no match as a whole, ...
 UNSURE = 0.2  # ... or one with more bit errors than this, ...
 PIECES_RATE = 0.1  # ... which may bring so much of the false-positive rate more
+JINGLE_SECONDS = 2.0  # windows of a long query, for recordings of less than one and a half of its windows
 NEIGHBOURS = 16  # of each window
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
 GAP_SECONDS = 15.0  # between two windows of one match
@@ -125,7 +127,19 @@ class Searcher:
         unsure = all(match.bit_error_rate > UNSURE for match in matches)
         if unsure and again and 0 < piece < count and not everything:
             matches += self._matches(codes, piece, _begins(count, piece), rate * PIECES_RATE)
+        elif len(begins) > 1 and not everything:
+            matches += self._jingles(codes, count, rate * PIECES_RATE)
         return without_repeats(sorted(matches, key=lambda match: (-match.score, match.bit_error_rate)))
+
+    def _jingles(self, codes: list[np.ndarray], count: int, rate: float) -> list[Match]:
+        """Matches of a long query with what is so short that a window may not lie in it; judged as all are."""
+        length, short = round(JINGLE_SECONDS * self.hasher.code_rate), self._short
+        null = self._null(length, len(codes)) if short else None
+        if not short or not null:
+            return []
+        share = len(short.collection.words) / len(self.collection.words)
+        short._nulls[length, len(codes)] = null._replace(copies=null.copies * share)
+        return short._matches(codes, length, _begins(count, length), rate)
 
     def _matches(self, codes: list[np.ndarray], length: int, begins: np.ndarray, rate: float) -> list[Match]:
         """Matches of windows that begin at some codes; what is not there has one at a rate."""
@@ -148,6 +162,17 @@ class Searcher:
     @functools.cached_property
     def _database(self) -> planar.Database:
         return planar.build(self.collection.words, self.collection.starts)
+
+    @functools.cached_property
+    def _short(self) -> "Searcher | None":
+        """The recordings that are so short that a window of a long query may not lie in them; None where none is."""
+        starts, window = self.collection.starts, round(WINDOW_SECONDS * self.hasher.code_rate)
+        chosen = np.flatnonzero(np.diff(starts) < window + window // 2 - 1)
+        if not len(chosen):
+            return None
+        words = np.concatenate([self.collection.words[starts[i] : starts[i + 1]] for i in chosen])
+        collection = Collection(words, np.append(0, np.cumsum(np.diff(starts)[chosen])), self.collection.ids[chosen])
+        return replace(self, rows=[self.rows[i] for i in chosen], collection=collection, _nulls={})
 
     @functools.cached_property
     def _tables(self) -> multi_index.Tables:

@@ -130,6 +130,23 @@ def test_silence_and_steady_tones_match_nothing(searcher, hasher, seconds):
         assert there.identify(signal(seconds * RATE + 1234).astype(np.float32)) == [], name
 
 
+@pytest.mark.slow
+def test_jingles_among_songs_are_found_in_a_long_query(hasher, music, searcher):
+    stranger, *others = music[WORKS[-1]], music[WORKS[-2]], songbook.render(songbook.works()[1].work_id, "orig", seed=0)
+    jingles = [other[round(3.3 * RATE) :][: 5 * RATE] for other in others]
+    words = [hasher.hash_samples(jingle) for jingle in jingles]
+    collection = searcher.collection
+    rows = searcher.rows + [searcher.rows[0]._replace(id=90 + i, title=f"jingle {i}", work=f"j{i}") for i in range(2)]
+    starts = np.append(collection.starts, collection.starts[-1] + np.cumsum([len(one) for one in words]))
+    together = Collection(np.concatenate([collection.words, *words]), starts, np.array([row.id for row in rows]))
+    broadcast = np.concatenate([stranger[: 9 * RATE], jingles[0], stranger[9 * RATE : 20 * RATE], jingles[1]])
+    matches = identify.Searcher(hasher, rows, together).identify(broadcast)
+    assert sorted((match.title, round(match.start - match.offset)) for match in matches) == [
+        ("jingle 0", 9),
+        ("jingle 1", 25),
+    ]
+
+
 def test_the_multi_index_answers_as_the_scan_does(searcher, music, monkeypatch):
     excerpts = [excerpt for _, _, excerpt in _excerpts(music, WORKS[:4] + WORKS[-1:], 5, seed=5, each=2)]
     scanned = [searcher.identify(excerpt)[:1] for excerpt in excerpts]
