@@ -159,7 +159,8 @@ def _first_channel(
         try:
             got = handle.read(out=buffer)[:, 0]
         except (soundfile.SoundFileError, OSError) as error:
-            raise AudioError(path, f"truncated or damaged after {count / rate:.2f} s ({_text(error)})") from error
+            place = f"within {_FEED / rate:.2g} s of {count / rate:.2f} s"
+            raise AudioError(path, f"truncated or damaged {place} ({_text(error)})") from error
         if not len(got):
             break
         if wrong := unusable(got):
