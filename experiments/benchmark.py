@@ -11,7 +11,7 @@ Every system runs in processes of its own (pinned to one core, or on all; those 
 several rounds; medians are quoted. PyTorch, FAISS and python_speech_features are in the extras dev and test; what is
 not installed is left out, and said.
 
-Expect 1 to 5 minutes each (search on all cores: 8), and on cores with AVX-512 1.7 x librosa and 6.6 x
+Expect 1 to 5 minutes each (search on all cores: 8), and on cores with AVX-512 2.2 x librosa and 8.7 x
 python_speech_features (mfcc), 1.35 x PyTorch (train), 1 to 5 x FAISS (search; 20 x by the progressive scan), 12 hours
 of audio a minute (index). BUILD_NOTES.md has the tables, with what the machine could do.
 """

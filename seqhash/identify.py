@@ -170,6 +170,8 @@ class Searcher:
         chosen = np.flatnonzero(np.diff(starts) < window + window // 2 - 1)
         if not len(chosen):
             return None
+        if len(chosen) == len(self.rows):
+            return self
         words = np.concatenate([self.collection.words[starts[i] : starts[i + 1]] for i in chosen])
         collection = Collection(words, np.append(0, np.cumsum(np.diff(starts)[chosen])), self.collection.ids[chosen])
         return replace(self, rows=[self.rows[i] for i in chosen], collection=collection, _nulls={})
