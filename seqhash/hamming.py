@@ -41,7 +41,10 @@ Array = jax.Array | np.ndarray
 
 NOWHERE = np.int32(2**31 - 1)  # distance of a window that is not there
 TERMS = 144  # popcounts in one elementwise program; past about 200 LLVM gives up on vectors, and it is 10x slower
-ADDED = 36  # the same, of several strands, where bits are added before they are counted
+ADDED = 36  # the same where bits are added before they are counted
+LOOPED = 16  # the same of a program that a loop repeats for windows of any length, ...
+LENGTH = 64  # ... up to so many codes, then up to twice as many
+LITTLE = 2**22  # popcounts of a query for which a program of its own length is not worth seconds of compiling
 QUERIES = 128  # queries of a batch at most
 THREAD_POPCOUNTS = 2**24  # half a millisecond, which a thread's start does not spoil
 FEW_CODES = 6  # from so many on the progressive scan leaves out whole codes
@@ -74,6 +77,7 @@ class _Plan(NamedTuple):
 
     offsets: tuple[int, ...]  # codes of the window that are compared
     words: int  # of each of them, the first
+    at_once: int  # codes in one elementwise program; where they are not all, a loop of run-time length goes on
     masked: bool  # the last offsets may be past the window
     strands: int  # rows of a block in one tile
     lanes: int  # blocks side by side; strands * lanes rows are a tile
@@ -183,23 +187,25 @@ def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
 
 def _plan(n: int, database: planar.Database, *, selected: int, progressive: bool = False) -> _Plan:
     """The scan of windows of n codes, or of a part of them, of which so many blocks will be selected."""
-    words = database.words
-    if progressive and n >= FEW_CODES:
-        offsets, masked = _probes(n), False
-    elif progressive:
-        offsets, masked, words = tuple(range(n)), False, -(-3 * words // 4)
+    words, adders = database.words, not _counts_vectors()
+    unrolled = ADDED if adders else TERMS
+    if progressive:
+        offsets, masked = _probes(n) if n >= FEW_CODES else tuple(range(n)), False
+        words, at_once = words if n >= FEW_CODES else -(-3 * words // 4), len(offsets)
     else:
-        long = n * words > TERMS
-        length = planar.round_up(n, _codes_at_once(words)) if long else min(_bucket(n), TERMS // words)
-        offsets, masked = tuple(range(length)), long or n > 15  # from 16 on, several n share a program
+        little = LOOPED <= n * words <= LITTLE / max(1, database.rows)
+        looped = n * words > unrolled or little
+        length = planar.power_of_two(max(n, LENGTH)) if looped else min(_bucket(n), TERMS // words)
+        at_once = planar.power_of_two(max(1, LOOPED // words) + 1) // 2 if looped else length
+        offsets, masked = tuple(range(length)), looped or n > 15  # from 16 on, several n share a program
     terms = len(offsets) * words
-    adders = not _counts_vectors()
-    strands = min(16, planar.power_of_two(max(1, (ADDED if adders else TERMS) // terms) + 1) // 2)
+    strands = 1 if at_once < len(offsets) else min(16, planar.power_of_two(max(1, unrolled // terms) + 1) // 2)
     # Few lanes, so that the rows of a block are near each other when they are verified. Selecting among the blocks
     # costs N / block, verifying some of them selected * block * terms: measured, the sum is least near this root.
     lanes = max(16, 128 // strands) * database.scale
     block = max(32, planar.power_of_two(round((database.capacity / (5 * selected * terms)) ** 0.5)))
-    return _Plan(offsets, words, masked, strands, lanes, block // strands, database.capacity // block, adders)
+    tiles, blocks = block // strands, database.capacity // block
+    return _Plan(offsets, words, at_once, masked, strands, lanes, tiles, blocks, adders)
 
 
 def _batch_size(database: planar.Database, count: int, n: int) -> int:
@@ -225,11 +231,6 @@ def _counts_vectors() -> bool:
 def _bucket(n: int) -> int:
     """n rounded up by at most an eighth, so that few programs serve all lengths."""
     return planar.round_up(n, 1 << max(0, n.bit_length() - 4))
-
-
-def _codes_at_once(words: int) -> int:
-    """Codes of a long window in one elementwise program."""
-    return max(1, planar.power_of_two(TERMS // words + 1) // 2)
 
 
 def _probes(n: int) -> tuple[int, ...]:
@@ -407,9 +408,8 @@ def _on_shards(function, mesh: Mesh | None, sharded: tuple, shared: tuple):
 
 def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
     """Minimum of each block of a shard: uint32 (queries, blocks), lower bounds of its valid windows' distances."""
-    queries, words = scanned.shape[0], plan.words
+    queries, words, at_once = scanned.shape[0], plan.words, plan.at_once
     tile = plan.strands * plan.lanes
-    at_once = len(plan.offsets) if len(plan.offsets) * words <= TERMS else _codes_at_once(words)
 
     def popcounts(piece, codes, first, strand):
         """Summed over codes of the window, compared from a strand of the piece on: uint32 (queries, lanes)."""
@@ -433,7 +433,8 @@ def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
                 piece = jax.lax.dynamic_slice(planes, (shard, 0, index * tile + first), (1, words, tile + at_once - 1))
                 return total + popcounts(piece, jax.lax.dynamic_slice_in_dim(scanned, first, at_once, 1), first, 0)
 
-            return jax.lax.fori_loop(0, len(plan.offsets) // at_once, add, jnp.zeros((queries, tile), jnp.uint32))
+            steps = (n + at_once - 1) // at_once
+            return jax.lax.fori_loop(0, steps, add, jnp.zeros((queries, tile), jnp.uint32))
         piece = jax.lax.dynamic_slice(planes, (shard, 0, index * tile), (1, words, tile + plan.offsets[-1]))
         totals = [popcounts(piece, scanned, 0, strand) for strand in range(plan.strands)]
         return functools.reduce(jnp.minimum, totals)

@@ -65,21 +65,25 @@ def _agrees(found, distance, k):
     seed=st.integers(0, 2**16),
     recordings=st.integers(0, 40),
     words=st.sampled_from([1, 3, 4]),
-    n=st.sampled_from([1, 4, 9]),
+    n=st.sampled_from([1, 4, 9, 18]),
     k=st.sampled_from([1, 10]),
     distinct=st.sampled_from([None, 1, 5]),
     progressive=st.booleans(),
+    little=st.sampled_from([0, hamming.LITTLE]),  # a program for each length, and one for all
 )
-def test_search_is_brute_force(seed, recordings, words, n, k, distinct, progressive):
+def test_search_is_brute_force(seed, recordings, words, n, k, distinct, progressive, little):
     codes, starts = _collection(seed, recordings, words, distinct=distinct)
     queries = _queries(seed, codes, 3, n) if len(codes) else np.zeros((3, n, words), np.uint32)
     database = planar.build(codes, starts)
-    found = hamming.search(database, queries, k, progressive=progressive)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hamming, "LITTLE", little)
+        found = hamming.search(database, queries, k, progressive=progressive)
     _agrees(found, _brute_force(codes, starts, queries), k)
 
 
-@pytest.mark.parametrize(("words", "n"), [(1, 1), (4, 1), (3, 2), (4, 9), (4, 40)])
+@pytest.mark.parametrize(("words", "n"), [(1, 1), (4, 1), (3, 2), (4, 9), (2, 17), (4, 40)])
 def test_bits_are_counted_alike_with_and_without_adders(monkeypatch, words, n):
+    monkeypatch.setattr(hamming, "LITTLE", 0)
     codes, starts = _collection(words, 40, words, longest=300)
     queries = _queries(n, codes, 2, n)
     database, distance = planar.build(codes, starts), _brute_force(codes, starts, queries)
@@ -232,6 +236,16 @@ def test_batches_in_threads_equal_one_after_another(monkeypatch, k, progressive)
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ZeroDivisionError):
         threads.map_all(lambda item: 1 // item, range(3))
+
+
+def test_windows_of_all_lengths_share_a_program_in_a_small_collection():
+    codes, starts = _collection(5, 20, 4, longest=300)
+    database, programs = planar.build(codes, starts), []
+    for n in (4, 5, 9, 17, 33, 64):
+        queries = _queries(n, codes, 4, n)
+        _agrees(hamming.search(database, queries, progressive=False), _brute_force(codes, starts, queries), 1)
+        programs.append(hamming._nearest.jitted._cache_size())
+    assert len(set(programs)) == 1
 
 
 def test_one_program_serves_a_bucket():
