@@ -42,7 +42,7 @@ Array = jax.Array | np.ndarray
 NOWHERE = np.int32(2**31 - 1)  # distance of a window that is not there
 TERMS = 144  # popcounts in one elementwise program; past about 200 LLVM gives up on vectors, and it is 10x slower
 ADDED = 36  # the same where bits are added before they are counted
-LOOPED = 16  # the same of a program that a loop repeats for windows of any length, ...
+LOOPED = 16  # the same where it is what a loop repeats, which windows of any length share, ...
 LENGTH = 64  # ... up to so many codes, then up to twice as many
 LITTLE = 2**22  # popcounts of a query for which a program of its own length is not worth seconds of compiling
 QUERIES = 128  # queries of a batch at most
@@ -196,7 +196,8 @@ def _plan(n: int, database: planar.Database, *, selected: int, progressive: bool
         little = LOOPED <= n * words <= LITTLE / max(1, database.rows)
         looped = n * words > unrolled or little
         length = planar.power_of_two(max(n, LENGTH)) if looped else min(_bucket(n), TERMS // words)
-        at_once = planar.power_of_two(max(1, LOOPED // words) + 1) // 2 if looped else length
+        repeated = LOOPED if little or adders else TERMS
+        at_once = planar.power_of_two(max(1, repeated // words) + 1) // 2 if looped else length
         offsets, masked = tuple(range(length)), looped or n > 15  # from 16 on, several n share a program
     terms = len(offsets) * words
     strands = 1 if at_once < len(offsets) else min(16, planar.power_of_two(max(1, unrolled // terms) + 1) // 2)
