@@ -59,8 +59,8 @@ def blocks(
       round(n * sample_rate / r).
 
     Raises:
-      AudioError: missing, not a regular file, empty, not audio, truncated, damaged, too short, NaN or infinite
-        samples, or digital silence (every sample 0). What can only be known at the end is raised there, after the
+      AudioError: missing, not a regular file, empty, not audio, truncated, damaged, too short, samples that are
+        NaN, infinite or beyond ``LARGEST``, or digital silence (every sample 0). What can only be known at the end is raised there, after the
         blocks, so a consumer that stops early does not learn of it.
     """
     if sample_rate <= 0:
@@ -78,7 +78,7 @@ def read(path: str | os.PathLike[str], *, sample_rate: int, minimum_seconds: flo
 
 def unusable(samples: np.ndarray) -> str | None:
     """What is wrong with the values of samples, as a phrase; None where nothing is."""
-    if (np.abs(samples) <= LARGEST).all():
+    if samples.min(initial=0) >= -LARGEST and samples.max(initial=0) <= LARGEST:  # false where one is NaN
         return None
     return f"samples beyond {LARGEST:g}" if np.isfinite(samples).all() else "NaN or infinite samples"
 
@@ -104,7 +104,8 @@ def raw_blocks(
       float32 (samples,).
 
     Raises:
-      AudioError: of the path ``-``: no samples, half a sample at the end, too short, NaN or infinite samples.
+      AudioError: of the path ``-``: no samples, half a sample at the end, too short, samples that are
+        NaN, infinite or beyond ``LARGEST``.
     """
     samples = _raw_samples(file, encoding, rate, minimum_seconds)
     return _regrouped(_resampled(samples, rate, sample_rate), round(block_seconds * sample_rate))

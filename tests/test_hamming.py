@@ -53,7 +53,7 @@ def _expected(distance, k):
     return best, np.where(best < hamming.NOWHERE, order, -1)
 
 
-def _agrees(found, distance, k):
+def _assert_agrees(found, distance, k):
     best, rows = _expected(distance, k)
     np.testing.assert_array_equal(found.distance, best)
     np.testing.assert_array_equal(found.row, rows)
@@ -78,7 +78,7 @@ def test_search_is_brute_force(seed, recordings, words, n, k, distinct, progress
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hamming, "LITTLE", little)
         found = hamming.search(database, queries, k, progressive=progressive)
-    _agrees(found, _brute_force(codes, starts, queries), k)
+    _assert_agrees(found, _brute_force(codes, starts, queries), k)
 
 
 @pytest.mark.parametrize(("words", "n"), [(1, 1), (4, 1), (3, 2), (4, 9), (2, 17), (4, 40)])
@@ -89,7 +89,7 @@ def test_bits_are_counted_alike_with_and_without_adders(monkeypatch, words, n):
     database, distance = planar.build(codes, starts), _brute_force(codes, starts, queries)
     for vectors in (True, False):
         monkeypatch.setattr(hamming, "_counts_vectors", lambda vectors=vectors: vectors)
-        _agrees(hamming.search(database, queries, 10), distance, 10)
+        _assert_agrees(hamming.search(database, queries, 10), distance, 10)
 
 
 @pytest.mark.parametrize("terms", [1, 2, 3, 8, 36, 135])
@@ -107,7 +107,7 @@ def test_blocks_are_selected_by_runs(k, distinct):
     database, queries = planar.build(codes, starts), _queries(1, codes, 5, 1)
     plan = hamming._plan(1, database, selected=hamming._selected(k))
     assert (plan.blocks >= 4 * hamming.RUN * (hamming._selected(k) + 1)) == (k < 100)  # both ways are taken
-    _agrees(hamming.search(database, queries, k), _brute_force(codes, starts, queries), k)
+    _assert_agrees(hamming.search(database, queries, k), _brute_force(codes, starts, queries), k)
 
 
 @pytest.mark.parametrize("n", [1, 9])
@@ -116,10 +116,10 @@ def test_more_neighbours_than_windows_and_thousands_of_rows(n):
     queries = _queries(2, codes, 20, n)
     database, distance = planar.build(codes, starts), _brute_force(codes, starts, queries)
     for k in (7, 1000):
-        _agrees(hamming.search(database, queries, k), distance, k)
+        _assert_agrees(hamming.search(database, queries, k), distance, k)
     few = planar.build(codes[: starts[3]], starts[:4])
     distance = _brute_force(codes[: starts[3]], starts[:4], queries)
-    _agrees(hamming.search(few, queries, 1000), distance, 1000)
+    _assert_agrees(hamming.search(few, queries, 1000), distance, 1000)
 
 
 @pytest.mark.parametrize(("words", "n"), [(1, 256), (4, 40), (16, 12)])
@@ -128,15 +128,15 @@ def test_long_windows_take_several_programs(words, n):
     queries = _queries(4, codes, 4, n, flip=0.2)
     distance = _brute_force(codes, starts, queries)
     database = planar.build(codes, starts)
-    _agrees(hamming.search(database, queries, 5), distance, 5)
-    _agrees(hamming.search(database, queries, 1), distance, 1)
+    _assert_agrees(hamming.search(database, queries, 5), distance, 5)
+    _assert_agrees(hamming.search(database, queries, 1), distance, 1)
 
 
 def test_a_window_longer_than_the_spare_rows():
     codes, starts = _collection(5, 3, 1, longest=9000)
     n = planar.SPARE + 100
     queries = _queries(6, codes, 1, n)
-    _agrees(hamming.search(planar.build(codes, starts), queries, 2), _brute_force(codes, starts, queries), 2)
+    _assert_agrees(hamming.search(planar.build(codes, starts), queries, 2), _brute_force(codes, starts, queries), 2)
 
 
 def test_silence_everywhere_is_settled_by_row():
@@ -168,11 +168,11 @@ def test_extending_equals_building_and_removing_hides():
     for low, high in ((half, half + 1), (half + 1, 300), (300, 400)):
         database = planar.extend(database, codes[starts[low] : starts[high]], starts[low : high + 1] - starts[low])
     assert database.rows == len(codes)
-    _agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries), 5)
+    _assert_agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries), 5)
     hidden = {int(planar.locate(starts, hamming.search(database, queries, 1).row[0])[0][0]), 7}
     for recording in hidden:
         database = planar.remove(database, starts[recording], starts[recording + 1])
-    _agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries, hidden), 5)
+    _assert_agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries, hidden), 5)
 
 
 def test_appending_copies_nothing():
@@ -203,7 +203,7 @@ def test_several_shards_on_one_device(monkeypatch):
     queries = _queries(15, codes, 5, 9, flip=0.25)
     database = planar.build(codes, starts)
     assert len(database.used) > 2
-    _agrees(hamming.search(database, queries, 10), _brute_force(codes, starts, queries), 10)
+    _assert_agrees(hamming.search(database, queries, 10), _brute_force(codes, starts, queries), 10)
 
 
 @pytest.mark.parametrize(("recordings", "words"), [(3, 4), (400, 1), (400, 4), (3000, 2)])
@@ -216,7 +216,7 @@ def test_a_single_code(recordings, words, k):
     database = planar.remove(database, starts[1], starts[2])
     for flip in (0.1, 0.5):
         queries = _queries(22, codes, 1, 1, flip=flip)
-        _agrees(hamming.search(database, queries, k), _brute_force(codes, starts, queries, {1}), k)
+        _assert_agrees(hamming.search(database, queries, k), _brute_force(codes, starts, queries, {1}), k)
 
 
 @pytest.mark.parametrize(("k", "progressive"), [(3, False), (1, True)])
@@ -243,7 +243,7 @@ def test_windows_of_all_lengths_share_a_program_in_a_small_collection():
     database, programs = planar.build(codes, starts), []
     for n in (4, 5, 9, 17, 33, 64):
         queries = _queries(n, codes, 4, n)
-        _agrees(hamming.search(database, queries, progressive=False), _brute_force(codes, starts, queries), 1)
+        _assert_agrees(hamming.search(database, queries, progressive=False), _brute_force(codes, starts, queries), 1)
         programs.append(hamming._nearest.jitted._cache_size())
     assert len(set(programs)) == 1
 
