@@ -60,8 +60,8 @@ def blocks(
 
     Raises:
       AudioError: missing, not a regular file, empty, not audio, truncated, damaged, too short, samples that are
-        NaN, infinite or beyond ``LARGEST``, or digital silence (every sample 0). What can only be known at the end is raised there, after the
-        blocks, so a consumer that stops early does not learn of it.
+        NaN, infinite or beyond ``LARGEST``, or digital silence (every sample 0). What can only be known at the end is
+        raised there, after the blocks, so a consumer that stops early does not learn of it.
     """
     if sample_rate <= 0:
         raise ValueError(f"sample_rate must be positive, got {sample_rate}.")
