@@ -8,7 +8,9 @@ materialised. Everything here is exact; what makes it fast:
    elementwise minimum of popcounts, tile after tile, so that a tile stays in the first-level cache while all queries
    of a batch meet it. XLA turns that into the loop one would write by hand (xor, vpopcnt, add, min over 16 lanes); a
    CPU that cannot count the bits of a vector at once adds them first, and counts less. A ``reduce`` over the
-   database instead would materialise the distances, and cost up to 100 times as much.
+   database instead would materialise the distances, and cost up to 100 times as much. A few queries go over all
+   rows one by one, without tiles, whose copies would cost as much as the scan; windows of 16 codes and more share
+   a loop over their codes.
 2. *Select.* The blocks of smallest minima, by ``top_k`` in float32 (integers would be sorted whole; distances are
    exact in float32 below 2^24).
 3. *Verify.* Full distances of all rows of those blocks; invalid windows leave here, so that the scan needs no mask.
@@ -42,8 +44,10 @@ Array = jax.Array | np.ndarray
 NOWHERE = np.int32(2**31 - 1)  # distance of a window that is not there
 TERMS = 144  # popcounts in one elementwise program; past about 200 LLVM gives up on vectors, and it is 10x slower
 ADDED = 36  # the same where bits are added before they are counted
-LOOPED = 16  # the same where it is what a loop repeats, which windows of any length share, ...
+UNROLLED = 15  # codes of a window at most that has a program of its own; ...
+LOOPED = 16  # ... longer ones share a loop over so many popcounts, whatever their length, ...
 LENGTH = 64  # ... up to so many codes, then up to twice as many
+FEW = 8  # queries that are scanned one by one at most
 LITTLE = 2**22  # popcounts of a query for which a program of its own length is not worth seconds of compiling
 QUERIES = 128  # queries of a batch at most
 THREAD_POPCOUNTS = 2**24  # half a millisecond, which a thread's start does not spoil
@@ -75,15 +79,20 @@ class Hits(NamedTuple):
 class _Plan(NamedTuple):
     """Shape of a scan: static, so that one program serves all queries that share it."""
 
-    offsets: tuple[int, ...]  # codes of the window that are compared
+    offsets: tuple[int, ...]  # codes of the window that are compared; past its end, where the plan is looped
     words: int  # of each of them, the first
-    at_once: int  # codes in one elementwise program; where they are not all, a loop of run-time length goes on
-    masked: bool  # the last offsets may be past the window
+    at_once: int  # codes in one elementwise program
+    one_by_one: bool  # each query meets all rows, instead of each tile all queries
     strands: int  # rows of a block in one tile
     lanes: int  # blocks side by side; strands * lanes rows are a tile
     tiles: int  # tiles that a group of blocks spans
     blocks: int  # of a shard
     adders: bool  # few words are counted, after most were added bit by bit
+
+    @property
+    def looped(self) -> bool:
+        """Whether a loop of run-time length goes over the codes of the window."""
+        return self.at_once < len(self.offsets)
 
     @property
     def group(self) -> int:
@@ -112,7 +121,7 @@ def search(
       database: of ``planar.build``.
       queries: uint32 (queries, n, words), or (n, words) for one.
       k: neighbours asked for.
-      progressive: scan a part of the n codes first. It pays where all k neighbours have less than about 15 % of their
+      progressive: scan a part of the n codes first. It pays where all k neighbours have less than about 10 % of their
         bits flipped, so the default is to do so for k = 1 (of windows of few codes, where there are many queries); on
         queries where it does not pay it stops by itself, after the first batch.
     """
@@ -122,12 +131,12 @@ def search(
     count, n, _ = queries.shape
     database = planar.with_spare(database, n)
     distance, row = np.full((count, k), NOWHERE, np.int32), np.full((count, k), -1, np.int64)
-    plans = [_plan(n, database, selected=_selected(k))]
+    size = _batch_size(database, count, n)
+    plans = [_plan(n, database, queries=size, selected=_selected(k))]
     if progressive is None:
         progressive = k == 1 and (n >= FEW_CODES or count > 4 * QUERIES)
-    if progressive and (n >= FEW_CODES or database.words > 2):
-        plans.insert(0, _plan(n, database, selected=_selected(k), progressive=True))
-    size = _batch_size(database, count, n)
+    if progressive and _partial(n, database.words):
+        plans.insert(0, _plan(n, database, queries=size, selected=_selected(k), progressive=True))
 
     def answer(low: int) -> None:
         nonlocal plans
@@ -151,11 +160,10 @@ def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
     queries = _checked_queries(database, queries)
     count, n, words = queries.shape
     database = planar.with_spare(database, n)
-    few = (
-        n >= FEW_CODES and radius < len(_probes(n)) * words * 32 // 3
-    )  # random codes are seldom so near in these alone
-    plan = _plan(n, database, selected=16, progressive=few)
+    # Random codes are seldom so near in a part of them alone.
+    few = n >= FEW_CODES and _partial(n, words) and radius < len(_probes(n)) * words * 32 // 3
     size = _batch_size(database, count, n)
+    plan = _plan(n, database, queries=size, selected=16, progressive=few)
 
     def answer(low: int) -> np.ndarray:
         """(query, distance, row) of each hit of a batch, int64 (3, hits)."""
@@ -185,34 +193,40 @@ def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
 # ------------------------------------------------------------------------------------------------ plans
 
 
-def _plan(n: int, database: planar.Database, *, selected: int, progressive: bool = False) -> _Plan:
-    """The scan of windows of n codes, or of a part of them, of which so many blocks will be selected."""
-    words, adders = database.words, not _counts_vectors()
-    unrolled = ADDED if adders else TERMS
-    if progressive:
-        offsets, masked = _probes(n) if n >= FEW_CODES else tuple(range(n)), False
-        words, at_once = words if n >= FEW_CODES else -(-3 * words // 4), len(offsets)
+def _plan(n: int, database: planar.Database, *, queries: int, selected: int, progressive: bool = False) -> _Plan:
+    """The scan of windows of n codes, or of a part of them, for batches of so many queries, of so many blocks."""
+    words, adders, looped = database.words, not _counts_vectors(), False
+    most = _most_terms()
+    if progressive and n >= FEW_CODES:
+        offsets = _probes(n)
+    elif progressive:
+        offsets, words = tuple(range(n)), -(-3 * words // 4)
     else:
         little = LOOPED <= n * words <= LITTLE / max(1, database.rows)
-        looped = n * words > unrolled or little
-        length = planar.power_of_two(max(n, LENGTH)) if looped else min(_bucket(n), TERMS // words)
-        repeated = LOOPED if little or adders else TERMS
-        at_once = planar.power_of_two(max(1, repeated // words) + 1) // 2 if looped else length
-        offsets, masked = tuple(range(length)), looped or n > 15  # from 16 on, several n share a program
+        looped = little or n > UNROLLED or n * words > most
+        offsets = tuple(range(planar.power_of_two(max(n, LENGTH)) if looped else n))
     terms = len(offsets) * words
-    strands = 1 if at_once < len(offsets) else min(16, planar.power_of_two(max(1, unrolled // terms) + 1) // 2)
-    # Few lanes, so that the rows of a block are near each other when they are verified. Selecting among the blocks
-    # costs N / block, verifying some of them selected * block * terms: measured, the sum is least near this root.
-    lanes = max(16, 128 // strands) * database.scale
+    # Selecting among the blocks costs N / block, verifying some of them selected * block * terms: measured, the sum
+    # is least near this root.
     block = max(32, planar.power_of_two(round((database.capacity / (5 * selected * terms)) ** 0.5)))
-    tiles, blocks = block // strands, database.capacity // block
-    return _Plan(offsets, words, at_once, masked, strands, lanes, tiles, blocks, adders)
+    blocks = database.capacity // block
+    if looped:  # one strand, whose lanes are as many as half the first-level cache holds
+        at_once = planar.power_of_two(max(1, LOOPED // words) + 1) // 2
+        lanes = 512 if database.capacity % (512 * block * database.scale) == 0 else 128
+        return _Plan(offsets, words, at_once, False, 1, lanes * database.scale, block, blocks, adders)
+    strands = min(16, planar.power_of_two(max(1, most // terms) + 1) // 2)
+    one_by_one = database.on_cpu and database.full and queries <= (1 if adders else min(FEW, 2 * len(offsets)))
+    # 16 lanes are one vector: then the queries' words are read where they are used, and leave the registers free. But a
+    # tile of few rows is worth its copy only where many queries meet it.
+    vector = one_by_one or (database.on_cpu and not adders and queries > FEW)
+    lanes = (16 if vector else max(16, 128 // strands)) * database.scale
+    return _Plan(offsets, words, len(offsets), one_by_one, strands, lanes, block // strands, blocks, adders)
 
 
 def _batch_size(database: planar.Database, count: int, n: int) -> int:
     """Queries of a batch: on a CPU few enough that every core has some, where they are worth a thread."""
-    if not database.on_one_cpu:
-        return QUERIES
+    if database.mesh is not None or not database.on_cpu:
+        return max(1, min(count, QUERIES))
     popcounts = n * database.words * max(1, database.rows)  # of a query
     size = min(QUERIES, max(-(-count // threads.cores()), -(-THREAD_POPCOUNTS // popcounts), 1))
     parts = max(1, -(-count // size))
@@ -229,15 +243,28 @@ def _counts_vectors() -> bool:
     return info.exists() and "avx512_vpopcntdq" in info.read_text()
 
 
+def _most_terms() -> int:
+    """Popcounts in one elementwise program at most."""
+    return TERMS if _counts_vectors() else ADDED
+
+
 def _bucket(n: int) -> int:
     """n rounded up by at most an eighth, so that few programs serve all lengths."""
     return planar.round_up(n, 1 << max(0, n.bit_length() - 4))
 
 
 def _probes(n: int) -> tuple[int, ...]:
-    """Codes of a window of n for the progressive scan: three, or an eighth of them, evenly spread."""
+    """Codes of a window of n for the progressive scan: a quarter of them and one, evenly spread.
+
+    With 10 % of the bits flipped so many still tell the window from all strangers; with 15 % it would be a third.
+    """
     length = n if n < 16 else n // 8 * 8  # one program for each eight lengths
-    return tuple(int(j) for j in np.linspace(0, length - 1, min(16, max(3, length // 8))))
+    return tuple(int(j) for j in np.linspace(0, length - 1, max(3, length // 4 + 1)))
+
+
+def _partial(n: int, words: int) -> bool:
+    """Whether there is a part of a window for the progressive scan."""
+    return len(_probes(n)) * words <= _most_terms() if n >= FEW_CODES else words > 2
 
 
 class _Attempt(NamedTuple):
@@ -347,11 +374,7 @@ def _nearest(planes, left, groups, scanned, whole, n, *, attempt: _Attempt, keep
     def one(planes, left, groups, scanned, whole, n, shard):
         count = scanned.shape[0]
         nothing = jnp.full(count, NOWHERE)
-        single = count == len(plan.offsets) == planes.shape[0] == 1
-        if single:
-            minima = _scan_once(planes, groups, scanned, plan=plan)
-        else:
-            minima = _scan(planes, groups, scanned, n, shard, plan=plan)
+        minima = _scan(planes, groups, scanned, n, shard, plan=plan)
         best, blocks = _smallest_blocks(minima, min(selected + 1, plan.blocks))
         bound, begin = nothing, nothing
         if selected < plan.blocks:
@@ -409,6 +432,8 @@ def _on_shards(function, mesh: Mesh | None, sharded: tuple, shared: tuple):
 
 def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
     """Minimum of each block of a shard: uint32 (queries, blocks), lower bounds of its valid windows' distances."""
+    if plan.one_by_one:
+        return jax.lax.map(functools.partial(_scan_one, planes, groups, plan=plan), scanned)
     queries, words, at_once = scanned.shape[0], plan.words, plan.at_once
     tile = plan.strands * plan.lanes
 
@@ -421,13 +446,13 @@ def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
                 # One use of each slice: what has many uses XLA would write to memory first.
                 there = jax.lax.slice(piece, (0, word, low), (1, word + 1, low + plan.lanes))[0]
                 different = codes[:, code, word, None] ^ there
-                if plan.masked:
+                if plan.looped:
                     different = different & jnp.where(first + offset < n, jnp.uint32(2**32 - 1), jnp.uint32(0))
                 differences.append(different)
         return _ones(differences, plan.adders)
 
     def minimum_of_tile(index):
-        if at_once < len(plan.offsets):  # a long window, so many codes at a time; then a tile is one strand
+        if plan.looped:
 
             def add(step, total):
                 first = step * at_once
@@ -450,29 +475,31 @@ def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
     return jax.lax.fori_loop(0, groups[shard], one_group, jnp.full((queries, plan.blocks), jnp.uint32(NOWHERE)))
 
 
-def _scan_once(planes, groups, scanned, *, plan: _Plan):
-    """``_scan`` of one shard for a single code, which meets each row once: no tile is copied to where it would stay."""
-    tile = plan.strands * plan.lanes
-    rows = planes.reshape(planes.shape[1], -1, tile)
+def _scan_one(planes, groups, window, *, plan: _Plan):
+    """``_scan`` of a shard that is the only one, for one query, uint32 (codes, words), which meets each row once: no
+    tile is copied to where it would stay."""
+    rows, tile = plan.blocks * plan.block, plan.strands * plan.lanes
 
     def distances(strand):
         """Of a strand of each tile, uint32 (tiles, lanes)."""
-        low = strand * plan.lanes
         differences = []
-        for word in range(plan.words):
-            there = jax.lax.slice(rows, (word, 0, low), (word + 1, rows.shape[1], low + plan.lanes))[0]
-            differences.append(there ^ scanned[0, 0, word])
+        for code, offset in enumerate(plan.offsets):
+            low = strand * plan.lanes + offset
+            for word in range(plan.words):
+                # Again, one use of each slice.
+                there = jax.lax.slice(planes[0], (word, low), (word + 1, low + rows)).reshape(-1, tile)
+                differences.append(there[:, : plan.lanes] ^ window[code, word])
         return _ones(differences, plan.adders)
 
     def minima_of_tiles():
         return functools.reduce(jnp.minimum, map(distances, range(plan.strands)))
 
     # A branch keeps this loop apart from what follows: fused with that it is no loop over vectors any more.
-    nothing = jnp.full((rows.shape[1], plan.lanes), jnp.uint32(NOWHERE))
+    nothing = jnp.full((rows // tile, plan.lanes), jnp.uint32(NOWHERE))
     best = jax.lax.cond(groups[0] > 0, minima_of_tiles, lambda: nothing)
-    best = jnp.min(best[: plan.blocks // plan.lanes * plan.tiles].reshape(-1, plan.tiles, plan.lanes), axis=1)
+    best = jnp.min(best.reshape(-1, plan.tiles, plan.lanes), axis=1)
     used = jnp.arange(len(best), dtype=jnp.int32)[:, None] < groups[0]
-    return jnp.where(used, best, jnp.uint32(NOWHERE)).reshape(1, -1)
+    return jnp.where(used, best, jnp.uint32(NOWHERE)).reshape(-1)
 
 
 def _ones(terms: list[Array], adders: bool):

@@ -32,6 +32,7 @@ _LOAD = 2.0  # rows that a row's bucket may hold on average before addresses get
 _MORE_BITS = 2  # than log2 rows, at most: four times the offsets
 _BLOCK = 1 << 15  # rows or addresses at a time: the temporaries stay in the L2 cache
 _CANDIDATES = 1 << 15  # verified at a time, about
+_FEW = 256  # whose whole distances cost less than to ask between who is left
 _QUERIES = 32  # at a time
 _ROW_BITS = 32  # of the keys that sort by (value or distance, row)
 _ROW_MASK = (1 << _ROW_BITS) - 1
@@ -144,7 +145,6 @@ def search(
     distance = np.full((len(queries), k), NOWHERE, np.int32)
     row = np.full((len(queries), k), -1, np.int64)
     exact = np.zeros(len(queries), bool)
-    windows = _window_count(tables, queries.shape[1])
     options = {"k": k, "radius": radius, "limit": limit, "enough": enough, "provable": provable, "cap": cap}
     for first in range(0, len(queries), _QUERIES):
         block = slice(first, first + _QUERIES)
@@ -152,8 +152,8 @@ def search(
         rank = _ranks(found.query)
         distance[block][found.query, rank] = found.key >> _ROW_BITS
         row[block][found.query, rank] = found.key & _ROW_MASK
-    if k >= windows:  # nothing is left that could have been missed
-        exact |= (row >= 0).sum(axis=1) == windows
+    if k >= len(tables.words) - (queries.shape[1] - 1) * (len(tables.starts) - 1):  # or else there are more windows
+        exact |= (row >= 0).sum(axis=1) == _window_count(tables, queries.shape[1])  # nothing could have been missed
     return Neighbours(distance, row, exact)
 
 
@@ -282,14 +282,15 @@ def _verify(tables, queries, query, row, worst) -> _Found:
     """The candidates whose whole distance is at most the worst (queries,) that is still wanted."""
     n, width = queries.shape[1:]
     steps = -(-n * width // 8)  # of about half a cache line: two codes of 128 bits tell most strangers
-    cuts = np.arange(steps + 1) * n // steps * width
     worst = worst[query]
     distance = np.zeros(len(query), np.int64)
     wide = np.uint64 if width % 2 == 0 else np.uint32
     scale = np.dtype(wide).itemsize // 4
     reference, asked = tables.words.view(wide).reshape(-1), np.ascontiguousarray(queries).view(wide).reshape(-1)
-    for first, last in itertools.pairwise(cuts // scale):
-        place = np.arange(first, last)[:, None]
+    step = 0
+    while step < steps:
+        first, step = step, steps if len(query) <= _FEW else step + 1
+        place = np.arange(first * n // steps * width // scale, step * n // steps * width // scale)[:, None]
         flips = reference.take((row * (width // scale))[None, :] + place)
         flips ^= asked.take((query * (n * width // scale))[None, :] + place)
         distance += np.bitwise_count(flips).sum(axis=0, dtype=np.uint16)

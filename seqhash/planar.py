@@ -44,9 +44,15 @@ class Database:
         return self.left.shape[1]
 
     @property
-    def on_one_cpu(self) -> bool:
-        """All of it on one device that is a CPU."""
-        return self.mesh is None and all(device.platform == "cpu" for device in self.planes.devices())
+    def on_cpu(self) -> bool:
+        """Whether its devices are CPUs."""
+        return all(device.platform == "cpu" for device in self.planes.devices())
+
+    @property
+    def full(self) -> bool:
+        """Whether each device has one shard, most of whose capacity is in use."""
+        devices = 1 if self.mesh is None else self.mesh.shape[AXIS]
+        return len(self.used) == devices and 4 * int(self.used.min()) >= 3 * self.capacity
 
     @property
     def rows(self) -> int:

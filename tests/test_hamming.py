@@ -105,9 +105,27 @@ def test_ones_are_the_bits_set_in_all_terms(terms, adders):
 def test_blocks_are_selected_by_runs(k, distinct):
     codes, starts = _collection(k, 1500, 2, distinct=distinct)
     database, queries = planar.build(codes, starts), _queries(1, codes, 5, 1)
-    plan = hamming._plan(1, database, selected=hamming._selected(k))
+    plan = hamming._plan(1, database, queries=5, selected=hamming._selected(k))
     assert (plan.blocks >= 4 * hamming.RUN * (hamming._selected(k) + 1)) == (k < 100)  # both ways are taken
     _assert_agrees(hamming.search(database, queries, k), _brute_force(codes, starts, queries), k)
+
+
+@pytest.mark.parametrize(("words", "n"), [(4, 1), (3, 5), (4, 9)])
+@pytest.mark.parametrize(("count", "devices"), [(1, 1), (2, 1), (1, 4)])
+def test_few_queries_meet_all_rows_one_by_one(monkeypatch, words, n, count, devices):
+    monkeypatch.setattr(hamming, "LITTLE", 0)
+    codes, starts = _collection(n, 600, words, longest=53)
+    rows = int(starts[np.searchsorted(starts, 3600 * devices)])
+    codes, starts = codes[:rows], starts[starts <= rows]
+    mesh = None if devices == 1 else jax.sharding.Mesh(np.asarray(jax.devices()[:devices]), (planar.AXIS,))
+    database, queries = planar.build(codes, starts, mesh=mesh), _queries(count, codes, count, n)
+    plans = []
+    plan = hamming._plan
+    monkeypatch.setattr(hamming, "_plan", lambda *args, **kwargs: plans.append(plan(*args, **kwargs)) or plans[-1])
+    for progressive in (False, True):
+        found = hamming.search(database, queries, 3, progressive=progressive)
+        _assert_agrees(found, _brute_force(codes, starts, queries), 3)
+    assert all(plan.one_by_one == (count == 1 or hamming._counts_vectors()) for plan in plans)
 
 
 @pytest.mark.parametrize("n", [1, 9])
