@@ -257,6 +257,8 @@ def _buckets(tables, values, chunk, *, shell, cap):
 def _parts(size: np.ndarray) -> Iterator[slice]:
     """Runs of pairs with about _CANDIDATES rows each, so that full buckets do not need memory without end."""
     rows = size.sum(axis=1, dtype=np.int64).cumsum()
+    if rows[-1] <= _CANDIDATES:
+        return iter([slice(0, len(rows))])
     edges = np.searchsorted(rows, np.arange(0, rows[-1], _CANDIDATES), side="right")
     return itertools.starmap(slice, itertools.pairwise([*np.unique(edges), len(rows)]))
 
@@ -274,7 +276,9 @@ def _windows(tables, first, size, query, chunk, *, n) -> tuple[np.ndarray, np.nd
     inside = (start >= 0) & (tables.left.take(np.maximum(start, 0)) >= n)
     key = (query[pair] << _ROW_BITS | start)[inside]
     key.sort()
-    key = key[np.flatnonzero(np.diff(key, prepend=-1))]
+    new = np.ones(len(key), bool)
+    np.not_equal(key[1:], key[:-1], out=new[1:])
+    key = key[new]
     return key >> _ROW_BITS, key & _ROW_MASK
 
 
