@@ -5,15 +5,37 @@ the code before the threshold. The same cells, with the same parameters, start f
 the paper is silent, ``ModelConfig`` has named options.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from seqhash.config import Config, ModelConfig
 
 Carry = tuple[tuple[jax.Array, jax.Array], ...]  # (c, h) of each layer
+
+
+def _kept(function: Callable[[jax.Array], jax.Array], slope: Callable[[jax.Array], jax.Array]) -> Any:
+    """An activation whose result is stored for the backward pass; ``slope`` is its derivative as a function of it.
+
+    So a step's gates need no product again, and of some twenty arrays five are stored: all of them would cost more in
+    memory traffic than the products.
+    """
+
+    def forward(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+        result = checkpoint_name(function(values), "gate")
+        return result, result
+
+    kept = jax.custom_vjp(function)
+    kept.defvjp(forward, lambda result, gradient: (gradient * slope(result),))
+    return kept
+
+
+_sigmoid = _kept(nn.sigmoid, lambda result: result * (1 - result))
+_tanh = _kept(nn.tanh, lambda result: 1 - result * result)
 
 
 class Autoencoder(nn.Module):
@@ -24,7 +46,8 @@ class Autoencoder(nn.Module):
 
     def setup(self) -> None:
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        self.cells = [nn.OptimizedLSTMCell(config.hidden_size, dtype=dtype) for _ in range(config.layers)]
+        gates = {"gate_fn": _sigmoid, "activation_fn": _tanh, "dtype": dtype}
+        self.cells = [nn.OptimizedLSTMCell(config.hidden_size, **gates) for _ in range(config.layers)]
         if config.readout == "slice":
             self.scale = self.param("scale", nn.initializers.ones, (self.coeffs,))
             self.offset = self.param("offset", nn.initializers.zeros, (self.coeffs,))
@@ -123,10 +146,10 @@ def reconstruct(params: Any, segments: jax.Array, *, config: Config) -> tuple[ja
 def _scan(step: Any) -> Any:
     """``step(module, carry, x_t)`` over axis 1 with one set of parameters for all times (variable_broadcast).
 
-    Without it linen makes a set for each time step (variable_axes) or finds none. The backward pass computes a step's
-    gates again (remat): storing them for all steps costs more in memory traffic than one product more.
+    Without it linen makes a set for each time step (variable_axes) or finds none. Of a step's values the gates are
+    stored for the backward pass, which computes the others again (``_kept``).
     """
-    step = nn.remat(step, prevent_cse=False)
+    step = nn.remat(step, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names("gate"))
     return nn.scan(step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
 
 

@@ -156,6 +156,20 @@ def test_gradients_are_those_of_finite_differences():
     check_grads(loss, (params,), order=1, modes=["rev"], rtol=2e-2, atol=2e-2, eps=1e-2)  # float32 differences
 
 
+def test_stored_gates_give_the_gradients_of_plain_differentiation(monkeypatch):
+    segments = segments_of(SMALL)
+    params = model.init_params(jax.random.key(3), SMALL)
+
+    def loss(params):
+        return losses.reconstruction_error(segments, model.reconstruct(params, segments, config=SMALL)[1])
+
+    stored = jax.jit(jax.value_and_grad(loss))(params)
+    monkeypatch.setattr(model, "_sigmoid", jax.nn.sigmoid)
+    monkeypatch.setattr(model, "_tanh", jnp.tanh)
+    plain = jax.jit(jax.value_and_grad(lambda params: loss(params)))(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), stored, plain)
+
+
 def test_states_are_in_the_open_interval():
     config = SMALL
     states = encode(model.init_params(jax.random.key(7), config), 100 * segments_of(config, batch=64), config=config)
