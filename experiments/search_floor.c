@@ -3,7 +3,11 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-enum { WORDS = 4, TILE = 2048 };  // a tile of 2048 codes (32 KB) stays in the first-level cache while all queries meet it
+enum {
+    WORDS = 4,
+    TILE = 2048,  // codes (32 KB) that stay in the first-level cache while all queries meet them
+    ABREAST = 4,  // vectors of rows that meet a query's word at a time, which is then read once for all
+};
 
 // One pass over the planes, all four at once.
 uint32_t read_pass(const uint32_t *planes, int64_t rows, int64_t stride) {
@@ -25,15 +29,18 @@ static inline __attribute__((always_inline)) void scan(const uint32_t *planes, i
         for (int64_t query = 0; query < count; query++) {
             const uint32_t *asked = queries + query * n * WORDS;
             __m512i best = _mm512_set1_epi32(-1);
-            for (int64_t row = tile; row + 16 <= end; row += 16) {
-                __m512i total = _mm512_setzero_si512();
+            for (int64_t row = tile; row + 16 * ABREAST <= end; row += 16 * ABREAST) {
+                __m512i totals[ABREAST] = {{0}};
                 for (int code = 0; code < n; code++)
                     for (int word = 0; word < WORDS; word++) {
-                        __m512i there = _mm512_loadu_si512(planes + word * stride + row + code);
-                        __m512i flips = _mm512_xor_si512(there, _mm512_set1_epi32(asked[code * WORDS + word]));
-                        total = _mm512_add_epi32(total, _mm512_popcnt_epi32(flips));
+                        const uint32_t *there = planes + word * stride + row + code;
+                        __m512i bits = _mm512_set1_epi32(asked[code * WORDS + word]);
+                        for (int i = 0; i < ABREAST; i++) {
+                            __m512i flips = _mm512_xor_si512(_mm512_loadu_si512(there + 16 * i), bits);
+                            totals[i] = _mm512_add_epi32(totals[i], _mm512_popcnt_epi32(flips));
+                        }
                     }
-                best = _mm512_min_epu32(best, total);
+                for (int i = 0; i < ABREAST; i++) best = _mm512_min_epu32(best, totals[i]);
             }
             uint32_t least = _mm512_reduce_min_epu32(best);
             if (least < minima[query]) minima[query] = least;
