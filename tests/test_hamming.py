@@ -110,8 +110,7 @@ def test_blocks_are_selected_by_runs(k, distinct):
     _assert_agrees(hamming.search(database, queries, k), _brute_force(codes, starts, queries), k)
 
 
-@pytest.mark.parametrize(("words", "n"), [(4, 1), (3, 5), (4, 9)])
-@pytest.mark.parametrize(("count", "devices"), [(1, 1), (2, 1), (1, 4)])
+@pytest.mark.parametrize(("words", "n", "count", "devices"), [(4, 1, 2, 1), (3, 5, 1, 4), (4, 9, 1, 1), (4, 9, 2, 1)])
 def test_few_queries_meet_all_rows_one_by_one(monkeypatch, words, n, count, devices):
     monkeypatch.setattr(hamming, "LITTLE", 0)
     codes, starts = _collection(n, 600, words, longest=53)
