@@ -210,7 +210,7 @@ def _plan(n: int, database: planar.Database, *, queries: int, selected: int, pro
     # is least near this root.
     block = max(32, planar.power_of_two(round((database.capacity / (5 * selected * terms)) ** 0.5)))
     blocks = database.capacity // block
-    if looped:  # one strand, whose lanes are as many as half the first-level cache holds
+    if looped:  # one strand, whose lanes take a quarter of the first-level cache
         at_once = planar.power_of_two(max(1, LOOPED // words) + 1) // 2
         lanes = 512 if database.capacity % (512 * block * database.scale) == 0 else 128
         return _Plan(offsets, words, at_once, False, 1, lanes * database.scale, block, blocks, adders)

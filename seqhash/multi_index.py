@@ -32,7 +32,7 @@ _LOAD = 2.0  # rows that a row's bucket may hold on average before addresses get
 _MORE_BITS = 2  # than log2 rows, at most: four times the offsets
 _BLOCK = 1 << 15  # rows or addresses at a time: the temporaries stay in the L2 cache
 _CANDIDATES = 1 << 15  # verified at a time, about
-_FEW = 256  # whose whole distances cost less than to ask between who is left
+_AT_ONCE = 1 << 11  # candidates times steps of a distance: fewer cost less than to ask in between who is left
 _QUERIES = 32  # at a time
 _ROW_BITS = 32  # of the keys that sort by (value or distance, row)
 _ROW_MASK = (1 << _ROW_BITS) - 1
@@ -293,11 +293,11 @@ def _verify(tables, queries, query, row, worst) -> _Found:
     reference, asked = tables.words.view(wide).reshape(-1), np.ascontiguousarray(queries).view(wide).reshape(-1)
     step = 0
     while step < steps:
-        first, step = step, steps if len(query) <= _FEW else step + 1
+        first, step = step, min(steps, step + max(1, _AT_ONCE // max(1, len(query))))
         place = np.arange(first * n // steps * width // scale, step * n // steps * width // scale)[:, None]
         flips = reference.take((row * (width // scale))[None, :] + place)
         flips ^= asked.take((query * (n * width // scale))[None, :] + place)
-        distance += np.bitwise_count(flips).sum(axis=0, dtype=np.uint16)
+        distance += np.bitwise_count(flips).sum(axis=0, dtype=np.uint32)
         keep = distance <= worst
         if not keep.all():
             query, row, distance, worst = query[keep], row[keep], distance[keep], worst[keep]

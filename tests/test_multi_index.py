@@ -149,6 +149,14 @@ def test_ties_go_to_the_first_row_and_all_are_given():
     np.testing.assert_array_equal(found.row, [[0, *copies[:8]]])
 
 
+def test_distances_of_long_windows_pass_65535():
+    codes, starts = collection(np.random.default_rng(0), [1200], 4)
+    query = ~codes
+    query[0] = codes[0]
+    found = multi_index.search(multi_index.build(codes, starts), query, radius=0)
+    assert (found.distance.item(), found.row.item()) == (1199 * 128, 0)
+
+
 @pytest.fixture(scope="module")
 def large():
     rng = np.random.default_rng(1)
