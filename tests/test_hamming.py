@@ -118,12 +118,17 @@ def test_few_queries_meet_all_rows_one_by_one(monkeypatch, words, n, count, devi
     codes, starts = codes[:rows], starts[starts <= rows]
     mesh = None if devices == 1 else jax.sharding.Mesh(np.asarray(jax.devices()[:devices]), (planar.AXIS,))
     database, queries = planar.build(codes, starts, mesh=mesh), _queries(count, codes, count, n)
-    plans = []
-    plan = hamming._plan
-    monkeypatch.setattr(hamming, "_plan", lambda *args, **kwargs: plans.append(plan(*args, **kwargs)) or plans[-1])
+    plans, make = [], hamming._plan
+
+    def plan(*args, **kwargs):
+        plans.append(make(*args, **kwargs))
+        return plans[-1]
+
+    monkeypatch.setattr(hamming, "_plan", plan)
     for progressive in (False, True):
         found = hamming.search(database, queries, 3, progressive=progressive)
         _assert_agrees(found, _brute_force(codes, starts, queries), 3)
+    assert len(plans) > 2  # a full and, where there is a part to scan, a progressive one
     assert all(plan.one_by_one == (count == 1 or hamming._counts_vectors()) for plan in plans)
 
 
