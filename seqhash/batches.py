@@ -125,8 +125,9 @@ def resident_batch(source: Resident, i: jax.Array, *, config: Config) -> Batch:
     return Batch(segments, source.statistics.mean[owners][:, None], source.statistics.std[owners][:, None])
 
 
-def streamed_batch(source: Batch, i: jax.Array) -> Batch:
+def streamed_batch(source: Batch, i: jax.Array, *, config: Config) -> Batch:
     """Batch i of a stretch that the host has gathered: fields with a leading axis of STRETCH."""
+    del config
     return Batch(*(field[i] for field in source))
 
 
@@ -155,7 +156,7 @@ def sources(dataset: Dataset, config: Config, mesh: Mesh, resident_bytes: int) -
             return Resident(resident, statistics, *by_column((rows, recording.astype(np.int32))))
 
         spec = Resident(everywhere, everywhere, by_batch, by_batch)  # type: ignore[arg-type]
-        return next_resident, functools.partial(resident_batch, config=config), spec
+        return next_resident, resident_batch, spec
 
     def next_streamed(order: np.ndarray, start: int) -> Batch:
         segments = stretch_segments(order, start)

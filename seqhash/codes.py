@@ -17,7 +17,7 @@ import numpy as np
 
 from seqhash import audio, mfcc, threads
 from seqhash import model as autoencoder
-from seqhash.config import Config, to_flat_dict
+from seqhash.config import Config, to_flat_dict, without_training
 
 _PLACES = np.arange(32, dtype=np.uint32)  # of the bits in a word
 
@@ -128,14 +128,14 @@ class Hasher:
 
     def _from_samples(self, program: Callable[..., jax.Array], padded, valid, count, frames: int) -> np.ndarray:
         arguments = (self.params, self.statistics, self.thresholds, padded, valid, count)
-        return np.asarray(program(*arguments, frames=frames, encode=self.encode, config=_hashing_part(self.config)))
+        return np.asarray(program(*arguments, frames=frames, encode=self.encode, config=without_training(self.config)))
 
     def _from_cepstra(self, program: Callable[..., jax.Array], cepstra: np.ndarray) -> np.ndarray:
         count = len(cepstra)
         padded = np.zeros((_bucket(count), cepstra.shape[1]), np.float32)
         padded[:count] = cepstra
         arguments = (self.params, self.statistics, self.thresholds, padded, np.int32(count))
-        values = program(*arguments, encode=self.encode, config=_hashing_part(self.config))
+        values = program(*arguments, encode=self.encode, config=without_training(self.config))
         return np.asarray(values)[: mfcc.segment_count(count, config=self.config.segment)]
 
 
@@ -188,12 +188,6 @@ def segment_chunk(config: Config) -> int:
 def _bucket(frames: int) -> int:
     """The power of two of CHUNKs that holds that many frames."""
     return mfcc.CHUNK * (1 << max(0, -(-frames // mfcc.CHUNK) - 1).bit_length())
-
-
-@functools.lru_cache(maxsize=64)  # to make a config is to validate it: milliseconds
-def _hashing_part(config: Config) -> Config:
-    """The config without what cannot change a state, so that it does not make a program compile again."""
-    return Config(mfcc=config.mfcc, segment=config.segment, model=config.model)
 
 
 def _encode_recording(params, statistics, cepstra, count, *, encode: Encode, config: Config) -> jax.Array:

@@ -5,6 +5,7 @@ notebooks and the scripts' ``--set`` use; an unknown name is a ValueError that l
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -113,6 +114,12 @@ class Config:
     def words(self) -> int:
         """uint32 words of a code."""
         return self.model.hidden_size // 32
+
+
+@functools.lru_cache(maxsize=64)  # to make a config is to validate it: milliseconds
+def without_training(config: Config) -> Config:
+    """The config without what changes neither a state nor a reconstruction, so that no program is compiled for it."""
+    return Config(mfcc=config.mfcc, segment=config.segment, model=config.model)
 
 
 def check(config: Config) -> None:

@@ -5,6 +5,7 @@ the code before the threshold. The same cells, with the same parameters, start f
 the paper is silent, ``ModelConfig`` has named options.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -129,8 +130,7 @@ def make_model(config: Config) -> Autoencoder:
 
 def init_params(key: jax.Array, config: Config) -> Any:
     """Fresh parameters: 4 (13 x 128 + 128 x 128 + 128) + 128 x 13 + 13 = 74,381 numbers for the paper's sizes."""
-    one_frame = jnp.zeros((1, 1, config.mfcc.coeffs), jnp.float32)  # parameters do not depend on the number of frames
-    return jax.jit(make_model(config).init)(key, one_frame)["params"]
+    return _init(key, model=make_model(config))
 
 
 def encode(params: Any, segments: jax.Array, *, config: Config) -> jax.Array:
@@ -141,6 +141,12 @@ def encode(params: Any, segments: jax.Array, *, config: Config) -> jax.Array:
 def reconstruct(params: Any, segments: jax.Array, *, config: Config) -> tuple[jax.Array, jax.Array]:
     """(H, X') of normalised segments."""
     return make_model(config).apply({"params": params}, segments)  # type: ignore[return-value]
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _init(key: jax.Array, *, model: Autoencoder) -> Any:
+    one_frame = jnp.zeros((1, 1, model.coeffs), jnp.float32)  # parameters do not depend on the number of frames
+    return model.init(key, one_frame)["params"]
 
 
 def _scan(step: Any) -> Any:

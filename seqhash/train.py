@@ -10,6 +10,7 @@ all of them see.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import math
@@ -30,7 +31,7 @@ from seqhash import checkpoint, features, losses, mfcc
 from seqhash import model as autoencoder
 from seqhash.batches import STRETCH, Batch, Dataset, Frames, epoch_order, gather, make_dataset, sources, steps_per_epoch
 from seqhash.codes import Hasher, make_hasher
-from seqhash.config import Config, TrainConfig
+from seqhash.config import Config, TrainConfig, without_training
 
 LOSS_BATCH = 256  # segments of a program that only measures the loss
 MEDIAN_SEGMENTS = 4_096  # how many training states the medians are taken over
@@ -102,6 +103,7 @@ def train_step(
     return TrainState(state.step + 1, state.loss_sum + loss, params, opt_state), loss
 
 
+@functools.lru_cache(maxsize=16)  # runs of several seeds compile once
 def make_stretch(
     config: Config, mesh: Mesh, *, steps: int, batch_at: Callable[..., Batch], source_spec: Any
 ) -> Callable:
@@ -111,8 +113,9 @@ def make_stretch(
     on whole batches, on every device), and one mean over the mesh a step keeps their states equal.
 
     Args:
+      config: calls with equal arguments share a compiled program. The seed does not matter; ``fit`` leaves it out.
       steps: of the whole run, for the schedule.
-      batch_at: ``batch_at(source, i) -> Batch``, a device's part of the i-th batch of the stretch.
+      batch_at: ``batch_at(source, i, config=config) -> Batch``, a device's part of the i-th batch of the stretch.
       source_spec: how a source is laid out over the mesh.
 
     Returns:
@@ -127,7 +130,7 @@ def make_stretch(
     def stretch(state: TrainState, count: jax.Array, source: Any) -> tuple[TrainState, jax.Array]:
         def one_step(i, carry):
             state, values = carry
-            state, loss = step(state, batch_at(source, i))
+            state, loss = step(state, batch_at(source, i, config=config))
             return state, values.at[i].set(loss)
 
         return jax.lax.fori_loop(0, count, one_step, (state, jnp.zeros(STRETCH)))
@@ -185,7 +188,8 @@ def fit(
     put = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec()))
     state = put(init_state(config, steps=steps) if state is None else state)
     next_source, batch_at, source_spec = sources(dataset, config, mesh, resident_bytes)
-    stretch = make_stretch(config, mesh, steps=steps, batch_at=batch_at, source_spec=source_spec)
+    any_seed = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=0))
+    stretch = make_stretch(any_seed, mesh, steps=steps, batch_at=batch_at, source_spec=source_spec)
     done = int(state.step)
     if done == 0:
         some = dataset.training[:: max(1, len(dataset.training) // FIRST_LOSS_SEGMENTS)]
@@ -302,7 +306,7 @@ def training_medians(dataset: Dataset, params: Any, *, config: Config) -> np.nda
     for start in range(0, len(some), LOSS_BATCH):
         part = some[start : start + LOSS_BATCH]
         batch = gather(dataset.frames, np.resize(part, (LOSS_BATCH, 2)), segment_frames=config.segment.frames)
-        states.append(np.asarray(_states(params, batch, config=config))[: len(part)])
+        states.append(np.asarray(_states(params, batch, config=without_training(config)))[: len(part)])
     return np.median(np.concatenate(states), axis=0)
 
 
@@ -327,7 +331,8 @@ def mean_loss(params: Any, frames: Frames, segments: np.ndarray, *, config: Conf
     for start in range(0, len(segments), LOSS_BATCH):
         some = segments[start : start + LOSS_BATCH]
         batch = gather(frames, np.resize(some, (LOSS_BATCH, 2)), segment_frames=config.segment.frames)
-        total += float(np.sum(np.asarray(_losses(params, batch, config=config), np.float64)[: len(some)]))
+        values = _losses(params, batch, config=without_training(config))
+        total += float(np.sum(np.asarray(values, np.float64)[: len(some)]))
     return total / len(segments)
 
 

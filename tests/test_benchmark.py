@@ -1,8 +1,7 @@
+import functools
 import importlib.util
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +10,12 @@ import soundfile
 from experiments import benchmark, benchmark_search
 from seqhash import hamming, planar
 from seqhash.config import Config
+from tests.processes import run_module
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 
-
-def call(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "experiments.benchmark", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+call = functools.partial(run_module, "experiments.benchmark")
 
 
 def test_flop_of_a_step_by_hand():
@@ -31,30 +27,30 @@ def test_flop_of_a_step_by_hand():
 
 def test_mfcc_measures_every_system_and_writes_json(tmp_path):
     done = call("mfcc", "--rounds=1", "--seconds=2", f"--output={tmp_path / 'out.json'}")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     rates = json.loads((tmp_path / "out.json").read_text())["rates"]
     assert set(rates) == {"ours, stream", "ours, jitted mfcc", "librosa", "python_speech_features"}
     assert all(rate > 1 for rate in rates.values())
-    assert "| librosa |" in done.stdout
+    assert "| librosa |" in done.out
 
 
 def test_a_train_measurement_gives_a_rate():
     done = call("train", "--system=ours", "--steps=16")
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) > 10
+    assert done.status == 0, done.err
+    assert float(done.out) > 10
 
 
 def test_an_unknown_benchmark_is_said():
     done = call("everything")
-    assert done.returncode == 2
-    assert "Name one benchmark of mfcc, train, search, index" in done.stderr
+    assert done.status == 2
+    assert "Name one benchmark of mfcc, train, search, index" in done.err
 
 
 def test_search_measures_checks_and_writes_json(tmp_path):
     if importlib.util.find_spec("faiss") is None:
         pytest.skip("needs faiss-cpu, in the extra dev")
     done = call("search", "--quick", "--rounds=1", f"--output={tmp_path / 'out.json'}")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     result = json.loads((tmp_path / "out.json").read_text())["one core"]
     assert result["cores"] == 1
     single, windows = result["exact"]
@@ -63,21 +59,21 @@ def test_search_measures_checks_and_writes_json(tmp_path):
     assert all(row["floor"] is None or 0.001 < row["floor"] < row["faiss"] for row in result["exact"])
     proven = {row["mode"]: row["recall"] for row in result["sublinear"]["modes"] if row["mode"].startswith("proven")}
     assert proven == {"proven, one query": 1, "proven, batched": 1}
-    assert "| n=1, Q=1, N=1e5, k=10 |" in done.stdout
-    assert "| proven, batched | 1.0000 |" in done.stdout
+    assert "| n=1, Q=1, N=1e5, k=10 |" in done.out
+    assert "| proven, batched | 1.0000 |" in done.out
 
 
 def test_index_measures_and_writes_json(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 40_000), 16_000)
     done = call("index", "--quick", "--rounds=1", f"--audio={tmp_path}", f"--output={tmp_path / 'out.json'}")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["synthetic"]["codes"] == 200 * 960
     assert 16 < result["synthetic"]["bytes_a_code"] < 20
     assert result["synthetic"]["memory_a_code"] == 16
     assert result["audio"]["hours"] == pytest.approx(2.5 / 3600)
     assert all(value >= 0 for value in result["audio"].values())
-    assert "192,000 codes" in done.stdout
+    assert "192,000 codes" in done.out
 
 
 def test_search_says_what_is_not_there(monkeypatch, capsys):

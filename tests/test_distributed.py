@@ -1,48 +1,44 @@
-import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
-from seqhash import batches
-from tests.test_train import SMALL, losses_of, small_store
+from seqhash import batches, train
+from tests.processes import Running
+from tests.test_train import SMALL, leaves, losses_of, small_store
 
 pytestmark = pytest.mark.slow
 
-# What starts a run of several processes, then the same calls as in one. Their clocks disagree about when a checkpoint
-# is due: by that of process 0 never inside an epoch, by the other's after every stretch.
-RUN = """
-import sys
-import jax
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-address, index, workdir, result = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
-jax.distributed.initialize(
-    address, num_processes=2, process_id=index, initialization_timeout=30, shutdown_timeout_seconds=5
-)
-import numpy as np
-from jax.sharding import Mesh
-from seqhash import batches, train
-from tests.test_train import SMALL, leaves, small_store
-assert (jax.device_count(), jax.local_device_count()) == (4, 2)
-store, options = small_store(), {"checkpoint_seconds": -1.0 if index else 1e9, "progress": False}
-hasher, rows = train.train(SMALL, store, workdir=workdir, **options)
-again, _ = train.train(SMALL, store, workdir=workdir, **options)  # restored: there is nothing left to do
-assert again.digest == hasher.digest
 
-dataset = batches.make_dataset(store, config=SMALL)
-next_streamed, _, _ = batches.sources(dataset, SMALL, Mesh(np.asarray(jax.devices()), ("data",)), 0)
-read, gather = [], batches.gather
-batches.gather = lambda frames, segments, **cut: (read.append(len(segments)), gather(frames, segments, **cut))[1]
-streamed = next_streamed(batches.epoch_order(dataset, 0, SMALL), 3)
-parts = [np.concatenate([s.data for s in field.addressable_shards], axis=1) for field in streamed]
-weights = {str(i): leaf for i, leaf in enumerate(leaves(hasher.params))}
-np.savez(result, losses=[r["train_loss"] for r in rows], read=read, **dict(zip(streamed._fields, parts)), **weights)
-"""
+def one_of_two(address: str, index: int, workdir: Path, result: Path) -> None:
+    """Saves what one of two processes has trained and read.
+
+    Their clocks disagree about when a checkpoint is due: by that of process 0 never inside an epoch, by the other's
+    after every stretch.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        address, num_processes=2, process_id=index, initialization_timeout=30, shutdown_timeout_seconds=5
+    )
+    assert (jax.device_count(), jax.local_device_count()) == (4, 2)
+    store, options = small_store(), {"checkpoint_seconds": -1.0 if index else 1e9, "progress": False}
+    hasher, rows = train.train(SMALL, store, workdir=workdir, **options)
+    again, _ = train.train(SMALL, store, workdir=workdir, **options)  # restored: there is nothing left to do
+    assert again.digest == hasher.digest
+
+    dataset, read, gather = batches.make_dataset(store, config=SMALL), [], batches.gather
+    next_streamed, _, _ = batches.sources(dataset, SMALL, Mesh(np.asarray(jax.devices()), ("data",)), 0)
+    batches.gather = lambda frames, segments, **cut: (read.append(len(segments)), gather(frames, segments, **cut))[1]
+    streamed = next_streamed(batches.epoch_order(dataset, 0, SMALL), 3)
+    parts = [np.concatenate([s.data for s in field.addressable_shards], axis=1) for field in streamed]
+    saved = {str(i): leaf for i, leaf in enumerate(leaves(hasher.params))} | dict(
+        zip(streamed._fields, parts, strict=True)
+    )
+    np.savez(result, losses=[row["train_loss"] for row in rows], read=read, **saved)
 
 
 def free_port() -> int:
@@ -51,35 +47,32 @@ def free_port() -> int:
         return any_port.getsockname()[1]
 
 
-def run_two(script: str, folder: Path, *, timeout: float) -> list[dict[str, np.ndarray]]:
-    """What a script saves in each of two processes of two devices. Fails with all they said, at the latest in time."""
-    address = f"localhost:{free_port()}"
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    processes = []
-    for index in (0, 1):
-        command = [sys.executable, "-c", script, address, str(index), str(folder / "run"), str(folder / f"{index}.npz")]
-        with (folder / f"{index}.log").open("w") as log:
-            processes.append(
-                subprocess.Popen(command, cwd=Path(__file__).parents[1], env=environment, stdout=log, stderr=log)
-            )
+def run_two(folder: Path, *, timeout: float) -> list[dict[str, np.ndarray]]:
+    """What each of two processes of two devices saves. Fails with all they said, at the latest in time."""
+    address, two_devices = f"localhost:{free_port()}", {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    results = [folder / f"{index}.npz" for index in (0, 1)]
+    processes = [
+        Running(one_of_two, address, index, folder / "run", result, environment=two_devices)
+        for index, result in enumerate(results)
+    ]
     deadline = time.monotonic() + timeout
     # Where one has failed the other would wait for it.
-    while None in (codes := [process.poll() for process in processes]) and not any(codes):
+    while None in (codes := [running.process.exitcode for running in processes]) and not any(codes):
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)
-    for process in processes:
-        process.kill()
-        process.wait(timeout=10)
-    if any(process.returncode for process in processes):  # -9: killed, after the other had failed or time was over
-        said = [f"{(folder / f'{i}.log').read_text()}\n({i} ended: {p.returncode})" for i, p in enumerate(processes)]
-        pytest.fail("\n".join(text[-2000:] for text in said), pytrace=False)
-    return [dict(np.load(folder / f"{index}.npz")) for index in (0, 1)]
+    for running in processes:
+        running.process.kill()
+    ended = [running.ended() for running in processes]
+    if any(one.status for one in ended):  # -9: killed, after the other had failed or time was over
+        said = [f"{one.err[-2000:]}\n({index} ended: {one.status})" for index, one in enumerate(ended)]
+        pytest.fail("\n".join(said), pytrace=False)
+    return [dict(np.load(result)) for result in results]
 
 
 def test_two_processes_of_two_devices_train_as_one_process_of_four(tmp_path):
     assert (jax.device_count(), jax.process_count()) == (4, 1)
-    first, second = run_two(RUN, tmp_path, timeout=120)
+    first, second = run_two(tmp_path, timeout=120)
     np.testing.assert_allclose(first["losses"], losses_of(SMALL), rtol=1e-4)  # sums are taken in another order
     dataset = batches.make_dataset(small_store(), config=SMALL)
     for name in first.keys() - {"read", *batches.Batch._fields}:

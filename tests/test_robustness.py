@@ -1,11 +1,9 @@
 """The plan, the summary and the script, on what can be counted by hand and on the songbook."""
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +14,8 @@ from seqhash import degrade, robustness, songbook
 from seqhash.export import load_hasher
 from seqhash.identify import Match
 from seqhash.systems import SAMPLE_RATE, Learned, Outside, Philips
+from tests.processes import run_module
 
-ROOT = Path(__file__).parents[1]
 CLEAN = degrade.Degradation("clean", "clean", 0.0, partial(degrade.gain, decibels=0.0))
 
 
@@ -213,10 +211,9 @@ def test_the_script_writes_the_contract(tmp_path_factory, again):
         (folder / "list.csv").write_text("\n".join(lines) + "\n")
     flags = f"--corpus={folder / 'list.csv'} --workdir={folder / 'w'} --queries=6 --lengths=2 --workers=1"
     flags += " --degradations=clean,telephone --systems=hasher"
-    command = [sys.executable, "-m", "experiments.robustness", *flags.split()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert ("cell" in done.stderr) is not again  # the second run measures nothing anew
+    done = run_module("experiments.robustness", *flags.split())
+    assert done.status == 0, done.err[-2000:]
+    assert ("cell" in done.err) is not again  # the second run measures nothing anew
     result = json.loads((folder / "w" / "robustness.json").read_text())
     assert {(row["system"], row["degradation"]) for row in result["rows"]} == {
         (system, name) for system in ("paper-128",) for name in ("clean", "telephone")

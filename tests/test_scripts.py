@@ -8,17 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import soundfile
 
 import seqhash
+from tests.processes import ONE_DEVICE, ROOT, Ended, run_module
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 TINY = [
     f"--set={change}"
     for change in ("model.hidden_size=32", "train.epochs=2", "train.batch_size=16", "train.validation_fraction=0.2")
@@ -30,12 +29,6 @@ VERSIONS = (  # file type, sample rate, seconds, role, genre, semitones
     ("ogg", 44_100, 7.0, "cover", "classical", 5),
 )
 CODES = (20, 22, 24)  # of 6, 6.5 and 7 s: ceil((samples - 400) / 160) + 1 frames, 100 a segment, one every 25
-
-
-class Run(NamedTuple):
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
@@ -64,27 +57,15 @@ def write_work(folder: Path, work: int) -> list[str]:
     return rows
 
 
-@pytest.fixture(scope="module")
-def script(folder):
+def script(name: str, *arguments: str) -> Ended:
     """script("train", "--workdir=...", ...): what the process ended with. Bad input or good, never a traceback."""
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    environment |= {
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "OPENBLAS_NUM_THREADS": "1",  # threads that wait for each other on a busy machine take seconds
-    }
-
-    def run(name: str, *arguments: str) -> Run:
-        command = [sys.executable, "-m", f"experiments.{name}", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-        assert "Traceback" not in done.stderr, done.stderr[-3000:]
-        return Run(done.returncode, done.stdout, done.stderr)
-
-    return run
+    done = run_module(f"experiments.{name}", *arguments)
+    assert "Traceback" not in done.err, done.err[-3000:]
+    return done
 
 
 @pytest.fixture(scope="module")
-def reproduced(folder, script) -> tuple[Path, Run]:
+def reproduced(folder) -> tuple[Path, Ended]:
     """The workdir that reproduce made, every stage of it, and what it said."""
     workdir = folder / "run"
     done = script(
@@ -126,7 +107,7 @@ def is_picture(path: Path) -> bool:
         ("reproduce", "workdir corpus training_corpus set export"),
     ],
 )
-def test_help_names_the_flags(script, name, flags):
+def test_help_names_the_flags(name, flags):
     done = script(name, "--help")
     assert f"python -m experiments.{name}" in done.out
     for flag in flags.split():
@@ -193,7 +174,7 @@ def test_export_loads_and_its_card_has_the_table(reproduced, folder):
         assert row in card
 
 
-def test_numbers_of_another_model_are_not_in_the_card(copied, script):
+def test_numbers_of_another_model_are_not_in_the_card(copied):
     """The run goes back to its first epoch, as if results.json were of a later or earlier checkpoint."""
     newest = max((copied / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     shutil.rmtree(newest)
@@ -210,14 +191,14 @@ def test_numbers_of_another_model_are_not_in_the_card(copied, script):
     assert set(training["loss"]) == {"0", "1"}
 
 
-def test_export_leaves_a_folder_alone_that_is_no_hasher(reproduced, script, tmp_path):
+def test_export_leaves_a_folder_alone_that_is_no_hasher(reproduced, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     done = script("export", f"--workdir={reproduced[0]}", f"--directory={tmp_path}", "--name=mine")
     assert (done.status, [path.name for path in tmp_path.iterdir()]) == (2, ["thesis.txt"])
     assert "something else than a hasher" in done.err
 
 
-def test_run_again_nothing_is_made_anew_and_other_covers_are_told_apart(copied, folder, script):
+def test_run_again_nothing_is_made_anew_and_other_covers_are_told_apart(copied, folder):
     def made():
         return contents(copied, "*.npy") | contents(copied / "checkpoints", "*") | contents(copied, "metrics.jsonl")
 
@@ -237,7 +218,7 @@ def test_run_again_nothing_is_made_anew_and_other_covers_are_told_apart(copied, 
     assert strict_json(copied / "results.json")["training"]["recordings"] == 6
 
 
-def test_a_bad_file_is_listed_and_with_strict_it_is_the_exit_status(folder, script, tmp_path):
+def test_a_bad_file_is_listed_and_with_strict_it_is_the_exit_status(folder, tmp_path):
     (folder / "covers" / "broken.wav").write_text("no audio at all")
     manifest = folder / "covers" / "one_bad.csv"
     manifest.write_text("path\nwork0_wav.wav\nbroken.wav\nwork1_ogg.ogg\n")
@@ -253,7 +234,7 @@ def test_a_bad_file_is_listed_and_with_strict_it_is_the_exit_status(folder, scri
     assert "holds no recording that can be used" in done.err
 
 
-def test_prepare_refuses_what_features_do_not_depend_on(folder, script, tmp_path):
+def test_prepare_refuses_what_features_do_not_depend_on(folder, tmp_path):
     run = tmp_path / "run"
     command = ["prepare", f"--corpus={folder / 'covers/covers.csv'}", f"--workdir={run}"]
     done = script(*command, "--set=mfcc.coeffs=20", "--set=segment.hop=50")
@@ -261,7 +242,7 @@ def test_prepare_refuses_what_features_do_not_depend_on(folder, script, tmp_path
     assert "--set=segment.hop=50: features depend on the fields mfcc.* only; give this to train." in done.err
 
 
-def test_all_that_is_wrong_with_a_manifest_is_told_at_once(folder, script, tmp_path):
+def test_all_that_is_wrong_with_a_manifest_is_told_at_once(folder, tmp_path):
     manifest = folder / "covers" / "wrong.csv"
     rows = ["work0_wav.wav,a,w,original", "lost.wav,b,w,cover", "work0_flac.flac,c,w,copy", "work1_wav.wav,d,w"]
     manifest.write_text("\n".join(["path,recording_id,work_id,role", *rows]) + "\n")
@@ -283,7 +264,7 @@ def test_all_that_is_wrong_with_a_manifest_is_told_at_once(folder, script, tmp_p
     ],
     ids=["unknown field", "another config", "other features", "stray argument"],
 )
-def test_train_refuses_what_does_not_fit_the_workdir(reproduced, script, arguments, says):
+def test_train_refuses_what_does_not_fit_the_workdir(reproduced, arguments, says):
     workdir, _ = reproduced
     before = contents(workdir, "*.json*")
     done = script("train", f"--workdir={workdir}", *arguments)
@@ -293,7 +274,7 @@ def test_train_refuses_what_does_not_fit_the_workdir(reproduced, script, argumen
     assert contents(workdir, "*.json*") == before
 
 
-def test_train_diverging_ends_in_a_sentence(copied, script):
+def test_train_diverging_ends_in_a_sentence(copied):
     shutil.rmtree(copied / "checkpoints")
     explosive = ["--set=train.learning_rate=1e30", "--set=train.optimizer=sgd", "--set=train.clip_norm=0"]
     done = script("train", f"--workdir={copied}", *TINY, *explosive, "--noprogress")
@@ -301,10 +282,11 @@ def test_train_diverging_ends_in_a_sentence(copied, script):
     assert "train.learning_rate" in done.err
 
 
-def test_train_stopped_by_ctrl_c_says_so_and_goes_on(copied, script):
+def test_train_stopped_by_ctrl_c_says_so_and_goes_on(copied):
     shutil.rmtree(copied / "checkpoints")
     command = [sys.executable, "-m", "experiments.train", f"--workdir={copied}", *TINY, "--set=train.epochs=100000"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    environment, pipe = os.environ | ONE_DEVICE, subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         assert any(line.startswith("epoch   1 ") for line in process.stdout)  # as soon as it trains
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=60)[1]
@@ -313,7 +295,7 @@ def test_train_stopped_by_ctrl_c_says_so_and_goes_on(copied, script):
     assert "Traceback" not in err
 
 
-def test_evaluate_needs_roles_and_the_features_of_the_training(copied, folder, script):
+def test_evaluate_needs_roles_and_the_features_of_the_training(copied, folder):
     done = script("evaluate", f"--workdir={copied}", f"--corpus={folder / 'others'}")
     assert done.status == 2
     assert "Cover accuracy needs a manifest with the columns work_id and role" in done.err
@@ -324,20 +306,20 @@ def test_evaluate_needs_roles_and_the_features_of_the_training(copied, folder, s
     assert "mfcc.lifter=22" in done.err
 
 
-def test_evaluate_refuses_features_of_other_recordings_than_the_training(copied, folder, script):
+def test_evaluate_refuses_features_of_other_recordings_than_the_training(copied, folder):
     script("prepare", f"--workdir={copied}", f"--corpus={folder / 'others/others.csv'}")
     done = script("evaluate", f"--workdir={copied}")
     assert (done.status, done.out) == (2, "")
     assert "holds other recordings than the model was trained on; run prepare" in done.err
 
 
-def test_reproduce_looks_at_its_input_before_hours_of_training(folder, script, tmp_path):
+def test_reproduce_looks_at_its_input_before_hours_of_training(folder, tmp_path):
     done = script("reproduce", f"--workdir={tmp_path / 'run'}", f"--corpus={folder / 'others'}")
     assert (done.status, done.out) == (2, "")
     assert "no recording has the role original" in done.err
 
 
-def test_a_bad_key_shift_is_found_before_anything_is_computed(reproduced, folder, script, tmp_path):
+def test_a_bad_key_shift_is_found_before_anything_is_computed(reproduced, folder, tmp_path):
     manifest = folder / "covers" / "bad_key.csv"
     manifest.write_text((folder / "covers/covers.csv").read_text().replace("Work 1,5", "Work 1,up"))
     commands = (["evaluate", f"--workdir={reproduced[0]}"], ["reproduce", f"--workdir={tmp_path / 'new'}"])
@@ -349,7 +331,7 @@ def test_a_bad_key_shift_is_found_before_anything_is_computed(reproduced, folder
     assert not (tmp_path / "new").exists()
 
 
-def test_ablate_makes_a_row_for_each_change_once(reproduced, script):
+def test_ablate_makes_a_row_for_each_change_once(reproduced):
     workdir, _ = reproduced
     command = ["ablate", f"--workdir={workdir}", "--change=", "--change=model.handover=hidden_and_cell", *TINY]
     done = script(*command)
@@ -389,14 +371,14 @@ def test_ablate_makes_a_row_for_each_change_once(reproduced, script):
     ],
     ids=["features", "seeds"],
 )
-def test_ablate_refuses_what_it_cannot_run(reproduced, script, arguments, says):
+def test_ablate_refuses_what_it_cannot_run(reproduced, arguments, says):
     done = script("ablate", f"--workdir={reproduced[0]}", *TINY, *arguments)
     assert (done.status, done.out) == (2, "")
     assert says in done.err
 
 
 @pytest.mark.parametrize("name", ["train", "export"])
-def test_an_empty_workdir_is_told_what_to_run_first(script, tmp_path, name):
+def test_an_empty_workdir_is_told_what_to_run_first(tmp_path, name):
     more = [f"--directory={tmp_path / 'mine'}", "--name=mine"] if name == "export" else []
     done = script(name, f"--workdir={tmp_path}", *more)
     assert done.status == 2

@@ -1,11 +1,8 @@
 import functools
 import json
 import math
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from jax.sharding import Mesh
 from seqhash import batches, checkpoint, corpus, features, train
 from seqhash.codes import Hasher
 from seqhash.config import Config, override
+from tests.processes import Running
 
 SMALL = override(
     Config(),
@@ -222,40 +220,25 @@ def test_a_checkpoint_of_four_devices_loads_on_one(tmp_path):
     assert resumed.digest == four.digest
 
 
-RUN = """
-import sys
-from pathlib import Path
-import numpy as np
-from tests.test_train import SMALL, leaves, one_device, small_store
-from seqhash import train
-from seqhash.config import override
-config = override(SMALL, {"train.epochs": 3})
-hasher, rows = train.train(
-    config, small_store(frames=2500), workdir=Path(sys.argv[1]), checkpoint_seconds=0, mesh=one_device(), progress=False
-)
-weights = {str(i): leaf for i, leaf in enumerate(leaves(hasher.params))}
-np.savez(sys.argv[2], losses=[row["train_loss"] for row in rows], **weights)
-"""
+def train_and_save(workdir: Path, result: Path) -> None:
+    options = {"workdir": workdir, "checkpoint_seconds": 0, "mesh": one_device(), "progress": False}
+    hasher, rows = train.train(SMALL, small_store(frames=1300), **options)
+    weights = {str(i): leaf for i, leaf in enumerate(leaves(hasher.params))}
+    np.savez(result, losses=[row["train_loss"] for row in rows], **weights)
 
 
 def run_training(workdir: Path, result: Path, *, kill_after: float | None = None) -> bool:
     """Trains in a process of its own; True if it was killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(workdir), str(result)],
-        cwd=Path(__file__).parents[1],
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(result.parent / "cache")},
-        stderr=subprocess.PIPE,
-    )
+    running = Running(train_and_save, workdir, result)
     if kill_after is not None:
         # Counted from the first row of metrics on: before that there is nothing that could be lost.
-        while process.poll() is None and not (workdir / "metrics.jsonl").exists():
+        while running.process.is_alive() and not (workdir / "metrics.jsonl").exists():
             time.sleep(0.02)
         time.sleep(kill_after)
-        process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate(timeout=120)
-    if process.returncode not in (0, -signal.SIGKILL):
-        raise AssertionError(errors.decode()[-2000:])
-    return process.returncode == -signal.SIGKILL
+        running.process.kill()
+    status, _, errors = running.ended(timeout=120)
+    assert status in (0, -signal.SIGKILL), errors[-2000:]
+    return status == -signal.SIGKILL
 
 
 @pytest.mark.slow
@@ -263,7 +246,7 @@ def test_a_run_killed_at_random_moments_ends_bit_equal(tmp_path):
     run_training(tmp_path / "whole", tmp_path / "whole.npz")
     rng, kills = random.Random(0), 0
     for _ in range(3):
-        kills += run_training(tmp_path / "killed", tmp_path / "killed.npz", kill_after=rng.uniform(0.1, 1.5))
+        kills += run_training(tmp_path / "killed", tmp_path / "killed.npz", kill_after=rng.uniform(0.1, 1.0))
     run_training(tmp_path / "killed", tmp_path / "killed.npz")
     assert kills >= 1
     whole, killed = np.load(tmp_path / "whole.npz"), np.load(tmp_path / "killed.npz")

@@ -1,0 +1,80 @@
+"""Functions and modules in processes of their own, without the second or two that their imports take.
+
+The processes are forked from one that has imported the packages and has done nothing else with them.
+"""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+ROOT = Path(__file__).parents[1]
+# Threads of OpenBLAS that wait for each other on a busy machine take seconds.
+ONE_DEVICE = {"XLA_FLAGS": "", "OPENBLAS_NUM_THREADS": "1"}
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["flax.linen", "matplotlib.pyplot", "optax", "orbax.checkpoint", "pytest", "sklearn.decomposition", __name__]
+)
+
+
+class Ended(NamedTuple):
+    status: int  # -N: by signal N
+    out: str
+    err: str
+
+
+class Running:
+    """A call of a function of a module in a new process, at the project's root; what it prints is caught.
+
+    environment: added to this process's. What is read on import (JAX's configuration) is that of the first call.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] = ONE_DEVICE):
+        self._folder = tempfile.TemporaryDirectory()
+        self._streams = [os.path.join(self._folder.name, name) for name in ("out", "err")]
+        self._name = " ".join(map(str, (function.__name__, *arguments)))
+        with mock.patch.dict(os.environ, environment):
+            call = (self._streams, dict(os.environ), function, arguments)
+            self.process = _context.Process(target=_call, args=call)
+            self.process.start()
+
+    def ended(self, timeout: float = 300) -> Ended:
+        """Waits for the end; kills it and raises TimeoutError after so many seconds."""
+        self.process.join(timeout)
+        late = self.process.exitcode is None
+        self.process.kill()
+        self.process.join()
+        out, err = (Path(stream).read_text() for stream in self._streams)
+        self._folder.cleanup()
+        if late:
+            raise TimeoutError(f"{self._name} ran for more than {timeout:g} s:\n{err[-2000:]}")
+        return Ended(self.process.exitcode, out, err)
+
+
+def run_module(module: str, *arguments: str, **options: Any) -> Ended:
+    """What ``python -m module arguments`` ends with."""
+    return Running(_module, module, *arguments, **options).ended()
+
+
+def _call(streams: list[str], environment: dict[str, str], function: Callable[..., Any], arguments: tuple) -> None:
+    for number, stream in enumerate(streams, start=1):
+        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    try:
+        function(*arguments)
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing leaves them out
+
+
+def _module(module: str, *arguments: str) -> None:
+    sys.argv = ["", *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
