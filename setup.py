@@ -34,7 +34,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "test": [
             "pytest>=8",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.7",
             "python_speech_features>=0.6",
             "scipy>=1.13",
             "hypothesis>=6.100",

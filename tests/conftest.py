@@ -22,6 +22,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: no worker begins one of them when all else is done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def corpora() -> Path:
     """The folder of evaluation corpora; a user has none, so tests that want it skip."""

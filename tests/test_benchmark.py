@@ -35,7 +35,7 @@ def test_mfcc_measures_every_system_and_writes_json(tmp_path):
 
 
 def test_a_train_measurement_gives_a_rate():
-    done = call("train", "--system=ours", "--steps=16")
+    done = call("train", "--system=ours", "--steps=16", "--quick")
     assert done.status == 0, done.err
     assert float(done.out) > 10
 

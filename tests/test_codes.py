@@ -53,7 +53,7 @@ def test_threshold_is_strict():
     np.testing.assert_array_equal(codes.threshold(states, jnp.zeros(3)), [[False, False, True]])
 
 
-@pytest.mark.parametrize("samples", [0, 100, 16_080, 16_081, 20_081, 60_000, 333_333])
+@pytest.mark.parametrize("samples", [0, 100, 16_080, 16_081, 20_081, 333_333])
 def test_hash_samples_is_the_composition_of_the_steps(samples):
     signal = music_like(max(samples, 4100))[:samples]
     hasher = make()

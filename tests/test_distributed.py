@@ -35,10 +35,9 @@ def one_of_two(address: str, index: int, workdir: Path, result: Path) -> None:
     batches.gather = lambda frames, segments, **cut: (read.append(len(segments)), gather(frames, segments, **cut))[1]
     streamed = next_streamed(batches.epoch_order(dataset, 0, SMALL), 3)
     parts = [np.concatenate([s.data for s in field.addressable_shards], axis=1) for field in streamed]
-    saved = {str(i): leaf for i, leaf in enumerate(leaves(hasher.params))} | dict(
-        zip(streamed._fields, parts, strict=True)
-    )
-    np.savez(result, losses=[row["train_loss"] for row in rows], read=read, **saved)
+    fields = dict(zip(streamed._fields, parts, strict=True))
+    weights = {str(i): leaf for i, leaf in enumerate(leaves(hasher.params))}
+    np.savez(result, losses=[row["train_loss"] for row in rows], read=read, **fields, **weights)
 
 
 def free_port() -> int:

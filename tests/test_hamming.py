@@ -60,7 +60,7 @@ def _assert_agrees(found, distance, k):
     assert found.exact.all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 2**16),
     recordings=st.integers(0, 40),
@@ -81,7 +81,7 @@ def test_search_is_brute_force(seed, recordings, words, n, k, distinct, progress
     _assert_agrees(found, _brute_force(codes, starts, queries), k)
 
 
-@pytest.mark.parametrize(("words", "n"), [(1, 1), (4, 1), (3, 2), (4, 9), (2, 17), (4, 40)])
+@pytest.mark.parametrize(("words", "n"), [(4, 1), (3, 2), (4, 9), (2, 17), (4, 40)])
 def test_bits_are_counted_alike_with_and_without_adders(monkeypatch, words, n):
     monkeypatch.setattr(hamming, "LITTLE", 0)
     codes, starts = _collection(words, 40, words, longest=300)
@@ -228,8 +228,7 @@ def test_several_shards_on_one_device(monkeypatch):
     _assert_agrees(hamming.search(database, queries, 10), _brute_force(codes, starts, queries), 10)
 
 
-@pytest.mark.parametrize(("recordings", "words"), [(3, 4), (400, 1), (400, 4), (3000, 2)])
-@pytest.mark.parametrize("k", [1, 20])
+@pytest.mark.parametrize(("recordings", "words", "k"), [(3, 4, 1), (400, 1, 20), (400, 4, 1), (3000, 2, 20)])
 def test_a_single_code(recordings, words, k):
     codes, starts = _collection(21, recordings, words)
     half = recordings // 2  # then it grows, and a recording goes

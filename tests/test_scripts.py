@@ -354,12 +354,12 @@ def test_ablate_makes_a_row_for_each_change_once(reproduced):
     assert (again.status, again.out) == (0, done.out)
     assert {path: path.stat().st_mtime_ns for path in workdir.glob("ablation/*/metrics.jsonl")} == metrics
 
-    changes = ["", "model.handover=hidden_and_cell", "model.layers=2"]
+    changes = ["", "model.handover=hidden_and_cell", "code.threshold=median"]
     more = script(*command[:2], f"--change={changes[2]}", *TINY)
     assert more.out.startswith("[1/3] base, seed 0"), more.err[-3000:]
     assert list(strict_json(workdir / "ablation.json")["rows"]) == changes
     assert (workdir / "ablation.md").read_text().startswith(table)
-    other = script(*command[:2], "--change=", *TINY, "--set=train.epochs=1")
+    other = script(*command[:2], "--change=", *TINY, "--set=code.threshold=median")
     assert other.out.startswith("[1/1] base, seed 0"), other.err[-3000:]  # of another base
 
 

@@ -126,16 +126,15 @@ def test_batches_must_divide_among_the_devices():
         losses_of(override(SMALL, {"train.batch_size": 6}))
 
 
-@pytest.mark.parametrize("kind", ["recording", "segment", "none"])
-def test_other_normalisations_train(kind):
-    values = losses_of(override(SMALL, {"segment.normalisation": kind, "train.epochs": 1}), mesh=one_device())
-    assert np.isfinite(values).all()
-
-
 @pytest.mark.parametrize(
-    "changes", [{"train.optimizer": "adamw"}, {"train.optimizer": "sgd", "train.learning_rate": 1e-3}]
+    "changes",
+    [
+        {"segment.normalisation": "recording", "train.optimizer": "adamw"},
+        {"segment.normalisation": "segment", "train.optimizer": "sgd", "train.learning_rate": 1e-3},
+        {"segment.normalisation": "none", "train.learning_rate": 1e-2},
+    ],
 )
-def test_other_optimizers_train(changes):
+def test_other_normalisations_and_optimizers_train(changes):
     values = losses_of(override(SMALL, changes | {"train.epochs": 2}), mesh=one_device())
     assert values[-1] < values[0]
 
@@ -152,10 +151,10 @@ def test_schedule_warms_up_and_decays():
 
 def test_nan_stops_with_the_step_and_the_metric():
     store = small_store()
-    store.cepstra[1][:] = np.nan
-    config = override(SMALL, {"train.validation_fraction": 0.0})
+    dataset = batches.make_dataset(store, config=SMALL)
+    store.cepstra[dataset.training[0, 0]][:] = np.nan
     with pytest.raises(train.TrainingDiverged, match=r"train_loss is nan at step \d+"):
-        list(train.fit(config, batches.make_dataset(store, config=config), progress=False, mesh=one_device()))
+        list(train.fit(SMALL, dataset, progress=False, mesh=one_device()))
 
 
 def test_a_nan_among_the_epoch_metrics_stops_it_too(tmp_path):
