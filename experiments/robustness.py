@@ -17,6 +17,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -184,17 +185,19 @@ class _Loaded:
 
 
 def _system(name: str, hasher: Hasher, task: Task) -> systems.System:
-    known: dict[str, systems.System] = {
-        "hasher": systems.Learned(hasher.name, "this package's hasher, as seqhash identify searches it", hasher),
-        **{floor.name: floor for floor in systems.floor_systems(hasher)},
-        "philips": systems.Philips(),
-        "shazam": systems.Shazam(),
+    described = "this package's hasher, as seqhash identify searches it"
+    known: dict[str, Callable[[], systems.System]] = {
+        "hasher": lambda: systems.Learned(hasher.name, described, hasher),
+        "untrained": lambda: systems.untrained(hasher),
+        "projection": lambda: systems.projection(hasher),
+        "philips": systems.Philips,
+        "shazam": systems.Shazam,
     }
     if name == "audfprint":
         return audfprint.system(Path(task.folder), task.audfprint)
     if name not in known:
         raise ValueError(f"Unknown system {name!r}; there are {', '.join(known)}, audfprint.")
-    return known[name]
+    return known[name]()
 
 
 def _read(path: Path) -> np.ndarray | str:

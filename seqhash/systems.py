@@ -263,12 +263,13 @@ def _bit_errors(
     return rates
 
 
-def floor_systems(hasher: Hasher) -> list[Learned]:
-    """The untrained LSTM and the random projection, with the hasher's config and statistics."""
-    key = jax.random.key(0)
-    untrained = floors.untrained(key, hasher.config, hasher.statistics)
-    projection = floors.random_projection(key, hasher.config, hasher.statistics)
-    return [
-        Learned("untrained", "the same LSTM with its initial weights", untrained),
-        Learned("projection", "random projection of the MFCC segment", projection),
-    ]
+def untrained(hasher: Hasher) -> Learned:
+    """The floor of a hasher that has its config and statistics, and no training."""
+    floor = floors.untrained(jax.random.key(0), hasher.config, hasher.statistics)
+    return Learned("untrained", "the same LSTM with its initial weights", floor)
+
+
+def projection(hasher: Hasher) -> Learned:
+    """The floor of a hasher that has its config and statistics, and no LSTM."""
+    floor = floors.random_projection(jax.random.key(0), hasher.config, hasher.statistics)
+    return Learned("projection", "random projection of the MFCC segment", floor)

@@ -100,7 +100,7 @@ def test_ones_are_the_bits_set_in_all_terms(terms, adders):
     np.testing.assert_array_equal(hamming._ones(list(values), adders), np.bitwise_count(values).sum(axis=0))
 
 
-@pytest.mark.parametrize("k", [1, 10, 100])
+@pytest.mark.parametrize("k", [1, 100])
 @pytest.mark.parametrize("distinct", [None, 2000, 3])
 def test_blocks_are_selected_by_runs(k, distinct):
     codes, starts = _collection(k, 1500, 2, distinct=distinct)
@@ -191,7 +191,7 @@ def test_extending_equals_building_and_removing_hides():
         database = planar.extend(database, codes[starts[low] : starts[high]], starts[low : high + 1] - starts[low])
     assert database.rows == len(codes)
     _assert_agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries), 5)
-    hidden = {int(planar.locate(starts, hamming.search(database, queries, 1).row[0])[0][0]), 7}
+    hidden = {int(planar.locate(starts, hamming.search(database, queries, 5).row[0])[0][0]), 7}
     for recording in hidden:
         database = planar.remove(database, starts[recording], starts[recording + 1])
     _assert_agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries, hidden), 5)
