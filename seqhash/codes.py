@@ -17,7 +17,7 @@ import numpy as np
 
 from seqhash import audio, mfcc, threads
 from seqhash import model as autoencoder
-from seqhash.config import Config, to_flat_dict, without_training
+from seqhash.config import Config, encoding_part, to_flat_dict
 
 _PLACES = np.arange(32, dtype=np.uint32)  # of the bits in a word
 
@@ -128,14 +128,14 @@ class Hasher:
 
     def _from_samples(self, program: Callable[..., jax.Array], padded, valid, count, frames: int) -> np.ndarray:
         arguments = (self.params, self.statistics, self.thresholds, padded, valid, count)
-        return np.asarray(program(*arguments, frames=frames, encode=self.encode, config=without_training(self.config)))
+        return np.asarray(program(*arguments, frames=frames, encode=self.encode, config=encoding_part(self.config)))
 
     def _from_cepstra(self, program: Callable[..., jax.Array], cepstra: np.ndarray) -> np.ndarray:
         count = len(cepstra)
         padded = np.zeros((_bucket(count), cepstra.shape[1]), np.float32)
         padded[:count] = cepstra
         arguments = (self.params, self.statistics, self.thresholds, padded, np.int32(count))
-        values = program(*arguments, encode=self.encode, config=without_training(self.config))
+        values = program(*arguments, encode=self.encode, config=encoding_part(self.config))
         return np.asarray(values)[: mfcc.segment_count(count, config=self.config.segment)]
 
 

@@ -117,9 +117,10 @@ class Config:
 
 
 @functools.lru_cache(maxsize=64)  # to make a config is to validate it: milliseconds
-def without_training(config: Config) -> Config:
-    """The config without what changes neither a state nor a reconstruction, so that no program is compiled for it."""
-    return Config(mfcc=config.mfcc, segment=config.segment, model=config.model)
+def encoding_part(config: Config) -> Config:
+    """The config with defaults for what cannot change a state: one program hashes for all decoders and trainings."""
+    model = ModelConfig(config.model.hidden_size, config.model.layers, dtype=config.model.dtype)
+    return Config(mfcc=config.mfcc, segment=config.segment, model=model)
 
 
 def check(config: Config) -> None:

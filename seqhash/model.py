@@ -130,7 +130,8 @@ def make_model(config: Config) -> Autoencoder:
 
 def init_params(key: jax.Array, config: Config) -> Any:
     """Fresh parameters: 4 (13 x 128 + 128 x 128 + 128) + 128 x 13 + 13 = 74,381 numbers for the paper's sizes."""
-    return _init(key, model=make_model(config))
+    shaping = ModelConfig(config.model.hidden_size, config.model.layers, readout=config.model.readout)
+    return _init(key, model=Autoencoder(config=shaping, coeffs=config.mfcc.coeffs))  # one program for all else
 
 
 def encode(params: Any, segments: jax.Array, *, config: Config) -> jax.Array:

@@ -31,7 +31,7 @@ from seqhash import checkpoint, features, losses, mfcc
 from seqhash import model as autoencoder
 from seqhash.batches import STRETCH, Batch, Dataset, Frames, epoch_order, gather, make_dataset, sources, steps_per_epoch
 from seqhash.codes import Hasher, make_hasher
-from seqhash.config import Config, TrainConfig, without_training
+from seqhash.config import CodeConfig, Config, TrainConfig, encoding_part
 
 LOSS_BATCH = 256  # segments of a program that only measures the loss
 MEDIAN_SEGMENTS = 4_096  # how many training states the medians are taken over
@@ -306,7 +306,7 @@ def training_medians(dataset: Dataset, params: Any, *, config: Config) -> np.nda
     for start in range(0, len(some), LOSS_BATCH):
         part = some[start : start + LOSS_BATCH]
         batch = gather(dataset.frames, np.resize(part, (LOSS_BATCH, 2)), segment_frames=config.segment.frames)
-        states.append(np.asarray(_states(params, batch, config=without_training(config)))[: len(part)])
+        states.append(np.asarray(_states(params, batch, config=encoding_part(config)))[: len(part)])
     return np.median(np.concatenate(states), axis=0)
 
 
@@ -331,7 +331,7 @@ def mean_loss(params: Any, frames: Frames, segments: np.ndarray, *, config: Conf
     for start in range(0, len(segments), LOSS_BATCH):
         some = segments[start : start + LOSS_BATCH]
         batch = gather(frames, np.resize(some, (LOSS_BATCH, 2)), segment_frames=config.segment.frames)
-        values = _losses(params, batch, config=without_training(config))
+        values = _losses(params, batch, config=dataclasses.replace(config, train=TrainConfig(), code=CodeConfig()))
         total += float(np.sum(np.asarray(values, np.float64)[: len(some)]))
     return total / len(segments)
 

@@ -9,14 +9,17 @@ import os
 import runpy
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import jax
+
 ROOT = Path(__file__).parents[1]
-# Threads of OpenBLAS that wait for each other on a busy machine take seconds.
-ONE_DEVICE = {"XLA_FLAGS": "", "OPENBLAS_NUM_THREADS": "1"}
+# One device; threads of OpenBLAS that wait for each other on a busy machine take seconds.
+ENVIRONMENT = {"XLA_FLAGS": "", "OPENBLAS_NUM_THREADS": "1"}
+QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # as the fixture compiled_quickly
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -33,14 +36,14 @@ class Ended(NamedTuple):
 class Running:
     """A call of a function of a module in a new process, at the project's root; what it prints is caught.
 
-    environment: added to this process's. What is read on import (JAX's configuration) is that of the first call.
+    environment: of the process, beside ENVIRONMENT. What JAX reads of it on import is not heeded, but for QUICKLY.
     """
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] = ONE_DEVICE):
+    def __init__(self, function: Callable[..., Any], *arguments: Any, **environment: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._streams = [os.path.join(self._folder.name, name) for name in ("out", "err")]
         self._name = " ".join(map(str, (function.__name__, *arguments)))
-        with mock.patch.dict(os.environ, environment):
+        with mock.patch.dict(os.environ, ENVIRONMENT | environment):
             call = (self._streams, dict(os.environ), function, arguments)
             self.process = _context.Process(target=_call, args=call)
             self.process.start()
@@ -58,9 +61,9 @@ class Running:
         return Ended(self.process.exitcode, out, err)
 
 
-def run_module(module: str, *arguments: str, **options: Any) -> Ended:
+def run_module(module: str, *arguments: str, **environment: str) -> Ended:
     """What ``python -m module arguments`` ends with."""
-    return Running(_module, module, *arguments, **options).ended()
+    return Running(_module, module, *arguments, **environment).ended()
 
 
 def _call(streams: list[str], environment: dict[str, str], function: Callable[..., Any], arguments: tuple) -> None:
@@ -69,6 +72,7 @@ def _call(streams: list[str], environment: dict[str, str], function: Callable[..
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
+    jax.config.update("jax_disable_most_optimizations", environment.keys() >= QUICKLY.keys())
     try:
         function(*arguments)
     finally:

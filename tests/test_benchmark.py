@@ -1,16 +1,19 @@
 import functools
 import importlib.util
+import itertools
 import json
 import sys
 
 import numpy as np
 import pytest
 import soundfile
+from absl import flags
+from absl.testing import flagsaver
 
 from experiments import benchmark, benchmark_search
 from seqhash import hamming, planar
 from seqhash.config import Config
-from tests.processes import run_module
+from tests.processes import Running, run_module
 
 pytestmark = pytest.mark.slow
 
@@ -25,19 +28,52 @@ def test_flop_of_a_step_by_hand():
     assert Config().train.batch_size == 128  # what the benchmark says it measures
 
 
-def test_mfcc_measures_every_system_and_writes_json(tmp_path):
-    done = call("mfcc", "--rounds=1", "--seconds=2", f"--output={tmp_path / 'out.json'}")
-    assert done.status == 0, done.err
-    rates = json.loads((tmp_path / "out.json").read_text())["rates"]
-    assert set(rates) == {"ours, stream", "ours, jitted mfcc", "librosa", "python_speech_features"}
-    assert all(rate > 1 for rate in rates.values())
-    assert "| librosa |" in done.out
+@pytest.fixture
+def quick():
+    with flagsaver.flagsaver():
+        flags.FLAGS(["benchmark", "--rounds=3", "--seconds=2", "--steps=16", "--quick"])
+        yield
+
+
+@pytest.mark.parametrize("system", ["ours, stream", "ours, jitted mfcc", "librosa", "python_speech_features"])
+def test_a_measurement_gives_a_rate(quick, system):
+    assert benchmark.SYSTEMS[system]() > 1
 
 
 def test_a_train_measurement_gives_a_rate():
     done = call("train", "--system=ours", "--steps=16", "--quick")
     assert done.status == 0, done.err
     assert float(done.out) > 10
+
+
+def measure(platform: str) -> None:
+    flags.FLAGS(["benchmark", "--seconds=2"])
+    print(benchmark._measure("mfcc", "ours, stream", {"JAX_PLATFORMS": platform}, True))
+
+
+def test_a_system_is_measured_in_a_process_of_its_own():
+    assert float(Running(measure, "cpu").ended().out) > 1
+    failed = Running(measure, "none").ended()
+    assert (failed.status, "RuntimeError: ours, stream failed, see above." in failed.err) == (1, True)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("mfcc", 4), ("train", 6)])
+def test_tables_have_medians_and_ratios_to_ours(quick, monkeypatch, capsys, name, rows):
+    """Ours takes 100, 20 and 30; torch is not there, all others take 10."""
+    rounds = {"ours": iter([100.0, 20.0, 30.0]), "ours, stream": iter([100.0, 20.0, 30.0])}
+
+    def measure(_, system, environment, pinned):
+        return None if system == "torch" else next(rounds[system]) if pinned and not environment else 10.0
+
+    rounds |= {other: itertools.repeat(10.0) for other in benchmark.SYSTEMS.keys() - rounds.keys()}
+    monkeypatch.setattr(benchmark, "_measure", measure)
+    result = getattr(benchmark, f"_benchmark_{name}")()
+    ours, other = ("ours, stream", "librosa") if name == "mfcc" else ("ours, one core", "torch, one core")
+    assert (result["rates"][ours], result["rates"][other]) == (30, 10 if name == "mfcc" else None)
+    table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
+    assert len(table) == rows
+    shown = {row[0].removeprefix("| "): row[-2] for row in table}
+    assert (shown[ours], shown[other]) == ("1.00", "3.00" if name == "mfcc" else "not installed")
 
 
 def test_an_unknown_benchmark_is_said():

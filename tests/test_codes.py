@@ -7,6 +7,8 @@ from seqhash import codes, mfcc, model
 from seqhash.config import Config, override
 from tests.test_mfcc import music_like
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CONFIG = override(Config(), {"model.hidden_size": 32})
 STATISTICS = mfcc.Statistics(np.linspace(-3, 3, 13, dtype=np.float32), np.linspace(1, 4, 13, dtype=np.float32))
 

@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 
 from seqhash import batches, train
 from seqhash.config import override
-from tests.processes import Running
+from tests.processes import QUICKLY, Running
 from tests.test_train import SMALL, leaves, losses_of, small_store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_quickly")]
 
 ONE_EPOCH = override(SMALL, {"train.epochs": 1})
 
@@ -52,11 +52,10 @@ def free_port() -> int:
 def run_two(folder: Path, *, timeout: float) -> list[dict[str, np.ndarray]]:
     """What each of two processes of two devices saves. Fails with all they said, at the latest in time."""
     address = f"localhost:{free_port()}"
-    # Two processes compile what is the same for both; the compiler's optimizations are not what is looked at.
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"}
+    two_devices = "--xla_force_host_platform_device_count=2"
     results = [folder / f"{index}.npz" for index in (0, 1)]
     processes = [
-        Running(one_of_two, address, index, folder / "run", result, environment=flags)
+        Running(one_of_two, address, index, folder / "run", result, XLA_FLAGS=two_devices, **QUICKLY)
         for index, result in enumerate(results)
     ]
     deadline = time.monotonic() + timeout

@@ -12,6 +12,8 @@ from seqhash.config import Config, override
 from seqhash.corpus import Recording
 from seqhash.features import Store
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CONFIG = override(Config(), {"model.hidden_size": 32, "segment.frames": 20, "segment.hop": 10})
 STATISTICS = mfcc.Statistics(np.zeros(13, np.float32), np.ones(13, np.float32))
 

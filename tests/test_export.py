@@ -10,6 +10,8 @@ from seqhash import codes, export, mfcc, model, reference, songbook
 from seqhash.config import Config, override
 from tests.test_mfcc import music_like
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 STATISTICS = mfcc.Statistics(
     np.array([-2, *np.linspace(-20, 20, 12)], np.float32), np.array([4, *np.linspace(10, 30, 12)], np.float32)
 )

@@ -19,6 +19,8 @@ from seqhash import audio, corpus, index, ingest, mfcc, model
 from seqhash.codes import make_hasher
 from seqhash.config import Config, override
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 ROOT = Path(__file__).parents[1]
 RATE = 16_000
 WORDS = 4

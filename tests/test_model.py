@@ -7,6 +7,8 @@ from jax.test_util import check_grads
 from seqhash import losses, model
 from seqhash.config import Config, override
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 # Compiled once for a config and shape; unjitted scans would be compiled anew at every call.
 encode = jax.jit(model.encode, static_argnames="config")
 reconstruct = jax.jit(model.reconstruct, static_argnames="config")

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 import seqhash
-from tests.processes import ONE_DEVICE, ROOT, Ended, run_module
+from tests.processes import ENVIRONMENT, QUICKLY, ROOT, Ended, run_module
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def write_work(folder: Path, work: int) -> list[str]:
 
 def script(name: str, *arguments: str) -> Ended:
     """script("train", "--workdir=...", ...): what the process ended with. Bad input or good, never a traceback."""
-    done = run_module(f"experiments.{name}", *arguments)
+    done = run_module(f"experiments.{name}", *arguments, **QUICKLY)
     assert "Traceback" not in done.err, done.err[-3000:]
     return done
 
@@ -285,7 +285,7 @@ def test_train_diverging_ends_in_a_sentence(copied):
 def test_train_stopped_by_ctrl_c_says_so_and_goes_on(copied):
     shutil.rmtree(copied / "checkpoints")
     command = [sys.executable, "-m", "experiments.train", f"--workdir={copied}", *TINY, "--set=train.epochs=100000"]
-    environment, pipe = os.environ | ONE_DEVICE, subprocess.PIPE
+    environment, pipe = os.environ | ENVIRONMENT | QUICKLY, subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         assert any(line.startswith("epoch   1 ") for line in process.stdout)  # as soon as it trains
         process.send_signal(signal.SIGINT)

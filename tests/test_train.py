@@ -15,7 +15,9 @@ from jax.sharding import Mesh
 from seqhash import batches, checkpoint, corpus, features, train
 from seqhash.codes import Hasher
 from seqhash.config import Config, override
-from tests.processes import Running
+from tests.processes import QUICKLY, Running
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 SMALL = override(
     Config(),
@@ -228,7 +230,7 @@ def train_and_save(workdir: Path, result: Path) -> None:
 
 def run_training(workdir: Path, result: Path, *, kill_after: float | None = None) -> bool:
     """Trains in a process of its own; True if it was killed."""
-    running = Running(train_and_save, workdir, result)
+    running = Running(train_and_save, workdir, result, **QUICKLY)
     if kill_after is not None:
         # Counted from the first row of metrics on: before that there is nothing that could be lost.
         while running.process.is_alive() and not (workdir / "metrics.jsonl").exists():
@@ -244,7 +246,7 @@ def run_training(workdir: Path, result: Path, *, kill_after: float | None = None
 def test_a_run_killed_at_random_moments_ends_bit_equal(tmp_path):
     run_training(tmp_path / "whole", tmp_path / "whole.npz")
     rng, kills = random.Random(0), 0
-    for _ in range(3):
+    for _ in range(2):
         kills += run_training(tmp_path / "killed", tmp_path / "killed.npz", kill_after=rng.uniform(0.1, 1.0))
     run_training(tmp_path / "killed", tmp_path / "killed.npz")
     assert kills >= 1
