@@ -1,6 +1,7 @@
 """Shared by all tests: four virtual CPU devices, strict jax, one compilation cache, and where the real corpora are."""
 
 import atexit
+import gc
 import os
 import shutil
 import signal
@@ -29,9 +30,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what the packages have made is not looked at again in every collection
+
+
 @pytest.fixture(scope="module")
 def compiled_quickly() -> Iterator[None]:
-    """Half the time, without most of the compiler's optimizations: where numbers are compared with a tolerance."""
+    """Half the time, without most of the compiler's optimizations.
+
+    For programs that others run as users do: the README's tour, the benchmark's own checks of exactness, identify.
+    """
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

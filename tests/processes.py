@@ -4,6 +4,7 @@ The processes are forked from one that has imported the packages and has done no
 """
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
@@ -69,6 +70,7 @@ def run_module(module: str, *arguments: str, **environment: str) -> Ended:
 def _call(streams: list[str], environment: dict[str, str], function: Callable[..., Any], arguments: tuple) -> None:
     for number, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), number)
+    gc.freeze()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from seqhash import hamming, planar, threads
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 def _collection(seed, recordings, words, *, longest=60, distinct=None):
     """Codes and starts; few distinct codes make many ties."""
