@@ -103,7 +103,7 @@ def train_step(
     return TrainState(state.step + 1, state.loss_sum + loss, params, opt_state), loss
 
 
-@functools.lru_cache(maxsize=16)  # runs of several seeds compile once
+@functools.lru_cache(maxsize=16)  # runs of several seeds compile once, if they have as many steps
 def make_stretch(
     config: Config, mesh: Mesh, *, steps: int, batch_at: Callable[..., Batch], source_spec: Any
 ) -> Callable:

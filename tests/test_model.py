@@ -45,6 +45,16 @@ def test_parameter_count_of_the_paper():
     assert sorted(params) == ["cells_0", "readout"]  # one cell for encoder and decoder
 
 
+def test_initial_weights_depend_on_shapes_and_seed_alone():
+    params, programs = model.init_params(jax.random.key(0), SMALL), model._init._cache_size()
+    changes = {"handover": "hidden_and_cell", "decoder_order": "forward", "decoder_input": "own", "truncation": 5}
+    other = override(SMALL, {f"model.{name}": value for name, value in changes.items()} | {"model.dtype": "bfloat16"})
+    jax.tree.map(np.testing.assert_array_equal, params, model.init_params(jax.random.key(0), other))
+    fresh = model.make_model(other).init(jax.random.key(0), segments_of(other))["params"]  # as linen makes them
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, fresh)
+    assert model._init._cache_size() == programs
+
+
 @pytest.mark.parametrize(
     ("handover", "order", "fed"),
     [  # every value of each option with every value of each other one

@@ -117,6 +117,13 @@ def test_streamed_and_resident_frames_train_alike():
     assert losses_of(SMALL, mesh=one_device(), resident_bytes=0) == losses_of(SMALL, mesh=one_device())
 
 
+def test_runs_of_several_seeds_share_a_program():
+    config = override(SMALL, {"train.epochs": 1, "train.validation_fraction": 0.0})  # all have as many steps
+    first, programs = losses_of(config, mesh=one_device()), train.make_stretch.cache_info().misses
+    assert losses_of(override(config, {"train.seed": 1}), mesh=one_device()) != first
+    assert train.make_stretch.cache_info().misses == programs
+
+
 def test_four_devices_train_as_one():
     assert len(jax.devices()) == 4
     one, four = losses_of(SMALL, mesh=one_device()), losses_of(SMALL)
