@@ -156,7 +156,7 @@ def make_hasher(
       statistics: of the training frames, (coeffs,) each.
       name: shown beside results and stored in an index.
       medians: (hidden,) of the training states; needed where config.code.threshold is ``median``.
-      encode: the paper's model, or a floor: ``encode(params, segments, config=encoding_part(config)) -> (batch, bits)``.
+      encode: ``encode(params, segments, config=encoding_part(config)) -> (batch, bits)``; the paper's model or a floor.
     """
     if config.code.threshold == "median" and medians is None:
         raise ValueError("code.threshold=median needs the medians of the training states, got none.")
