@@ -40,7 +40,13 @@ _COLOURS = (
     "#777777",
 )
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
-_FLOOR_STYLES = (("#4d4d4d", "--", "s"), ("#808080", "-.", "^"), ("#a0a0a0", "--", "D"), ("#666666", ":", "v"))
+_FLOOR_STYLES = (
+    ("#4d4d4d", "--", "s"),
+    ("#808080", "-.", "^"),
+    ("#a0a0a0", "--", "D"),
+    ("#666666", ":", "v"),
+    ("#8c8c8c", "-", "x"),
+)
 
 
 def draw_mfcc(cepstra: np.ndarray, *, title: str, frame_seconds: float = 0.01) -> Figure:

@@ -202,6 +202,12 @@ def test_accuracy_places_hashes_at_their_seconds():
     assert axes.get_ylim()[1] > 0.31
 
 
+def test_accuracy_tells_a_trained_system_and_five_floors_apart():
+    table = {name: TABLE["trained"] for name in ("trained", "median", "untrained", "projection", "PCA", "random")}
+    (axes,) = figures.draw_accuracy(table, chance=0.05).axes
+    assert len({bars[0].get_marker() for bars in axes.containers}) == 6
+
+
 def test_accuracy_draws_values_intervals_paper_and_chance():
     (axes,) = figures.draw_accuracy(TABLE, chance=0.05).axes
     for bars, (name, numbers) in zip(axes.containers, TABLE.items(), strict=True):
