@@ -20,6 +20,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # tests, workers and the scri
 
 import jax
 
+from tests import compiling
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -36,14 +38,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="module")
 def compiled_quickly() -> Iterator[None]:
-    """Half the time, without most of the compiler's optimizations.
+    """A third of the time to compile.
 
-    For programs that others run as users do: the README's tour, the benchmark's own checks of exactness, identify.
+    For programs that others run as users do: identify, robustness, the command line, the benchmark's checks.
     """
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
+    with compiling.quickly():
+        yield
 
 
 @pytest.fixture(scope="session")

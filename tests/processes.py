@@ -4,6 +4,7 @@ The processes are forked from one that has imported the packages and has done no
 """
 
 import atexit
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -15,12 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-import jax
+from tests import compiling
 
 ROOT = Path(__file__).parents[1]
 # One device; threads of OpenBLAS that wait for each other on a busy machine take seconds.
 ENVIRONMENT = {"XLA_FLAGS": "", "OPENBLAS_NUM_THREADS": "1"}
-QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # as the fixture compiled_quickly
+QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # with Running, all that the fixture compiled_quickly does
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -74,11 +75,11 @@ def _call(streams: list[str], environment: dict[str, str], function: Callable[..
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
-    jax.config.update("jax_disable_most_optimizations", environment.keys() >= QUICKLY.keys())
-    try:
-        function(*arguments)
-    finally:
-        atexit._run_exitfuncs()  # multiprocessing leaves them out
+    with compiling.quickly() if environment.keys() >= QUICKLY.keys() else contextlib.nullcontext():
+        try:
+            function(*arguments)
+        finally:
+            atexit._run_exitfuncs()  # multiprocessing leaves them out
 
 
 def _module(module: str, *arguments: str) -> None:

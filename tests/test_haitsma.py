@@ -13,6 +13,8 @@ from seqhash import songbook, systems
 from seqhash.baselines import haitsma
 from seqhash.baselines.haitsma import DEFAULT, PAPER, HaitsmaConfig
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 HOP = 186  # samples at 16 kHz
 CLIP = 24_000  # samples of most clips: the search compiles once for each length
 LOOKUP = HaitsmaConfig(search="lookup")

@@ -2,33 +2,27 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT
-
-# The last block of the tour starts from a prepared corpus; here, three works' worth of random walks.
-SETUP = """
-import jax; jax.config.update("jax_num_cpu_devices", 1)
+from tests.processes import QUICKLY, ROOT, Running
 from tests.test_train import small_store
 
-prepared = small_store(frames=2500)
-"""
+
+def tour(program: str, folder: Path) -> None:
+    os.chdir(folder)
+    # The last block starts from a prepared corpus; here, random walks.
+    exec(compile(program, "README.md", "exec"), {"prepared": small_store(frames=900)})
 
 
 @pytest.mark.slow
 def test_the_tour_of_the_readme_runs(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(blocks) == 3
-    program = SETUP + "".join(blocks)
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    environment["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "bit error rate" in done.stdout
+    done = Running(tour, "".join(blocks), tmp_path, **QUICKLY).ended()
+    assert done.status == 0, done.err[-2000:]
+    assert "bit error rate" in done.out
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")

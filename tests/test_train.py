@@ -230,7 +230,7 @@ def test_a_checkpoint_of_four_devices_loads_on_one(tmp_path):
 
 def train_and_save(workdir: Path, result: Path) -> None:
     options = {"workdir": workdir, "checkpoint_seconds": 0, "mesh": one_device(), "progress": False}
-    hasher, rows = train.train(SMALL, small_store(frames=1300), **options)
+    hasher, rows = train.train(SMALL, small_store(frames=900), **options)
     weights = {str(i): leaf for i, leaf in enumerate(leaves(hasher.params))}
     np.savez(result, losses=[row["train_loss"] for row in rows], **weights)
 
@@ -254,7 +254,7 @@ def test_a_run_killed_at_random_moments_ends_bit_equal(tmp_path):
     run_training(tmp_path / "whole", tmp_path / "whole.npz")
     rng, kills = random.Random(0), 0
     for _ in range(2):
-        kills += run_training(tmp_path / "killed", tmp_path / "killed.npz", kill_after=rng.uniform(0.1, 1.0))
+        kills += run_training(tmp_path / "killed", tmp_path / "killed.npz", kill_after=rng.uniform(0.0, 0.6))
     run_training(tmp_path / "killed", tmp_path / "killed.npz")
     assert kills >= 1
     whole, killed = np.load(tmp_path / "whole.npz"), np.load(tmp_path / "killed.npz")
