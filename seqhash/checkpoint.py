@@ -4,6 +4,10 @@ A checkpoint is the train state, what turns it into a hasher (statistics of the 
 training states), and the config as JSON. The newest three are kept; resuming needs the newest, so there is no "best".
 """
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,10 +38,42 @@ class Trained(NamedTuple):
     corpus: str  # batches.digest_of the training corpus
 
 
-def open_manager(directory: str | Path) -> ocp.CheckpointManager:
-    """A manager of the checkpoints in a directory (made where it is missing). Close it before leaving."""
+@contextlib.contextmanager
+def open_manager(directory: str | Path) -> Iterator[ocp.CheckpointManager]:
+    """A manager of the checkpoints in a directory (made where it is missing); what is being written is, at the end."""
     options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
-    return ocp.CheckpointManager(Path(directory).absolute(), options=options)
+    with _interrupts_held():
+        manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
+    try:
+        yield manager
+    finally:
+        with _interrupts_held():
+            manager.close()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C is heeded at the end, a second one at once.
+
+    Orbax, interrupted in its own calls, leaves threads that wait minutes for each other, and so would the interpreter.
+    """
+    held, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    # Other threads are not interrupted; a handler that is not Python's could not be put back.
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+
+    def hold(*_: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        held.set()
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held.is_set():
+        signal.raise_signal(signal.SIGINT)
 
 
 def save(
@@ -59,12 +95,11 @@ def save(
         "std": np.asarray(statistics.std),
         "medians": np.asarray(medians),
     }
-    manager.save(
-        int(state.step),
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state), hashing=ocp.args.StandardSave(hashing), meta=ocp.args.JsonSave(meta)
-        ),
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(state), hashing=ocp.args.StandardSave(hashing), meta=ocp.args.JsonSave(meta)
     )
+    with _interrupts_held():
+        manager.save(int(state.step), args=items)
 
 
 def restore(
@@ -118,7 +153,8 @@ def hasher_of(trained: Trained, *, name: str, threshold: str | None = None) -> H
 
 def _read(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
     try:
-        return manager.restore(step, args=ocp.args.Composite(**items))
+        with _interrupts_held():
+            return manager.restore(step, args=ocp.args.Composite(**items))
     except (ValueError, KeyError, FileNotFoundError, OSError) as error:
         raise CheckpointError(f"{manager.directory}: checkpoint {step} cannot be read: {error}") from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh
 
@@ -226,6 +227,34 @@ def test_a_checkpoint_of_four_devices_loads_on_one(tmp_path):
     assert checkpoint.hasher_of(checkpoint.load_trained(tmp_path / "checkpoints"), name="x").digest == four.digest
     resumed, _ = train.train(SMALL, small_store(), workdir=tmp_path, progress=False, mesh=one_device())
     assert resumed.digest == four.digest
+
+
+def test_ctrl_c_while_a_checkpoint_is_saved_is_heeded_when_it_is(tmp_path, monkeypatch):
+    save = ocp.CheckpointManager.save
+
+    def interrupted(*arguments, **keywords):
+        signal.raise_signal(signal.SIGINT)
+        return save(*arguments, **keywords)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(SMALL, small_store(), workdir=tmp_path, progress=False, mesh=one_device())
+    assert checkpoint.load_trained(tmp_path / "checkpoints").epoch == 1
+
+
+def test_a_second_ctrl_c_is_heeded_at_once():
+    reached = []
+
+    def impatient():
+        with checkpoint._interrupts_held():
+            for place in ("held", "heeded", "never"):
+                reached.append(place)
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        impatient()
+    assert reached == ["held", "heeded"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def train_and_save(workdir: Path, result: Path) -> None:
