@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags, logging
 
-from seqhash import threads
+from seqhash import parallel
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "times that every system is measured", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 120.0, "length of the audio (mfcc)", lower_bound=2)
@@ -194,7 +194,7 @@ def _benchmark_train() -> dict[str, Any]:
     for name, rate in rates.items():
         if name.startswith("GEMM"):
             continue
-        cores = 1 if "one core" in name else threads.cores()
+        cores = 1 if "one core" in name else parallel.cores()
         ours = rates[name.replace("torch", "ours")]
         share = rate and 100 * rate * flop / (peak * 1e9 * cores)
         ratio = ours and rate and ours / rate
@@ -245,7 +245,7 @@ def _train_torch() -> float | None:
     except ImportError:
         return None
     torch.manual_seed(0)
-    torch.set_num_threads(threads.cores())
+    torch.set_num_threads(parallel.cores())
     lstm, readout = torch.nn.LSTM(13, 128, batch_first=True), torch.nn.Linear(128, 13)
     parameters = [*lstm.parameters(), *readout.parameters()]
     optimizer = torch.optim.Adam(parameters, 3e-3)
@@ -376,7 +376,11 @@ def _machine() -> dict[str, Any]:
 
     info = Path("/proc/cpuinfo")
     models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return {"processor": models[0] if models else platform.processor(), "cores": threads.cores(), **evaluate.versions()}
+    return {
+        "processor": models[0] if models else platform.processor(),
+        "cores": parallel.cores(),
+        **evaluate.versions(),
+    }
 
 
 def _shown(value: float | None, digits: int = 0) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from seqhash import audio, corpus, ingest, threads
+from seqhash import audio, corpus, ingest, parallel
 from seqhash.export import load_hasher
 from seqhash.index import Entry, Identity, open_index
 
@@ -100,7 +100,7 @@ def _stages(path: Path, listed: str) -> dict[str, float]:
     path.unlink()
     with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
         begun = time.perf_counter()
-        ingest.add_files(index, hasher, [listed], workers=threads.cores(), progress=True)
+        ingest.add_files(index, hasher, [listed], workers=parallel.cores(), progress=True)
         elapsed = time.perf_counter() - begun
     result = {f"{stage}_seconds_an_hour": value / seconds * 3600 for stage, value in spent.items()}
     return result | {"hours": seconds / 3600, "hours_a_minute": seconds / 60 / elapsed}

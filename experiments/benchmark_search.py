@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqhash import hamming, multi_index, planar, threads
+from seqhash import hamming, multi_index, parallel, planar
 
 Clock = Callable[[], float]
 
@@ -86,7 +86,7 @@ class _Collection(NamedTuple):
 
 def measure(*, rounds: int, quick: bool, sublinear: bool) -> dict[str, Any]:
     """Both tables' numbers, on all the cores that this process may use; CPU time where it is one."""
-    cores = threads.cores()
+    cores = parallel.cores()
     clock = time.process_time if cores == 1 else time.perf_counter
     collections: dict[int, _Collection] = {}
     floor, results = _compiled_floor(), []
@@ -162,7 +162,7 @@ def _faiss_index(words: np.ndarray) -> Any:
         import faiss
     except ImportError:
         return None
-    faiss.omp_set_num_threads(threads.cores())
+    faiss.omp_set_num_threads(parallel.cores())
     index = faiss.IndexBinaryFlat(WORDS * 32)
     index.add(words.view(np.uint8))
     return index
@@ -258,7 +258,7 @@ def _compiled_floor() -> ctypes.CDLL | None:
 
 def _floor_call(floor: ctypes.CDLL, database: planar.Database, queries: np.ndarray) -> Callable[[], Any]:
     """Reads the codes, or finds each query's minimum among them: uint32 (cores, queries), a part of the rows a core."""
-    planes, cores = np.asarray(database.planes)[0], threads.cores()
+    planes, cores = np.asarray(database.planes)[0], parallel.cores()
     cuts = np.linspace(0, database.rows, cores + 1).astype(int)
     cuts[1:-1] -= cuts[1:-1] % 64  # rows that share no cache line
     ends = np.minimum(cuts[1:] + queries.shape[1] - 1, database.rows)  # of the windows that begin in a part
@@ -274,7 +274,7 @@ def _floor_call(floor: ctypes.CDLL, database: planar.Database, queries: np.ndarr
             scan(*memory, _pointer(queries), ctypes.c_int64(len(queries)), _pointer(minima[part]))
 
     def call() -> np.ndarray:
-        threads.map_all(one, range(cores))
+        parallel.map_all(one, range(cores))
         return minima
 
     return call

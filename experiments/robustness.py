@@ -12,13 +12,11 @@ that was stopped goes on by the same command. About an hour for 60 recordings, 5
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +26,7 @@ from tqdm import tqdm
 
 from experiments import audfprint
 from experiments import workdir as layout
-from seqhash import audio, corpus, degrade, report, robustness, systems, threads
+from seqhash import audio, corpus, degrade, parallel, report, robustness, systems
 from seqhash.codes import Hasher
 from seqhash.evaluate import versions
 from seqhash.export import load_hasher
@@ -245,12 +243,10 @@ def _measure(task: Task, folder: Path, wanted: list[tuple[str, int]]) -> dict[tu
     paths = {cell: folder / f"{key}-{cell[0]}-{cell[1]}s.json" for cell in wanted}
     missing = [cell for cell in wanted if not paths[cell].is_file()]
     if missing:
-        workers = min(_WORKERS.value or threads.cores(), len(missing))
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _start, (task,)) as pool:
-            running = {pool.submit(_cell, *cell): cell for cell in missing}
-            for done in tqdm(as_completed(running), total=len(running), unit="cell", desc="robustness"):
-                layout.write_json(paths[running[done]], done.result())
+        workers = min(_WORKERS.value or parallel.cores(), len(missing))
+        cells = parallel.in_processes(_cell, missing, workers=workers, start=_start, start_with=(task,))
+        for cell, measured in tqdm(cells, total=len(missing), unit="cell", desc="robustness"):
+            layout.write_json(paths[cell], measured)
     return {cell: json.loads(path.read_text()) for cell, path in paths.items()}
 
 

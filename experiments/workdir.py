@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
-from seqhash import corpus, evaluate, features, ingest, mfcc, threads
+from seqhash import corpus, evaluate, features, ingest, mfcc, parallel
 from seqhash.config import Config, from_flat_dict, override, to_flat_dict
 from seqhash.train import TrainingDiverged
 
@@ -82,7 +82,7 @@ def use_all_cores(batch_size: int = 1 << 20) -> None:
     One program on two cores is no faster than on one (the products of a step are too small to share); two devices
     are 1.8 times as fast as one core. A device keeps at least SEGMENTS_A_CORE segments; GPUs and TPUs do not change.
     """
-    most = min(threads.cores(), batch_size // SEGMENTS_A_CORE)
+    most = min(parallel.cores(), batch_size // SEGMENTS_A_CORE)
     devices = max(n for n in range(1, max(1, most) + 1) if batch_size % n == 0)
     jax.config.update("jax_num_cpu_devices", devices)
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from absl import flags
 
-from seqhash import audio, compare, exchange, ingest, threads
+from seqhash import audio, compare, exchange, ingest, parallel
 from seqhash.index import Index, Row, open_index
 
 if TYPE_CHECKING:  # a command that hashes nothing starts without jax
@@ -147,7 +147,7 @@ def _plot_flag(values: flags.FlagValues) -> None:
 
 
 def _add_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_integer("workers", threads.cores(), "processes that decode", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("workers", parallel.cores(), "processes that decode", lower_bound=1, flag_values=values)
     flags.DEFINE_boolean("strict", False, "exit with status 3 if a file could not be used", flag_values=values)
 
 

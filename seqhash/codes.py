@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqhash import audio, mfcc, threads
+from seqhash import audio, mfcc, parallel
 from seqhash import model as autoencoder
 from seqhash.config import Config, encoding_part, to_flat_dict
 
@@ -100,7 +100,7 @@ class Hasher:
         rounding of its threshold may fall on the other side.
         """
         if jax.default_backend() == "cpu":
-            return threads.map_all(self.hash_samples, recordings)
+            return parallel.map_all(self.hash_samples, recordings)
         return self._hash_stacked(recordings)
 
     def _hash_stacked(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from seqhash import planar, threads
+from seqhash import parallel, planar
 
 Array = jax.Array | np.ndarray
 
@@ -151,7 +151,7 @@ def search(
             if attempt.plan is not plans[-1] and 2 * len(pending) > len(batch):
                 plans = plans[-1:]  # for batches to come: the ladder of this one is made
 
-    threads.map_all(answer, range(0, count, size))
+    parallel.map_all(answer, range(0, count, size))
     return Neighbours(distance, row, np.ones(count, bool))
 
 
@@ -184,7 +184,7 @@ def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
             parts.append(np.stack([low + query[which].astype(np.int64), distance[which, column], place]))
         return np.concatenate(parts, axis=1)
 
-    parts = threads.map_all(answer, range(0, count, size))
+    parts = parallel.map_all(answer, range(0, count, size))
     query, distance, row = np.concatenate([np.zeros((3, 0), np.int64), *parts], axis=1)
     order = np.lexsort((row, distance, query))
     return Hits(query[order], distance[order].astype(np.int32), row[order])
@@ -228,7 +228,7 @@ def _batch_size(database: planar.Database, count: int, n: int) -> int:
     if database.mesh is not None or not database.on_cpu:
         return max(1, min(count, QUERIES))
     popcounts = n * database.words * max(1, database.rows)  # of a query
-    size = min(QUERIES, max(-(-count // threads.cores()), -(-THREAD_POPCOUNTS // popcounts), 1))
+    size = min(QUERIES, max(-(-count // parallel.cores()), -(-THREAD_POPCOUNTS // popcounts), 1))
     parts = max(1, -(-count // size))
     even = max(1, -(-count // parts))
     return even if 4 * parts * planar.power_of_two(even) <= 5 * count else size  # one program, where that pads little

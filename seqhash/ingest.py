@@ -24,7 +24,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -36,7 +36,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from seqhash import audio, corpus
+from seqhash import audio, corpus, parallel
 from seqhash.index import Entry, Identity, Index
 
 if TYPE_CHECKING:  # not at run time: the worker processes import this module, and a hasher brings jax
@@ -470,22 +470,10 @@ def _start(settings: _Settings) -> _Worker:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_decode_files, args=(there, settings), daemon=True)
-    with _ignoring_interrupts():
+    with parallel.ignoring_interrupts():
         process.start()
     there.close()  # else nobody would see the end of the process
     return _Worker(process, here)
-
-
-@contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only there are signals set
-        yield
-        return
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _end(worker: _Worker) -> None:

@@ -9,11 +9,9 @@ on one machine; another numpy or processor may differ in the last bit of a sampl
 import csv
 import hashlib
 import json
-import multiprocessing
 import os
 import zlib
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import cache
 from importlib import resources
@@ -23,7 +21,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from seqhash import notation, synth
+from seqhash import notation, parallel, synth
 from seqhash.arrangement import DRUMS, Arrangement, perform
 from seqhash.notation import Work
 from seqhash.synth import INSTRUMENTS, SAMPLE_RATE, Room
@@ -290,9 +288,7 @@ def _record_all(jobs: list[tuple[str, str, int, str, Path]], workers: int) -> It
             _record(*job)
             yield
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_record, *job) for job in jobs]
-        yield from (future.result() for future in as_completed(futures))
+    yield from (result for _, result in parallel.in_processes(_record, jobs, workers=workers))
 
 
 def _record(work_id: str, version: str, seed: int, tag: str, folder: Path) -> None:

@@ -287,9 +287,12 @@ def test_train_stopped_by_ctrl_c_says_so_and_goes_on(copied):
     command = [sys.executable, "-m", "experiments.train", f"--workdir={copied}", *TINY, "--set=train.epochs=100000"]
     environment, pipe = os.environ | ENVIRONMENT | QUICKLY, subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
-        assert any(line.startswith("epoch   1 ") for line in process.stdout)  # as soon as it trains
-        process.send_signal(signal.SIGINT)
-        err = process.communicate(timeout=60)[1]
+        try:
+            assert any(line.startswith("epoch   1 ") for line in process.stdout)  # as soon as it trains
+            process.send_signal(signal.SIGINT)
+            err = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "stopped; the same command goes on where it was" in err
     assert "Traceback" not in err

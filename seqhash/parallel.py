@@ -1,0 +1,76 @@
+"""The cores of this machine, and work spread over them: by threads what leaves Python while it computes, by processes
+the rest."""
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_all(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """What a function returns for each item, several at a time; the first error is raised. Not to be nested."""
+    if len(items) < 2 or cores() < 2:
+        return [function(item) for item in items]
+    return list(_pool().map(function, items))
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cores(), "seqhash")
+
+
+def in_processes(
+    function: Callable[..., Result],
+    calls: Sequence[tuple],
+    *,
+    workers: int,
+    start: Callable[..., Any] | None = None,
+    start_with: tuple = (),
+) -> Iterator[tuple[tuple, Result]]:
+    """(arguments, what the function returned) of each call, as they end, by new processes.
+
+    Ctrl-C does not reach them; where it or an error ends the iteration, they are killed.
+
+    Args:
+      calls: arguments of each.
+      start: is called in each process, with ``start_with``, before the first.
+    """
+    others = {process.pid for process in multiprocessing.active_children()}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, start, start_with) as pool:
+        try:
+            with ignoring_interrupts():
+                running = {pool.submit(function, *call): call for call in calls}
+            for done in as_completed(running):
+                yield running[done], done.result()
+        except BaseException:
+            for process in multiprocessing.active_children():
+                if process.pid not in others:
+                    process.kill()
+            raise
+
+
+@contextlib.contextmanager
+def ignoring_interrupts() -> Iterator[None]:
+    """Processes that are started inside ignore Ctrl-C from their first moment."""
+    if threading.current_thread() is not threading.main_thread():  # only there are signals set
+        yield
+        return
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,62 @@
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from seqhash import parallel
+from tests.processes import Running
+
+
+def test_threads_keep_the_order_and_raise_the_first_error(monkeypatch):
+    monkeypatch.setattr(parallel, "cores", lambda: 4)
+    assert parallel.map_all(abs, [-3, 2, -1]) == [3, 2, 1]
+    with pytest.raises(ZeroDivisionError):
+        parallel.map_all(lambda item: 1 // item, range(3))
+
+
+def divide(folder: Path, number: int) -> int:
+    (folder / str(number)).touch()
+    if number > 9:
+        time.sleep(600)
+    return 10 // number
+
+
+def greet(folder: Path) -> None:
+    (folder / "started").touch()
+
+
+def test_processes_give_what_calls_return_and_the_first_error_ends_all(tmp_path):
+    calls = [(tmp_path, number) for number in (1, 5, 2)]
+    results = dict(parallel.in_processes(divide, calls, workers=2, start=greet, start_with=(tmp_path,)))
+    assert results == {(tmp_path, 1): 10, (tmp_path, 5): 2, (tmp_path, 2): 5}
+    assert (tmp_path / "started").exists()
+    begun = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        list(parallel.in_processes(divide, [(tmp_path, 99), (tmp_path, 0)], workers=2))
+    assert time.monotonic() - begun < 60
+    assert multiprocessing.active_children() == []
+
+
+def interrupted(folder: Path) -> None:
+    """Ctrl-C, which all processes of a terminal get."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    calls = [(folder, number) for number in (1, 10, 11)]
+    begun = time.monotonic()
+    try:
+        for (_, number), _ in parallel.in_processes(divide, calls, workers=2):
+            assert number == 1
+            while not (folder / "11").exists():
+                time.sleep(0.01)
+            os.killpg(0, signal.SIGINT)
+    except KeyboardInterrupt:
+        print("interrupted", time.monotonic() - begun < 60)
+    print(multiprocessing.active_children())
+
+
+def test_ctrl_c_ends_the_processes_without_a_word_of_theirs(tmp_path):
+    done = Running(interrupted, tmp_path).ended()
+    assert (done.status, done.out, done.err) == (0, "interrupted True\n[]\n", "")
