@@ -9,12 +9,15 @@ import gc
 import multiprocessing
 import os
 import runpy
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
+
+from absl import flags
 
 from tests import compiling
 
@@ -76,10 +79,36 @@ def _call(streams: list[str], environment: dict[str, str], function: Callable[..
     os.environ.update(environment)
     os.chdir(ROOT)
     with compiling.quickly() if environment.keys() >= QUICKLY.keys() else contextlib.nullcontext():
-        try:
-            function(*arguments)
-        finally:
-            atexit._run_exitfuncs()  # multiprocessing leaves them out
+        _to_its_end(function, *arguments)
+
+
+def _to_its_end(function: Callable[..., Any], *arguments: Any) -> None:
+    try:
+        function(*arguments)
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing leaves them out
+
+
+def run_with_forks(module: str, *arguments: str, **environment: str) -> Ended:
+    """``run_module`` of a script that runs others in turn, which are forks of it, not commands of their own."""
+    return Running(_module_with_forks, module, *arguments, **environment).ended()
+
+
+def _module_with_forks(module: str, *arguments: str) -> None:
+    def run(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+        assert (command[:2], check) == ([sys.executable, "-m"], False)
+        process = multiprocessing.get_context("fork").Process(target=_to_its_end, args=(script, *command[2:]))
+        process.start()
+        process.join()
+        return subprocess.CompletedProcess(command, process.exitcode or 0)
+
+    def script(module: str, *arguments: str) -> None:
+        for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):  # it has its own
+            delattr(flags.FLAGS, flag.name)
+        _module(module, *arguments)
+
+    with mock.patch.object(subprocess, "run", run):
+        _module(module, *arguments)
 
 
 def _module(module: str, *arguments: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 import seqhash
-from tests.processes import ENVIRONMENT, QUICKLY, ROOT, Ended, run_module
+from tests.processes import ENVIRONMENT, QUICKLY, ROOT, Ended, run_module, run_with_forks
 
 pytestmark = pytest.mark.slow
 
@@ -57,9 +57,9 @@ def write_work(folder: Path, work: int) -> list[str]:
     return rows
 
 
-def script(name: str, *arguments: str) -> Ended:
+def script(name: str, *arguments: str, run=run_module) -> Ended:
     """script("train", "--workdir=...", ...): what the process ended with. Bad input or good, never a traceback."""
-    done = run_module(f"experiments.{name}", *arguments, **QUICKLY)
+    done = run(f"experiments.{name}", *arguments, **QUICKLY)
     assert "Traceback" not in done.err, done.err[-3000:]
     return done
 
@@ -205,7 +205,7 @@ def test_run_again_nothing_is_made_anew_and_other_covers_are_told_apart(copied, 
     before, config = made(), (copied / "config.json").read_bytes()
     corpora = [f"--training_corpus={folder / 'covers/covers.csv'}", f"--corpus={folder / 'others/others.csv'}"]
     several = [change.removeprefix("--set=") for change in TINY]
-    done = script("reproduce", f"--workdir={copied}", "--set", *several, *corpora)
+    done = script("reproduce", f"--workdir={copied}", "--set", *several, *corpora, run=run_with_forks)
     assert done.status == 0, done.err[-3000:]
     assert "0 prepared, 6 already there, 0 failed" in done.out
     assert "epoch   1 " not in done.out
