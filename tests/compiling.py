@@ -6,24 +6,27 @@ from typing import Any
 from unittest import mock
 
 import jax
-from jax._src import compiler  # options for all programs are nowhere else
-
-# Without them no fusion sets up a compiler of its own. XLA stops at an option it does not know, hence JAX's version.
-OPTIONS = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11) else {}
 
 
 @contextlib.contextmanager
 def quickly() -> Iterator[None]:
     """What is compiled inside has most of the compiler's optimizations left out; it is forgotten at the end."""
-    make_options = compiler.get_compile_options
-
-    def quick_options(*arguments: Any, **keywords: Any) -> Any:
-        made = make_options(*arguments, **keywords)
-        made.env_option_overrides = [*made.env_option_overrides, *OPTIONS.items()]
-        return made
-
     jax.config.update("jax_disable_most_optimizations", True)
-    with mock.patch.object(compiler, "get_compile_options", quick_options):
+    with _older_emitters() if jax.__version_info__ < (0, 11) else contextlib.nullcontext():
         yield
     jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()
+
+
+def _older_emitters() -> contextlib.AbstractContextManager[Any]:
+    """With these no fusion sets up a compiler of its own. A later XLA may not know the option, and would stop."""
+    from jax._src import compiler  # an option for all programs can be given nowhere else
+
+    make_options = compiler.get_compile_options
+
+    def older(*arguments: Any, **keywords: Any) -> Any:
+        options = make_options(*arguments, **keywords)
+        options.env_option_overrides = [*options.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
+        return options
+
+    return mock.patch.object(compiler, "get_compile_options", older)

@@ -71,6 +71,11 @@ def run_module(module: str, *arguments: str, **environment: str) -> Ended:
     return Running(_module, module, *arguments, **environment).ended()
 
 
+def run_with_forks(module: str, *arguments: str, **environment: str) -> Ended:
+    """``run_module`` of a script that runs others in turn, which are forks of it, not commands of their own."""
+    return Running(_module_with_forks, module, *arguments, **environment).ended()
+
+
 def _call(streams: list[str], environment: dict[str, str], function: Callable[..., Any], arguments: tuple) -> None:
     for number, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), number)
@@ -89,9 +94,9 @@ def _to_its_end(function: Callable[..., Any], *arguments: Any) -> None:
         atexit._run_exitfuncs()  # multiprocessing leaves them out
 
 
-def run_with_forks(module: str, *arguments: str, **environment: str) -> Ended:
-    """``run_module`` of a script that runs others in turn, which are forks of it, not commands of their own."""
-    return Running(_module_with_forks, module, *arguments, **environment).ended()
+def _module(module: str, *arguments: str) -> None:
+    sys.argv = ["", *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _module_with_forks(module: str, *arguments: str) -> None:
@@ -109,8 +114,3 @@ def _module_with_forks(module: str, *arguments: str) -> None:
 
     with mock.patch.object(subprocess, "run", run):
         _module(module, *arguments)
-
-
-def _module(module: str, *arguments: str) -> None:
-    sys.argv = ["", *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
