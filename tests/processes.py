@@ -27,9 +27,9 @@ ENVIRONMENT = {"XLA_FLAGS": "", "OPENBLAS_NUM_THREADS": "1"}
 QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # with Running, all that the fixture compiled_quickly does
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["flax.linen", "matplotlib.pyplot", "optax", "orbax.checkpoint", "pytest", "sklearn.decomposition", __name__]
-)
+OTHERS = ["matplotlib.pyplot", "pytest", "sklearn.decomposition", "tests.compiling"]
+OURS = [f"seqhash.{name}" for name in ("evaluate", "export", "figures", "report", "robustness", "systems", "train")]
+_context.set_forkserver_preload([*OTHERS, *OURS, __name__])
 
 
 class Ended(NamedTuple):
