@@ -9,7 +9,6 @@ one of the lists, or other synthesised ones). Writes WORKDIR/robustness.json, WO
 that was stopped goes on by the same command. About an hour for 60 recordings, 500 queries and 2 cores.
 """
 
-import functools
 import hashlib
 import itertools
 import json
@@ -152,18 +151,14 @@ class _Loaded:
         self.samples = [samples for _, samples in kept]
         works = [recording.work or recording.id for recording, _ in kept]
         self.plan = robustness.make_plan(works, queries=task.queries, left_out=task.left_out, seed=task.seed)
-        (noise, self.other_noise), (rooms, self.other_rooms) = self._halves(task.noise), self._halves(task.rooms)
+        (noise, other_noise), (rooms, other_rooms) = self._halves(task.noise), self._halves(task.rooms)
         self.reported = degrade.registry(noise, rooms)
-        self.indexes: dict[str, Any] = {}
-
-    @functools.cached_property
-    def calibrating(self) -> dict[str, degrade.Degradation]:
-        """Degradations for the thresholds, by other noises, rooms and music than those that are reported."""
-        return degrade.registry(
-            self.other_noise or degrade.synthetic_noises(1),
-            self.other_rooms or degrade.synthetic_rooms(1),
+        self.calibrating = degrade.registry(
+            other_noise or degrade.synthetic_noises(1),
+            other_rooms or degrade.synthetic_rooms(1),
             degrade.synthetic_music(1),
         )
+        self.indexes: dict[str, Any] = {}
 
     def _halves(self, listed: str | None) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
         """Of noises or rooms: the second, fourth ... for what is reported, the others for the thresholds."""

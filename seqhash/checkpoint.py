@@ -40,7 +40,7 @@ class Trained(NamedTuple):
 
 @contextlib.contextmanager
 def open_manager(directory: str | Path) -> Iterator[ocp.CheckpointManager]:
-    """A manager of the checkpoints in a directory (made where it is missing); what is being written is, at the end."""
+    """A manager of the checkpoints in a directory (made where it is missing). The end waits for what is being written."""
     options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
     with _interrupts_held():
         manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
@@ -57,22 +57,23 @@ def _interrupts_held() -> Iterator[None]:
 
     Orbax, interrupted in its own calls, leaves threads that wait minutes for each other, and so would the interpreter.
     """
-    held, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    held, before = False, signal.getsignal(signal.SIGINT)
     # Other threads are not interrupted; a handler that is not Python's could not be put back.
     if threading.current_thread() is not threading.main_thread() or before is None:
         yield
         return
 
     def hold(*_: Any) -> None:
+        nonlocal held
         signal.signal(signal.SIGINT, before)
-        held.set()
+        held = True
 
     signal.signal(signal.SIGINT, hold)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if held.is_set():
+    if held:
         signal.raise_signal(signal.SIGINT)
 
 
