@@ -40,7 +40,7 @@ class Trained(NamedTuple):
 
 @contextlib.contextmanager
 def open_manager(directory: str | Path) -> Iterator[ocp.CheckpointManager]:
-    """A manager of the checkpoints in a directory (made where it is missing). The end waits for what is being written."""
+    """A manager of the checkpoints in a directory, made where it is missing; at the end it waits for what it writes."""
     options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
     with _interrupts_held():
         manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
