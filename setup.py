@@ -12,7 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["seqhash", "seqhash.*"]),
-    package_data={"seqhash": ["py.typed", "data/*", "hashers/*/*"]},
+    package_data={"seqhash": ["py.typed", "hashers/*/*"], "seqhash.songbook": ["data/*"]},
     python_requires=">=3.11",
     entry_points={"console_scripts": ["seqhash=seqhash.cli:main"]},
     install_requires=[

@@ -28,8 +28,12 @@ from seqhash import checkpoint, evaluate, features
 from seqhash import train as training
 from seqhash.config import Config, override, to_flat_dict
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder prepared by experiments.prepare", required=True)
-_CHANGE = flags.DEFINE_multi_string("change", [""], "comma-separated changes of one row, as model.layers=2; repeatable")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder prepared by experiments.prepare", required=True
+)
+_CHANGE = flags.DEFINE_multi_string(
+    "change", [""], "comma-separated changes of one row, as model.layers=2; repeatable"
+)
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "values of train.seed, one run each")
 _SET = flags.DEFINE_multi_string("set", [], "change of the base, for all rows; repeatable")
 _COLUMNS = ("train_loss", "validation_loss", "collision_rate", "dead_bits", "effective_bits")
@@ -47,15 +51,31 @@ def main() -> int:
     for config in new:
         layout.require_features(store, config)
     layout.use_all_cores(math.gcd(*(config.train.batch_size for config in new)))
-    earlier = {change: _configs(base, change, seeds) for change in _earlier(workdir / "ablation.json", base)}
-    configs = {change: ones for change, ones in earlier.items() if all(_row(c, store, workdir).exists() for c in ones)}
+    earlier = {
+        change: _configs(base, change, seeds)
+        for change in _earlier(workdir / "ablation.json", base)
+    }
+    configs = {
+        change: ones
+        for change, ones in earlier.items()
+        if all(_row(c, store, workdir).exists() for c in ones)
+    }
     configs |= asked
     rows: dict[str, list[dict[str, Any]]] = {change: [] for change in configs}
-    plan = [(change, seed, one) for change, ones in configs.items() for seed, one in zip(seeds, ones, strict=True)]
+    plan = [
+        (change, seed, one)
+        for change, ones in configs.items()
+        for seed, one in zip(seeds, ones, strict=True)
+    ]
     for number, (change, seed, config) in enumerate(plan, 1):
         print(f"[{number}/{len(plan)}] {change or 'base'}, seed {seed}", flush=True)
         rows[change].append(_run(config, store, workdir))
-        result = {"base": to_flat_dict(base), "seeds": _SEEDS.value, "rows": rows, "versions": evaluate.versions()}
+        result = {
+            "base": to_flat_dict(base),
+            "seeds": _SEEDS.value,
+            "rows": rows,
+            "versions": evaluate.versions(),
+        }
         layout.write_json(workdir / "ablation.json", result)
     text = _table(rows)
     (workdir / "ablation.md").write_text(text + "\n")
@@ -65,7 +85,9 @@ def main() -> int:
 
 def _configs(base: Config, change: str, seeds: Sequence[int]) -> list[Config]:
     """Of one row: a config a seed."""
-    return [override(base, [*filter(None, change.split(",")), f"train.seed={seed}"]) for seed in seeds]
+    return [
+        override(base, [*filter(None, change.split(",")), f"train.seed={seed}"]) for seed in seeds
+    ]
 
 
 def _earlier(path: Path, base: Config) -> list[str]:
@@ -76,7 +98,9 @@ def _earlier(path: Path, base: Config) -> list[str]:
 
 def _row(config: Config, store: features.Store, workdir: Path) -> Path:
     """Where the measures of one run go."""
-    digest = hashlib.sha256(json.dumps([to_flat_dict(config), [r.id for r in store.recordings]]).encode()).hexdigest()
+    digest = hashlib.sha256(
+        json.dumps([to_flat_dict(config), [r.id for r in store.recordings]]).encode()
+    ).hexdigest()
     return workdir / "ablation" / digest[:16] / "row.json"
 
 
@@ -96,7 +120,8 @@ def _run(config: Config, store: features.Store, workdir: Path) -> dict[str, Any]
         codes = evaluate.hash_corpus(variant, store.cepstra)
         measured = evaluate.measure([codes], store.recordings, lengths=(1, 9, 17, 37))
         row[f"accuracy_{kind}"] = {
-            str(n): value if measured.tallies[n].windows.any() else None for n, value in measured.by_seed[0].items()
+            str(n): value if measured.tallies[n].windows.any() else None
+            for n, value in measured.by_seed[0].items()
         }
         row[f"collision_rate_{kind}"] = measured.collisions.collision_rate
     layout.write_json(done, row)
@@ -113,9 +138,16 @@ def _table(rows: dict[str, list[dict[str, Any]]]) -> str:
             continue
         mean = {name: _mean([row[name] for row in seeds]) for name in _COLUMNS}
         cells = [change or "base", f"{mean['train_loss']:.2f}", f"{mean['validation_loss']:.2f}"]
-        cells += [f"{100 * mean['collision_rate']:.2f}", f"{mean['dead_bits']:.0f}", f"{mean['effective_bits']:.0f}"]
+        cells += [
+            f"{100 * mean['collision_rate']:.2f}",
+            f"{mean['dead_bits']:.0f}",
+            f"{mean['effective_bits']:.0f}",
+        ]
         for kind in ("zero", "median"):
-            by_length = [_mean([row[f"accuracy_{kind}"][n] for row in seeds]) for n in seeds[0][f"accuracy_{kind}"]]
+            by_length = [
+                _mean([row[f"accuracy_{kind}"][n] for row in seeds])
+                for n in seeds[0][f"accuracy_{kind}"]
+            ]
             cells.append(" / ".join(f"{100 * value:.1f}" for value in by_length))
         lines.append(cells)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -21,10 +21,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from seqhash.systems import Outside
+from seqhash.robustness.systems import Outside
 
 DEFAULT_COUNT = 6.0  # aligned hashes of an answer by audfprint's own rule
-_ANSWER = re.compile(r"Matched (.+?) [\d.]+ sec \d+ raw hashes as (.+?) at\s+(-?[\d.]+) s with\s+(\d+) of ")
+_ANSWER = re.compile(
+    r"Matched (.+?) [\d.]+ sec \d+ raw hashes as (.+?) at\s+(-?[\d.]+) s with\s+(\d+) of "
+)
 
 
 def missing(program: str | None) -> str | None:
@@ -46,7 +48,9 @@ def system(folder: Path, program: str | None) -> Outside:
     """
     if (reason := missing(program)) is not None:
         raise ValueError(f"audfprint: {reason}.")
-    names = " ".join(f"--{name}={{{name}}}" for name in ("references", "clips", "answers", "folder"))
+    names = " ".join(
+        f"--{name}={{{name}}}" for name in ("references", "clips", "answers", "folder")
+    )
     chosen = f" --program={shlex.quote(program)}" if program else ""
     return Outside(
         name="audfprint",
@@ -59,17 +63,27 @@ def system(folder: Path, program: str | None) -> Outside:
 
 def main() -> None:
     """Makes the table where it is missing, asks, writes the answers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--references", required=True, help="file of paths of WAV files, one a line")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--references", required=True, help="file of paths of WAV files, one a line"
+    )
     parser.add_argument("--clips", required=True, help="the same, what is asked")
     parser.add_argument("--answers", required=True, help="CSV to write: clip,track,offset,score")
-    parser.add_argument("--folder", required=True, type=Path, help="where its table of the references is kept")
-    parser.add_argument("--program", type=Path, help="folder of audfprint.py; default: the package audfprint2")
+    parser.add_argument(
+        "--folder", required=True, type=Path, help="where its table of the references is kept"
+    )
+    parser.add_argument(
+        "--program", type=Path, help="folder of audfprint.py; default: the package audfprint2"
+    )
     asked = parser.parse_args()
     table = asked.folder / "audfprint.pklz"
     if not table.is_file():
         _audfprint(asked.program, asked.folder, "new", "-d", str(table), "-l", asked.references)
-    said = _audfprint(asked.program, asked.folder, "match", "-d", str(table), "-l", "-N", "0", asked.clips)
+    said = _audfprint(
+        asked.program, asked.folder, "match", "-d", str(table), "-l", "-N", "0", asked.clips
+    )
     with open(asked.answers, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["clip", "track", "offset", "score"])

@@ -35,12 +35,16 @@ from seqhash import parallel
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "times that every system is measured", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 120.0, "length of the audio (mfcc)", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 48, "train steps of a measurement (train)", lower_bound=16)
-_CORPORA = flags.DEFINE_string("corpora", None, "folder of manifests to measure the MFCC error on (mfcc)")
+_CORPORA = flags.DEFINE_string(
+    "corpora", None, "folder of manifests to measure the MFCC error on (mfcc)"
+)
 _AUDIO = flags.DEFINE_string("audio", None, "manifest or folder of recordings to add (index)")
 _ALL_CORES = flags.DEFINE_bool("all_cores", False, "also measure on all cores (search)")
 _QUICK = flags.DEFINE_bool("quick", False, "small, to see whether it runs (train, search, index)")
 _OUTPUT = flags.DEFINE_string("output", None, "also write everything as JSON to this file")
-_SYSTEM = flags.DEFINE_string("system", None, "measure this one system in this process (used inside)")
+_SYSTEM = flags.DEFINE_string(
+    "system", None, "measure this one system in this process (used inside)"
+)
 
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 GOALS = {
@@ -82,7 +86,9 @@ def _benchmark_mfcc() -> dict[str, Any]:
     print("\nAudio seconds per CPU second, one core\n")
     print("| system | median | ours is faster by | goal |\n|---|---|---|---|")
     for name, rate in rates.items():
-        print(f"| {name} | {_shown(rate)} | {_shown(ours and rate and ours / rate, 2)} | {GOALS.get(name, '')} |")
+        print(
+            f"| {name} | {_shown(rate)} | {_shown(ours and rate and ours / rate, 2)} | {GOALS.get(name, '')} |"
+        )
     result: dict[str, Any] = {"rates": rates, "machine": _machine()}
     if _CORPORA.value:
         result["errors"] = _mfcc_errors(Path(_CORPORA.value))
@@ -131,7 +137,14 @@ def _mfcc_librosa() -> float:
 
     def same_grid(audio: np.ndarray) -> np.ndarray:
         return librosa.feature.mfcc(
-            y=audio, sr=16_000, n_mfcc=13, n_fft=512, win_length=400, hop_length=160, n_mels=26, center=False
+            y=audio,
+            sr=16_000,
+            n_mfcc=13,
+            n_fft=512,
+            win_length=400,
+            hop_length=160,
+            n_mels=26,
+            center=False,
         )
 
     return _mfcc_rate(same_grid)
@@ -142,7 +155,9 @@ def _mfcc_psf() -> float | None:
         import python_speech_features
     except ImportError:
         return None
-    return _mfcc_rate(lambda audio: python_speech_features.mfcc(audio.astype(np.float64), 16_000, nfft=512))
+    return _mfcc_rate(
+        lambda audio: python_speech_features.mfcc(audio.astype(np.float64), 16_000, nfft=512)
+    )
 
 
 def _mfcc_errors(folder: Path) -> dict[str, Any]:
@@ -154,7 +169,9 @@ def _mfcc_errors(folder: Path) -> dict[str, Any]:
 
     config, errors = MfccConfig(), {}
     print("\nLargest error against python_speech_features 0.6\n")
-    print("| corpus | recordings | absolute | relative to max(abs(reference), 1) |\n|---|---|---|---|")
+    print(
+        "| corpus | recordings | absolute | relative to max(abs(reference), 1) |\n|---|---|---|---|"
+    )
     for manifest in sorted(folder.glob("*/manifest.csv")):
         absolute, relative, count = 0.0, 0.0, 0
         for recording in corpus.recordings(manifest):
@@ -165,7 +182,11 @@ def _mfcc_errors(folder: Path) -> dict[str, Any]:
             relative = max(relative, float((error / np.maximum(np.abs(expected), 1)).max()))
             count += 1
         print(f"| {manifest.parent.name} | {count} | {absolute:.1e} | {relative:.1e} |", flush=True)
-        errors[manifest.parent.name] = {"recordings": count, "absolute": absolute, "relative": relative}
+        errors[manifest.parent.name] = {
+            "recordings": count,
+            "absolute": absolute,
+            "relative": relative,
+        }
     return errors
 
 
@@ -190,7 +211,9 @@ def _benchmark_train() -> dict[str, Any]:
         f"\nTrain step, batch {_batch_size()}, {flop / 1e6:.1f} MFLOP a segment; "
         f"matrix-multiply peak {peak:.0f} GFLOP/s a core\n"
     )
-    print("| system | segments/s, median | share of the peak | ours is faster by | goal |\n|---|---|---|---|---|")
+    print(
+        "| system | segments/s, median | share of the peak | ours is faster by | goal |\n|---|---|---|---|---|"
+    )
     for name, rate in rates.items():
         if name.startswith("GEMM"):
             continue
@@ -198,8 +221,12 @@ def _benchmark_train() -> dict[str, Any]:
         ours = rates[name.replace("torch", "ours")]
         share = rate and 100 * rate * flop / (peak * 1e9 * cores)
         ratio = ours and rate and ours / rate
-        print(f"| {name} | {_shown(rate)} | {_shown(share)} % | {_shown(ratio, 2)} | {GOALS.get(name, '')} |")
-    print("\nGoal of ours: half of the peak, aim 60 %. Products that rematerialisation repeats are not counted.")
+        print(
+            f"| {name} | {_shown(rate)} | {_shown(share)} % | {_shown(ratio, 2)} | {GOALS.get(name, '')} |"
+        )
+    print(
+        "\nGoal of ours: half of the peak, aim 60 %. Products that rematerialisation repeats are not counted."
+    )
     return {"rates": rates, "flop": flop, "peak": peak, "machine": _machine()}
 
 
@@ -209,7 +236,10 @@ def _step_flop() -> int:
 
     config = Config()
     hidden, coeffs, frames = config.model.hidden_size, config.mfcc.coeffs, config.segment.frames
-    encoder, decoder = 2 * 4 * hidden * (hidden + coeffs), 2 * 4 * hidden * hidden  # the decoder is fed nothing
+    encoder, decoder = (
+        2 * 4 * hidden * (hidden + coeffs),
+        2 * 4 * hidden * hidden,
+    )  # the decoder is fed nothing
     return 3 * frames * (encoder + decoder + 2 * hidden * coeffs)
 
 
@@ -226,8 +256,12 @@ def _train_ours() -> float:
 
     layout.use_all_cores(128)
     batch, steps = _batch_size(), _STEPS.value + 32
-    config = override(Config(), {"train.validation_fraction": 0.0, "train.epochs": 1, "train.batch_size": batch})
-    frames = np.random.default_rng(0).standard_normal((25 * batch * steps + 75, 13)).astype(np.float32)
+    config = override(
+        Config(), {"train.validation_fraction": 0.0, "train.epochs": 1, "train.batch_size": batch}
+    )
+    frames = (
+        np.random.default_rng(0).standard_normal((25 * batch * steps + 75, 13)).astype(np.float32)
+    )
     recording = corpus.Recording("noise", Path("noise.wav"), "", "", "", "", {})
     dataset = batches.make_dataset(features.Store((recording,), (frames,), {}, ()), config=config)
     marks = []
@@ -235,7 +269,10 @@ def _train_ours() -> float:
         jax.block_until_ready(progress.state)
         marks.append((time.perf_counter(), int(progress.state.step)))
     warm = next(i for i, (_, step) in enumerate(marks) if step >= 16)
-    (start, first), (end, last) = marks[warm], marks[-2]  # the last mark has the epoch's evaluation in it
+    (start, first), (end, last) = (
+        marks[warm],
+        marks[-2],
+    )  # the last mark has the epoch's evaluation in it
     return (last - first) * batch / (end - start)
 
 
@@ -272,7 +309,9 @@ def _gemm(convert: Callable[[np.ndarray], Any], multiply: Callable[[Any, Any], A
     """GFLOP/s of float32 products, the best of several shapes and repeats."""
     best, rng = 0.0, np.random.default_rng(0)
     for m, k, n in ((1536, 1536, 1536), (1024, 1024, 1024), (4096, 512, 512), (512, 128, 512)):
-        a, b = (convert(rng.standard_normal(shape).astype(np.float32)) for shape in ((m, k), (k, n)))
+        a, b = (
+            convert(rng.standard_normal(shape).astype(np.float32)) for shape in ((m, k), (k, n))
+        )
         multiply(a, b)
         for _ in range(8):
             start = time.perf_counter()
@@ -303,10 +342,14 @@ def _gemm_torch() -> float | None:
 def _benchmark_search() -> dict[str, Any]:
     from experiments import benchmark_search
 
-    result = {"one core": _measure("search", "search, one core", benchmark_search.ENVIRONMENT, True)}
+    result = {
+        "one core": _measure("search", "search, one core", benchmark_search.ENVIRONMENT, True)
+    }
     benchmark_search.show(result["one core"])
     if _ALL_CORES.value:
-        result["all cores"] = _measure("search", "search, all cores", benchmark_search.ENVIRONMENT, False)
+        result["all cores"] = _measure(
+            "search", "search, all cores", benchmark_search.ENVIRONMENT, False
+        )
         benchmark_search.show(result["all cores"])
     return result | {"machine": _machine()}
 
@@ -320,7 +363,9 @@ def _search(*, sublinear: bool) -> dict[str, Any]:
 def _benchmark_index() -> dict[str, Any]:
     from experiments import benchmark_index
 
-    result = benchmark_index.measure(rounds=_ROUNDS.value, quick=_QUICK.value, recordings=_AUDIO.value)
+    result = benchmark_index.measure(
+        rounds=_ROUNDS.value, quick=_QUICK.value, recordings=_AUDIO.value
+    )
     benchmark_index.show(result)
     return result | {"machine": _machine()}
 
@@ -341,7 +386,9 @@ SYSTEMS: dict[str, Callable[[], Any]] = {
 }
 
 
-def _rounds(benchmark: str, systems: dict[str, tuple[str, dict[str, str], bool]]) -> dict[str, float | None]:
+def _rounds(
+    benchmark: str, systems: dict[str, tuple[str, dict[str, str], bool]]
+) -> dict[str, float | None]:
     """Median rate of each system (system, environment, pinned to one core), measured in turn in fresh processes."""
     rates: dict[str, list[float]] = {name: [] for name in systems}
     for number in range(_ROUNDS.value):
@@ -375,7 +422,11 @@ def _machine() -> dict[str, Any]:
     from seqhash import evaluate
 
     info = Path("/proc/cpuinfo")
-    models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    models = [
+        line.split(":")[1].strip()
+        for line in info.read_text().splitlines()
+        if line.startswith("model name")
+    ]
     return {
         "processor": models[0] if models else platform.processor(),
         "cores": parallel.cores(),

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from seqhash import audio, corpus, ingest, parallel
+from seqhash import audio, corpus, parallel
 from seqhash.export import load_hasher
-from seqhash.index import Entry, Identity, open_index
+from seqhash.index import ingest
+from seqhash.index.catalogue import Entry, Identity, open_index
 
 RECORDINGS, QUICK = 10_000, 200
 CODES = 960  # of a recording: 4 minutes
@@ -31,7 +32,11 @@ IDENTITY = Identity("random", "0" * 64, 4.0, 4, 16_000)
 def measure(*, rounds: int, quick: bool, recordings: str | None) -> dict[str, Any]:
     """Everything, as JSON takes it."""
     with tempfile.TemporaryDirectory() as folder:
-        result = {"synthetic": _synthetic(Path(folder) / "codes.index", QUICK if quick else RECORDINGS, rounds)}
+        result = {
+            "synthetic": _synthetic(
+                Path(folder) / "codes.index", QUICK if quick else RECORDINGS, rounds
+            )
+        }
         if recordings:
             result["audio"] = _stages(Path(folder) / "audio.index", recordings)
     return result
@@ -126,10 +131,16 @@ def show(result: dict[str, Any]) -> None:
     made = result["synthetic"]
     print(f"{made['recordings']:,} recordings, {made['codes']:,} codes:")
     print(f"  added in {made['add_seconds']:.1f} s, verified in {made['verify_seconds']:.1f} s")
-    print(f"  loaded in {made['first_load_seconds']:.2f} s from disk, {made['load_seconds']:.2f} s from the page cache")
-    print(f"  {made['bytes_a_code']:.1f} bytes a code on disk, {made['memory_a_code']:.1f} in memory")
+    print(
+        f"  loaded in {made['first_load_seconds']:.2f} s from disk, {made['load_seconds']:.2f} s from the page cache"
+    )
+    print(
+        f"  {made['bytes_a_code']:.1f} bytes a code on disk, {made['memory_a_code']:.1f} in memory"
+    )
     if "audio" in result:
         stages = result["audio"]
-        print(f"{stages['hours']:.2f} h of audio: {stages['hours_a_minute']:.1f} h a minute on all cores")
+        print(
+            f"{stages['hours']:.2f} h of audio: {stages['hours_a_minute']:.1f} h a minute on all cores"
+        )
         named = ", ".join(f"{stage} {stages[f'{stage}_seconds_an_hour']:.2f}" for stage in STAGES)
         print(f"  seconds of a core for an hour: {named}")

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqhash import hamming, multi_index, parallel, planar
+from seqhash import parallel
+from seqhash.search import hamming, multi_index, planar
 
 Clock = Callable[[], float]
 
@@ -95,7 +96,12 @@ def measure(*, rounds: int, quick: bool, sublinear: bool) -> dict[str, Any]:
             collections[case.rows] = _collection(case.rows)
         results.append(_exact(case, collections[case.rows], floor, rounds, clock))
         print(f"{case.name}: ours {_shown(results[-1]['ours'])} ms", file=sys.stderr, flush=True)
-    result: dict[str, Any] = {"cores": cores, "rounds": rounds, "faiss": _faiss_version(), "exact": results}
+    result: dict[str, Any] = {
+        "cores": cores,
+        "rounds": rounds,
+        "faiss": _faiss_version(),
+        "exact": results,
+    }
     if sublinear:
         result["sublinear"] = _sublinear(collections[max(collections)], rounds, clock, quick=quick)
     return result
@@ -103,11 +109,17 @@ def measure(*, rounds: int, quick: bool, sublinear: bool) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Prints what ``measure`` found."""
-    clock = "CPU time on one core" if result["cores"] == 1 else f"wall time on {result['cores']} cores"
+    clock = (
+        "CPU time on one core" if result["cores"] == 1 else f"wall time on {result['cores']} cores"
+    )
     how = f"ms of {clock}, medians of {result['rounds']} interleaved rounds"
-    print(f"\nExact search of 128-bit codes, {how}; FAISS {result['faiss'] or 'is not installed'}\n")
     print(
-        "| case | ours | FAISS | floor | ratio | floor's ratio | reach | aim | distances equal |\n" + "|---" * 9 + "|"
+        f"\nExact search of 128-bit codes, {how}; FAISS {result['faiss'] or 'is not installed'}\n"
+    )
+    print(
+        "| case | ours | FAISS | floor | ratio | floor's ratio | reach | aim | distances equal |\n"
+        + "|---" * 9
+        + "|"
     )
     for row in result["exact"]:
         ours, faiss, floor = row["ours"], row["faiss"], row["floor"]
@@ -115,12 +127,18 @@ def show(result: dict[str, Any]) -> None:
         ratios = [_shown(faiss and faiss / ours), _shown(faiss and floor and faiss / floor)]
         goals = [_goal(row["reach"]), _goal(row["aim"])]
         print("| " + " | ".join([row["case"], *times, *ratios, *goals, row["equal"]]) + " |")
-    print("\nThe floor is a pass that reads the codes once where n = Q = 1, else a loop of vector popcounts.")
+    print(
+        "\nThe floor is a pass that reads the codes once where n = Q = 1, else a loop of vector popcounts."
+    )
     if "sublinear" not in result:
         return
     found = result["sublinear"]
     print(f"\nMulti-index hashing against our full scan: {found['case']}; a query's {how}\n")
-    print("| mode | recall@1 | proven by the tables | ms | full scan's ms | ratio | reach |\n" + "|---" * 7 + "|")
+    print(
+        "| mode | recall@1 | proven by the tables | ms | full scan's ms | ratio | reach |\n"
+        + "|---" * 7
+        + "|"
+    )
     for row in found["modes"]:
         shares = [f"{row['recall']:.4f}", f"{row['proven']:.4f}"]
         numbers = [_shown(value) for value in (row["ours"], row["flat"], row["flat"] / row["ours"])]
@@ -152,7 +170,9 @@ def _collection(rows: int) -> _Collection:
 def _queries(words: np.ndarray, count: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Windows of n codes with flipped bits, uint32 (count, n, WORDS), and the rows that they are from."""
     rng = np.random.default_rng(1)
-    rows = rng.integers(0, len(words) // CODES, count) * CODES + rng.integers(0, CODES - n + 1, count)
+    rows = rng.integers(0, len(words) // CODES, count) * CODES + rng.integers(
+        0, CODES - n + 1, count
+    )
     flips = np.packbits(rng.random((count, n, WORDS * 32)) < FLIPPED, axis=-1).view(np.uint32)
     return words[rows[:, None] + np.arange(n)] ^ flips, rows
 
@@ -179,12 +199,16 @@ def _faiss_version() -> str | None:
 # --------------------------------------------------------------------------------------------- exact search
 
 
-def _exact(case: Case, collection: _Collection, floor: ctypes.CDLL | None, rounds: int, clock: Clock) -> dict[str, Any]:
+def _exact(
+    case: Case, collection: _Collection, floor: ctypes.CDLL | None, rounds: int, clock: Clock
+) -> dict[str, Any]:
     """Times of one case, its answers checked."""
     queries, _ = _queries(collection.words, case.queries, case.n)
     codes = queries.reshape(-1, WORDS).view(np.uint8)
     calls: dict[str, Callable[[], Any]] = {
-        "ours": lambda: hamming.search(collection.database, queries, case.k, progressive=case.progressive)
+        "ours": lambda: hamming.search(
+            collection.database, queries, case.k, progressive=case.progressive
+        )
     }
     if collection.flat is not None:
         calls["faiss"] = lambda: collection.flat.search(codes, case.k)
@@ -215,7 +239,9 @@ def _times(calls: Mapping[str, Callable[[], Any]], rounds: int, clock: Clock) ->
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _checked(case: Case, queries: np.ndarray, collection: _Collection, calls: dict[str, Callable[[], Any]]) -> str:
+def _checked(
+    case: Case, queries: np.ndarray, collection: _Collection, calls: dict[str, Callable[[], Any]]
+) -> str:
     """What ours was found equal to; RuntimeError where it is not."""
     found = calls["ours"]().distance
     if case.n == 1 and "faiss" in calls:
@@ -256,12 +282,16 @@ def _compiled_floor() -> ctypes.CDLL | None:
         return ctypes.CDLL(library)  # stays mapped when its file is gone
 
 
-def _floor_call(floor: ctypes.CDLL, database: planar.Database, queries: np.ndarray) -> Callable[[], Any]:
+def _floor_call(
+    floor: ctypes.CDLL, database: planar.Database, queries: np.ndarray
+) -> Callable[[], Any]:
     """Reads the codes, or finds each query's minimum among them: uint32 (cores, queries), a part of the rows a core."""
     planes, cores = np.asarray(database.planes)[0], parallel.cores()
     cuts = np.linspace(0, database.rows, cores + 1).astype(int)
     cuts[1:-1] -= cuts[1:-1] % 64  # rows that share no cache line
-    ends = np.minimum(cuts[1:] + queries.shape[1] - 1, database.rows)  # of the windows that begin in a part
+    ends = np.minimum(
+        cuts[1:] + queries.shape[1] - 1, database.rows
+    )  # of the windows that begin in a part
     minima = np.zeros((cores, len(queries)), np.uint32)
 
     def one(part: int) -> None:
@@ -287,7 +317,9 @@ def _pointer(array: np.ndarray) -> ctypes.c_void_p:
 # ----------------------------------------------------------------------------------------- sub-linear search
 
 
-def _sublinear(collection: _Collection, rounds: int, clock: Clock, *, quick: bool) -> dict[str, Any]:
+def _sublinear(
+    collection: _Collection, rounds: int, clock: Clock, *, quick: bool
+) -> dict[str, Any]:
     """Multi-index hashing against our full scan, for one query at a time and for many."""
     words, starts, database, _ = collection
     queries, planted = _queries(words, 256 if quick else 2048, 9)
@@ -312,12 +344,22 @@ def _sublinear(collection: _Collection, rounds: int, clock: Clock, *, quick: boo
         "proven, one query": (proven, queries[:64, None]),
         "proven, batched": (proven, queries[None]),
     }
-    calls = {mode: functools.partial(_answer_all, search, batches) for mode, (search, batches) in asked.items()}
-    times = {mode: value / asked[mode][1][..., 0, 0].size for mode, value in _times(calls, rounds, clock).items()}
+    calls = {
+        mode: functools.partial(_answer_all, search, batches)
+        for mode, (search, batches) in asked.items()
+    }
+    times = {
+        mode: value / asked[mode][1][..., 0, 0].size
+        for mode, value in _times(calls, rounds, clock).items()
+    }
     modes = []
     for mode, reach in SUBLINEAR_GOALS.items():
         name, how = mode.split(", ")
-        by_tables = multi_index.search(tables, queries, radius=2, provable=True) if name == "proven" else None
+        by_tables = (
+            multi_index.search(tables, queries, radius=2, provable=True)
+            if name == "proven"
+            else None
+        )
         found = radius_1(queries) if by_tables is None else proven(queries)
         shares = {
             "recall": float((found.row[:, 0] == planted).mean()),
@@ -335,7 +377,9 @@ def _answer_all(search: Callable[[np.ndarray], hamming.Neighbours], batches: np.
         search(batch)
 
 
-def _proven(tables: multi_index.Tables, database: planar.Database, queries: np.ndarray) -> hamming.Neighbours:
+def _proven(
+    tables: multi_index.Tables, database: planar.Database, queries: np.ndarray
+) -> hamming.Neighbours:
     """By the tables where they prove the answer, by the scan where they do not."""
     found = multi_index.search(tables, queries, radius=2, provable=True)
     rest = np.flatnonzero(~found.exact)

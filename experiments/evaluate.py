@@ -19,8 +19,12 @@ from seqhash import batches, checkpoint, corpus, evaluate, features, figures, me
 from seqhash.train import read_rows
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", required=True)
-_CORPUS = flags.DEFINE_string("corpus", None, "manifest with originals and covers; default: the training corpus")
-_LENGTHS = flags.DEFINE_list("lengths", [str(n) for n in metrics.PAPER_LENGTHS], "numbers of consecutive hashes")
+_CORPUS = flags.DEFINE_string(
+    "corpus", None, "manifest with originals and covers; default: the training corpus"
+)
+_LENGTHS = flags.DEFINE_list(
+    "lengths", [str(n) for n in metrics.PAPER_LENGTHS], "numbers of consecutive hashes"
+)
 _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "bootstrap draws", lower_bound=1)
 
 
@@ -45,14 +49,26 @@ def main() -> int:
         for kind in ("zero", "median")
     }
     codes = {kind: evaluate.hash_corpus(hasher, store.cepstra) for kind, hasher in hashers.items()}
-    systems = {kind: evaluate.measure([coded], store.recordings, lengths=lengths) for kind, coded in codes.items()}
+    systems = {
+        kind: evaluate.measure([coded], store.recordings, lengths=lengths)
+        for kind, coded in codes.items()
+    }
     main_kind = trained.config.code.threshold
     other_kind = "median" if main_kind == "zero" else "zero"
     others = {hashers[other_kind].name: systems[other_kind]} | evaluate.floor_systems(
-        trained.config, trained.statistics, training_store.cepstra, store.recordings, store.cepstra, lengths=lengths
+        trained.config,
+        trained.statistics,
+        training_store.cepstra,
+        store.recordings,
+        store.cepstra,
+        lengths=lengths,
     )
     result = evaluate.report(
-        systems[main_kind], others, store.recordings, config=trained.config, resamples=_RESAMPLES.value
+        systems[main_kind],
+        others,
+        store.recordings,
+        config=trained.config,
+        resamples=_RESAMPLES.value,
     )
     result["hasher"] = hashers[main_kind].digest
     result["training"] = _training(workdir, trained, training_store, store)
@@ -71,12 +87,19 @@ def main() -> int:
 
 def _evaluation_store(workdir: Path, training_store: features.Store, config) -> features.Store:
     """The features of the evaluated corpus: the training corpus's own where it is the same."""
-    recordings = training_store.recordings if _CORPUS.value is None else corpus.recordings(_CORPUS.value)
-    evaluate.splits([recording for recording in recordings if recording.role == "cover"])  # an error now
+    recordings = (
+        training_store.recordings if _CORPUS.value is None else corpus.recordings(_CORPUS.value)
+    )
+    evaluate.splits(
+        [recording for recording in recordings if recording.role == "cover"]
+    )  # an error now
     if _CORPUS.value is None:
         return training_store
     failed = {path for path, _ in training_store.failed}
-    if tuple(recording for recording in recordings if str(recording.path) not in failed) == training_store.recordings:
+    if (
+        tuple(recording for recording in recordings if str(recording.path) not in failed)
+        == training_store.recordings
+    ):
         return training_store
     corpus.require_covers(recordings)
     report = layout.prepare(recordings, workdir / "evaluation", config)
@@ -84,40 +107,63 @@ def _evaluation_store(workdir: Path, training_store: features.Store, config) -> 
     return features.open_store(workdir / "evaluation")
 
 
-def _training(workdir: Path, trained, training_store: features.Store, store: features.Store) -> dict:
+def _training(
+    workdir: Path, trained, training_store: features.Store, store: features.Store
+) -> dict:
     """How the model was trained, and whether on what it is evaluated on."""
     seen = {recording.path for recording in training_store.recordings}
     shared = sum(recording.path in seen for recording in store.recordings)
-    settings = {0: "trained only on other recordings", len(store.recordings): "trained on the recordings evaluated"}
-    rows = [row for row in read_rows(workdir) if row["epoch"] <= trained.epoch]  # a kill may leave later ones
+    settings = {
+        0: "trained only on other recordings",
+        len(store.recordings): "trained on the recordings evaluated",
+    }
+    rows = [
+        row for row in read_rows(workdir) if row["epoch"] <= trained.epoch
+    ]  # a kill may leave later ones
     return {
-        "setting": settings.get(shared, f"trained on {shared} of the {len(store.recordings)} recordings evaluated"),
+        "setting": settings.get(
+            shared, f"trained on {shared} of the {len(store.recordings)} recordings evaluated"
+        ),
         "recordings": len(training_store.recordings),
         "epoch": trained.epoch,
         "step": trained.step,
-        "loss": {str(row["epoch"]): row["train_loss"] for row in rows if row["epoch"] in (0, 1, trained.epoch)},
+        "loss": {
+            str(row["epoch"]): row["train_loss"]
+            for row in rows
+            if row["epoch"] in (0, 1, trained.epoch)
+        },
         "epochs": rows,
     }
 
 
-def _draw(workdir: Path, result: dict, hasher, store: features.Store, codes: list[np.ndarray]) -> None:
+def _draw(
+    workdir: Path, result: dict, hasher, store: features.Store, codes: list[np.ndarray]
+) -> None:
     folder = layout.figures(workdir)
     originals, covers, _ = evaluate.roles(store.recordings)
     first = store.recordings[originals[0]]
     frames = np.asarray(store.cepstra[originals[0]][: hasher.config.segment.frames])
     shown = mfcc.normalise(frames, hasher.statistics, config=hasher.config.segment)
-    figures.mfcc_figure(np.asarray(shown), folder / "mfcc.png", title=f"First second of {first.title or first.id}")
+    figures.mfcc_figure(
+        np.asarray(shown), folder / "mfcc.png", title=f"First second of {first.title or first.id}"
+    )
     states = [hasher.states_of(np.asarray(store.cepstra[i])) for i in covers]
     works = np.repeat([store.recordings[i].work for i in covers], [len(one) for one in states])
     titles = {store.recordings[i].work: store.recordings[i].title for i in originals}
     genres = np.repeat([store.recordings[i].genre for i in covers], [len(one) for one in states])
     several = len(set(genres)) > 1
     figures.pca_figure(
-        np.concatenate(states), works, folder / "pca.png", titles=titles, genres=genres if several else None
+        np.concatenate(states),
+        works,
+        folder / "pca.png",
+        titles=titles,
+        genres=genres if several else None,
     )
     rows = {"trained": result, **result["floors"]}
     table = {
-        name: {int(n): (a["value"], a["low"], a["high"]) for n, a in values["cover_accuracy"].items()}
+        name: {
+            int(n): (a["value"], a["low"], a["high"]) for n, a in values["cover_accuracy"].items()
+        }
         for name, values in rows.items()
         if name != "chance"
     }

@@ -21,10 +21,18 @@ from experiments import workdir as layout
 from seqhash import checkpoint, evaluate, export
 from seqhash.config import Config, to_flat_dict
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained and evaluated run", required=True)
-_DIRECTORY = flags.DEFINE_string("directory", None, "where to write; a hasher that is there is replaced", required=True)
-_NAME = flags.DEFINE_string("name", None, "name of the hasher, shown beside its results", required=True)
-_MADE_BY = flags.DEFINE_string("made_by", None, "command for the model card; default: how train makes the checkpoint")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of a trained and evaluated run", required=True
+)
+_DIRECTORY = flags.DEFINE_string(
+    "directory", None, "where to write; a hasher that is there is replaced", required=True
+)
+_NAME = flags.DEFINE_string(
+    "name", None, "name of the hasher, shown beside its results", required=True
+)
+_MADE_BY = flags.DEFINE_string(
+    "made_by", None, "command for the model card; default: how train makes the checkpoint"
+)
 
 
 def main() -> int:
@@ -35,7 +43,10 @@ def main() -> int:
     results = workdir / "results.json"
     result = json.loads(results.read_text()) if results.exists() else None
     if result is not None and result.get("hasher") != hasher.digest:
-        print(f"{results}: of another model, so the card says not evaluated; run evaluate first", file=sys.stderr)
+        print(
+            f"{results}: of another model, so the card says not evaluated; run evaluate first",
+            file=sys.stderr,
+        )
         result = None
     made_by = _MADE_BY.value or _training_command(workdir, trained.config)
     directory = export.export_hasher(hasher, target, card=_card(hasher, trained, result, made_by))
@@ -48,7 +59,11 @@ def main() -> int:
 def _training_command(workdir: Path, config: Config) -> str:
     """Train with every field that is not the default; those of the features were prepare's."""
     defaults = to_flat_dict(Config())
-    changes = [f"--set={name}={value}" for name, value in to_flat_dict(config).items() if value != defaults[name]]
+    changes = [
+        f"--set={name}={value}"
+        for name, value in to_flat_dict(config).items()
+        if value != defaults[name]
+    ]
     return shlex.join(["python", "-m", "experiments.train", f"--workdir={workdir}", *changes])
 
 
@@ -85,7 +100,9 @@ def _card(hasher, trained: checkpoint.Trained, result: dict | None, made_by: str
         "",
         evaluate.verdict(result),
         "",
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in result["versions"].items()) + ".",
+        "Versions: "
+        + ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+        + ".",
     ]
     return "\n".join(lines) + "\n"
 

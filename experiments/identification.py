@@ -16,19 +16,28 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import workdir as layout
-from seqhash import audio, corpus, ingest, metrics
+from seqhash import audio, corpus, metrics
 from seqhash.export import find_hasher, load_hasher
-from seqhash.identify import FALSE_POSITIVE_RATE, SHIFTS, Match, Searcher, open_searcher
-from seqhash.index import Collection, open_index
+from seqhash.index import ingest
+from seqhash.index.catalogue import Collection, open_index
+from seqhash.index.identify import FALSE_POSITIVE_RATE, SHIFTS, Match, Searcher, open_searcher
 
 _CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of recordings", required=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the index and the results", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of the index and the results", required=True
+)
 _HASHER = flags.DEFINE_string("hasher", None, "exported hasher; default: the package's own")
-_LENGTHS = flags.DEFINE_list("lengths", ["1", "2", "3", "5", "10"], "of the excerpts, whole seconds")
+_LENGTHS = flags.DEFINE_list(
+    "lengths", ["1", "2", "3", "5", "10"], "of the excerpts, whole seconds"
+)
 _EXCERPTS = flags.DEFINE_integer("excerpts", 10, "from each recording and length", lower_bound=1)
-_FOLDS = flags.DEFINE_integer("folds", 5, "a part of the works that is left out of the index at a time", lower_bound=2)
+_FOLDS = flags.DEFINE_integer(
+    "folds", 5, "a part of the works that is left out of the index at a time", lower_bound=2
+)
 _SHIFTS = flags.DEFINE_integer("shifts", SHIFTS, "of a query inside one hop", lower_bound=1)
-_RATE = flags.DEFINE_float("false_positive_rate", FALSE_POSITIVE_RATE, "stated to the searcher", 0.0, 1.0)
+_RATE = flags.DEFINE_float(
+    "false_positive_rate", FALSE_POSITIVE_RATE, "stated to the searcher", 0.0, 1.0
+)
 _SEED = flags.DEFINE_integer("seed", 0, "of the places of the excerpts")
 
 
@@ -42,15 +51,22 @@ def main() -> int:
     path = workdir / "codes.index"
     path.unlink(missing_ok=True)
     with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
-        layout.report_failures(ingest.add_files(index, hasher, recordings, workers=2, progress=True).failed)
+        layout.report_failures(
+            ingest.add_files(index, hasher, recordings, workers=2, progress=True).failed
+        )
         everything = open_searcher(index, hasher, false_positive_rate=_RATE.value)
     works = sorted({_work(recording) for recording in recordings})
     rows: list[dict] = []
     for fold in range(_FOLDS.value):
-        outside, asked = set(works[fold :: _FOLDS.value]), set(works[(fold + 1) % _FOLDS.value :: _FOLDS.value])
+        outside, asked = (
+            set(works[fold :: _FOLDS.value]),
+            set(works[(fold + 1) % _FOLDS.value :: _FOLDS.value]),
+        )
         searcher = _without(everything, {str(r.path) for r in recordings if _work(r) in outside})
         searcher.shifts = _SHIFTS.value
-        rows += _answers(searcher, [r for r in recordings if _work(r) in outside | asked], lengths, fold)
+        rows += _answers(
+            searcher, [r for r in recordings if _work(r) in outside | asked], lengths, fold
+        )
     result = {
         "corpus": str(_CORPUS.value),
         "hasher": {"name": hasher.name, "digest": hasher.digest},
@@ -58,7 +74,10 @@ def main() -> int:
         "stated_false_positive_rate": _RATE.value,
         "recordings": len(everything.rows),
         "folds": _FOLDS.value,
-        "lengths": {str(length): _summary([row for row in rows if row["length"] == length]) for length in lengths},
+        "lengths": {
+            str(length): _summary([row for row in rows if row["length"] == length])
+            for length in lengths
+        },
     }
     layout.write_json(workdir / "identification.json", result)
     print(_table(result))
@@ -77,7 +96,9 @@ def _without(searcher: Searcher, paths: set[str]) -> Searcher:
     parts = [words[starts[i] : starts[i + 1]] for i in kept]
     borders = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
     collection = Collection(np.concatenate(parts), borders, ids[kept])
-    return Searcher(searcher.hasher, [searcher.rows[i] for i in kept], collection, searcher.false_positive_rate)
+    return Searcher(
+        searcher.hasher, [searcher.rows[i] for i in kept], collection, searcher.false_positive_rate
+    )
 
 
 def _answers(searcher: Searcher, recordings, lengths: tuple[int, ...], fold: int) -> list[dict]:
@@ -91,13 +112,17 @@ def _answers(searcher: Searcher, recordings, lengths: tuple[int, ...], fold: int
         except audio.AudioError:
             continue  # named when the index was made
         for length in lengths:
-            count = round(length * rate) + 320  # python_speech_features counts 99 frames in exactly 1 s
+            count = (
+                round(length * rate) + 320
+            )  # python_speech_features counts 99 frames in exactly 1 s
             for place in rng.integers(0, max(1, len(samples) - count), _EXCERPTS.value):
                 excerpt = samples[place : place + count]
                 if len(excerpt) < count or not excerpt.any():
                     continue
                 matches = searcher.identify(excerpt)
-                rows.append(_row(matches, ids.get(str(recording.path)), place / rate, length, recording))
+                rows.append(
+                    _row(matches, ids.get(str(recording.path)), place / rate, length, recording)
+                )
     return rows
 
 
@@ -127,12 +152,16 @@ def _summary(rows: list[dict]) -> dict:
         "false_positive": _rate(absent, lambda row: row["answered"]),
         "offset_error_median": float(np.median(errors)),
         "within_100_ms": float(np.mean(errors < 0.1)),
-        "bit_error_rate_median": float(np.median([r["bit_error_rate"] for r in there if r["hit"]] or [np.nan])),
+        "bit_error_rate_median": float(
+            np.median([r["bit_error_rate"] for r in there if r["hit"]] or [np.nan])
+        ),
     }
 
 
 def _rate(rows: list[dict], what: Callable[[dict], bool]) -> dict:
-    interval = metrics.share([what(row) for row in rows], np.ones(len(rows)), groups=[row["recording"] for row in rows])
+    interval = metrics.share(
+        [what(row) for row in rows], np.ones(len(rows)), groups=[row["recording"] for row in rows]
+    )
     return dict(zip(("value", "low", "high"), interval, strict=True))
 
 

@@ -14,9 +14,15 @@ from experiments import workdir as layout
 from seqhash import corpus
 from seqhash.config import Config, override
 
-_CORPUS = flags.DEFINE_string("corpus", None, "manifest (.csv) or folder of recordings", required=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; features go to WORKDIR/features", required=True)
-_SET = flags.DEFINE_multi_string("set", [], "change of a field mfcc.*, as mfcc.coeffs=20; any number")
+_CORPUS = flags.DEFINE_string(
+    "corpus", None, "manifest (.csv) or folder of recordings", required=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of the run; features go to WORKDIR/features", required=True
+)
+_SET = flags.DEFINE_multi_string(
+    "set", [], "change of a field mfcc.*, as mfcc.coeffs=20; any number"
+)
 _WORKERS = flags.DEFINE_integer("workers", 2, "files decoded at a time", lower_bound=1)
 _STRICT = flags.DEFINE_boolean("strict", False, "exit with status 3 if a file could not be used")
 
@@ -26,11 +32,17 @@ def main() -> int:
     config = override(Config(), _SET.value)
     other = [change for change in _SET.value if not change.strip().startswith("mfcc.")]
     if other:
-        raise ValueError(f"--set={other[0]}: features depend on the fields mfcc.* only; give this to train.")
+        raise ValueError(
+            f"--set={other[0]}: features depend on the fields mfcc.* only; give this to train."
+        )
     recordings = corpus.recordings(_CORPUS.value)
-    report = layout.prepare(recordings, layout.store_path(_WORKDIR.value), config, workers=_WORKERS.value)
+    report = layout.prepare(
+        recordings, layout.store_path(_WORKDIR.value), config, workers=_WORKERS.value
+    )
     layout.report_failures(report.failed)
-    print(f"{len(report.prepared)} prepared, {len(report.reused)} already there, {len(report.failed)} failed")
+    print(
+        f"{len(report.prepared)} prepared, {len(report.reused)} already there, {len(report.failed)} failed"
+    )
     if not report.prepared and not report.reused:
         raise ValueError(f"{_CORPUS.value}: holds no recording that can be used.")
     return layout.EXIT_STRICT if report.failed and _STRICT.value else 0

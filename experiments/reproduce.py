@@ -27,10 +27,18 @@ from seqhash import evaluate, songbook
 from seqhash.config import Config, override
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder of the run")
-_CORPUS = flags.DEFINE_string("corpus", None, "manifest of covers (.csv); default: the built-in songbook")
-_TRAINING_CORPUS = flags.DEFINE_string("training_corpus", None, "manifest or folder to train on instead of --corpus")
-_SET = flags.DEFINE_multi_string("set", [], "change of the config, as model.hidden_size=256; any number")
-_EXPORT = flags.DEFINE_string("export", None, "also export the hasher under this name, to WORKDIR/NAME")
+_CORPUS = flags.DEFINE_string(
+    "corpus", None, "manifest of covers (.csv); default: the built-in songbook"
+)
+_TRAINING_CORPUS = flags.DEFINE_string(
+    "training_corpus", None, "manifest or folder to train on instead of --corpus"
+)
+_SET = flags.DEFINE_multi_string(
+    "set", [], "change of the config, as model.hidden_size=256; any number"
+)
+_EXPORT = flags.DEFINE_string(
+    "export", None, "also export the hasher under this name, to WORKDIR/NAME"
+)
 
 
 def main() -> int:
@@ -51,7 +59,11 @@ def main() -> int:
     ]
     if _EXPORT.value:
         made_by = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
-        named = [f"--directory={workdir / _EXPORT.value}", f"--name={_EXPORT.value}", f"--made_by={made_by}"]
+        named = [
+            f"--directory={workdir / _EXPORT.value}",
+            f"--name={_EXPORT.value}",
+            f"--made_by={made_by}",
+        ]
         stages.append(["export", where, *named])
     for name, *arguments in stages:
         command = [sys.executable, "-m", f"experiments.{name}", *arguments]
@@ -61,7 +73,9 @@ def main() -> int:
             print(f"error: {name} ended with status {status}", file=sys.stderr)
             return status
     _compare_with_paper(json.loads((workdir / "results.json").read_text()))
-    print(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Pictures: {layout.figures(workdir)}")
+    print(
+        f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Pictures: {layout.figures(workdir)}"
+    )
     return 0
 
 
@@ -72,7 +86,10 @@ def _compare_with_paper(result: dict) -> None:
         "accuracy, 1 hash (1 s)": ("10.42 %", _percent(accuracy["1"]["value"])),
         "accuracy, 9 hashes (3 s)": ("20.28 %", _percent(accuracy["9"]["value"])),
         "collision rate": ("20.09 %", _percent(result["collision_rate"])),
-        "loss before training; mean of epoch 1": ("8.883", f"{rows[0]['train_loss']:.3f}; {rows[1]['train_loss']:.3f}"),
+        "loss before training; mean of epoch 1": (
+            "8.883",
+            f"{rows[0]['train_loss']:.3f}; {rows[1]['train_loss']:.3f}",
+        ),
         f"loss, epoch {rows[-1]['epoch']}": ("1.662", f"{rows[-1]['train_loss']:.3f}"),
     }
     print(f"\n{'':40}{'paper':>10}  {'here':>20}")

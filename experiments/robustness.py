@@ -26,17 +26,46 @@ from tqdm import tqdm
 
 from experiments import audfprint
 from experiments import workdir as layout
-from seqhash import audio, corpus, degrade, parallel, report, robustness, systems
+from seqhash import audio, corpus, parallel
 from seqhash.codes import Hasher
 from seqhash.evaluate import versions
 from seqhash.export import load_hasher
+from seqhash.robustness import cells, degrade, report, systems
 
 DEFAULT_DEGRADATIONS = (
-    *("clean", "white_noise_10db", "white_noise_5db", "white_noise_0db", "noise_10db", "noise_5db", "noise_0db"),
-    *("noise_-5db", "mix_0db", "room", "mp3_16k", "opus_8k", "gsm", "telephone", "speed_+2%", "tempo_+5%", "pitch_+1"),
+    *(
+        "clean",
+        "white_noise_10db",
+        "white_noise_5db",
+        "white_noise_0db",
+        "noise_10db",
+        "noise_5db",
+        "noise_0db",
+    ),
+    *(
+        "noise_-5db",
+        "mix_0db",
+        "room",
+        "mp3_16k",
+        "opus_8k",
+        "gsm",
+        "telephone",
+        "speed_+2%",
+        "tempo_+5%",
+        "pitch_+1",
+    ),
     "bar",
 )
-QUICK_DEGRADATIONS = ("clean", "white_noise_0db", "noise_5db", "noise_0db", "room", "gsm", "telephone", "speed_+2%")
+QUICK_DEGRADATIONS = (
+    "clean",
+    "white_noise_0db",
+    "noise_5db",
+    "noise_0db",
+    "room",
+    "gsm",
+    "telephone",
+    "speed_+2%",
+)
 DEFAULT_SYSTEMS = ("hasher", "untrained", "projection", "philips", "shazam")
 DISGUISED = 0.15  # bits flipped in a distractor that is a copy of another
 EXAMPLE_SECONDS = 4.0
@@ -44,16 +73,28 @@ EXAMPLE_SECONDS = 4.0
 _CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of recordings", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the results", required=True)
 _NOISE = flags.DEFINE_string("noise", None, "manifest or folder of noises; default: synthesised")
-_ROOMS = flags.DEFINE_string("rooms", None, "manifest or folder of room impulse responses; default: synthesised")
-_SYSTEMS = flags.DEFINE_list("systems", list(DEFAULT_SYSTEMS), "and, where it is installed, audfprint: slow")
-_AUDFPRINT = flags.DEFINE_string("audfprint", None, "folder of audfprint.py; default: the package audfprint2")
-_OUTSIDE = flags.DEFINE_multi_string("outside", [], "NAME=COMMAND: an outside program, see seqhash/systems.py")
+_ROOMS = flags.DEFINE_string(
+    "rooms", None, "manifest or folder of room impulse responses; default: synthesised"
+)
+_SYSTEMS = flags.DEFINE_list(
+    "systems", list(DEFAULT_SYSTEMS), "and, where it is installed, audfprint: slow"
+)
+_AUDFPRINT = flags.DEFINE_string(
+    "audfprint", None, "folder of audfprint.py; default: the package audfprint2"
+)
+_OUTSIDE = flags.DEFINE_multi_string(
+    "outside", [], "NAME=COMMAND: an outside program, see seqhash/systems.py"
+)
 _DEGRADATIONS = flags.DEFINE_list("degradations", None, "names; all of them: --degradations=all")
 _LENGTHS = flags.DEFINE_list("lengths", None, "of the queries, whole seconds; default 1,2,3,5,10")
 _QUERIES = flags.DEFINE_integer("queries", None, "of each cell; default 500", lower_bound=1)
 _HASHER = flags.DEFINE_string("hasher", None, "exported hasher; default: the package's own")
-_LEFT_OUT = flags.DEFINE_float("left_out", 0.1, "share of the works that is not in the index", 0.0, 0.5)
-_DISTRACTORS = flags.DEFINE_integer("distractor_codes", 0, "codes added to the hashers' indexes", lower_bound=0)
+_LEFT_OUT = flags.DEFINE_float(
+    "left_out", 0.1, "share of the works that is not in the index", 0.0, 0.5
+)
+_DISTRACTORS = flags.DEFINE_integer(
+    "distractor_codes", 0, "codes added to the hashers' indexes", lower_bound=0
+)
 _QUICK = flags.DEFINE_bool("quick", False, "8 degradations, 1 and 3 s, 60 queries, three systems")
 _WORKERS = flags.DEFINE_integer("workers", None, "processes; default: the cores", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "of the places and the degradations")
@@ -84,7 +125,9 @@ def main() -> int:
     chosen = tuple(_SYSTEMS.value)
     if quick and not flags.FLAGS["systems"].present:
         chosen = ("hasher", "philips", "shazam")
-    lengths = layout.whole_numbers("lengths", _LENGTHS.value or (["1", "3"] if quick else ["1", "2", "3", "5", "10"]))
+    lengths = layout.whole_numbers(
+        "lengths", _LENGTHS.value or (["1", "3"] if quick else ["1", "2", "3", "5", "10"])
+    )
     task = Task(
         _CORPUS.value, _NOISE.value, _ROOMS.value, chosen, tuple(_OUTSIDE.value),
         _AUDFPRINT.value, _HASHER.value,
@@ -96,10 +139,14 @@ def main() -> int:
     names = list(loaded.reported) if names == ["all"] else names
     unknown = [name for name in names if name not in loaded.reported]
     if unknown:
-        raise ValueError(f"Unknown degradation {unknown[0]!r}; there are {', '.join(loaded.reported)}.")
+        raise ValueError(
+            f"Unknown degradation {unknown[0]!r}; there are {', '.join(loaded.reported)}."
+        )
     layout.report_failures(loaded.skipped)
-    cells = _measure(task, workdir / "cells", [(name, length) for length in lengths for name in names])
-    rows = robustness.summarise(cells, loaded.systems)
+    cells = _measure(
+        task, workdir / "cells", [(name, length) for length in lengths for name in names]
+    )
+    rows = cells.summarise(cells, loaded.systems)
     result = {
         "command": "python -m experiments.robustness " + " ".join(sys.argv[1:]),
         "versions": versions(),
@@ -108,19 +155,24 @@ def main() -> int:
         "settings": {name: value for name, value in task._asdict().items() if name != "folder"}
         | {"lengths": list(lengths), "recordings": loaded.counts()},
         "systems": {
-            system.name: {"description": system.description, "bytes_per_second": system.bytes_per_second}
+            system.name: {
+                "description": system.description,
+                "bytes_per_second": system.bytes_per_second,
+            }
             for system in loaded.systems
         },
         "degradations": {name: _described(loaded.reported[name]) for name in names},
         "rows": rows,
-        "half_found_snr": robustness.half_found(rows, loaded.reported),
-        "histograms": robustness.histograms(cells, loaded.systems),
-        "differences": robustness.differences(cells, loaded.systems),
+        "half_found_snr": cells.half_found(rows, loaded.reported),
+        "histograms": cells.histograms(cells, loaded.systems),
+        "differences": cells.differences(cells, loaded.systems),
         "examples": _examples(loaded, names, workdir),
         "skipped": [[str(path), reason] for path, reason in loaded.skipped],
     }
     layout.write_json(workdir / "robustness.json", result)
-    result = json.loads((workdir / "robustness.json").read_text())  # as a reader of the file sees it
+    result = json.loads(
+        (workdir / "robustness.json").read_text()
+    )  # as a reader of the file sees it
     print(report.table(result))
     print(f"Report: {report.html(result, workdir)}; numbers: {workdir / 'robustness.json'}")
     return 0
@@ -129,7 +181,11 @@ def main() -> int:
 def _described(degradation: degrade.Degradation) -> dict[str, Any]:
     family, strength = degradation.family, degradation.strength
     parts = " + ".join(degrade.CHAINS.get(degradation.name, ()))
-    return {"family": family, "strength": strength, "description": parts or f"{family}, {strength:g}"}
+    return {
+        "family": family,
+        "strength": strength,
+        "description": parts or f"{family}, {strength:g}",
+    }
 
 
 class _Loaded:
@@ -146,12 +202,19 @@ class _Loaded:
             self.systems.append(systems.Outside(name, command, str(Path(task.folder) / name)))
         listed = corpus.recordings(task.corpus)
         read = [(recording, _read(recording.path)) for recording in listed]
-        self.skipped = [(recording.path, found) for recording, found in read if isinstance(found, str)]
+        self.skipped = [
+            (recording.path, found) for recording, found in read if isinstance(found, str)
+        ]
         kept = [(recording, found) for recording, found in read if not isinstance(found, str)]
         self.samples = [samples for _, samples in kept]
         works = [recording.work or recording.id for recording, _ in kept]
-        self.plan = robustness.make_plan(works, queries=task.queries, left_out=task.left_out, seed=task.seed)
-        (noise, other_noise), (rooms, other_rooms) = self._halves(task.noise), self._halves(task.rooms)
+        self.plan = cells.make_plan(
+            works, queries=task.queries, left_out=task.left_out, seed=task.seed
+        )
+        (noise, other_noise), (rooms, other_rooms) = (
+            self._halves(task.noise),
+            self._halves(task.rooms),
+        )
         self.reported = degrade.registry(noise, rooms)
         self.calibrating = degrade.registry(
             other_noise or degrade.synthetic_noises(1),
@@ -160,13 +223,19 @@ class _Loaded:
         )
         self.indexes: dict[str, Any] = {}
 
-    def _halves(self, listed: str | None) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
+    def _halves(
+        self, listed: str | None
+    ) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
         """Of noises or rooms: the second, fourth ... for what is reported, the others for the thresholds."""
         if listed is None:
             return None, None
         read = [(recording, _read(recording.path)) for recording in corpus.recordings(listed)]
-        self.skipped += [(recording.path, found) for recording, found in read if isinstance(found, str)]
-        halves = [[found for _, found in read[first::2] if not isinstance(found, str)] for first in (1, 0)]
+        self.skipped += [
+            (recording.path, found) for recording, found in read if isinstance(found, str)
+        ]
+        halves = [
+            [found for _, found in read[first::2] if not isinstance(found, str)] for first in (1, 0)
+        ]
         return halves[0], halves[1]
 
     def index(self) -> None:
@@ -179,7 +248,10 @@ class _Loaded:
 
     def counts(self) -> dict[str, int]:
         """Recordings in the index, and left out."""
-        return {"indexed": len(self.plan.indexed), "left_out": len(self.samples) - len(self.plan.indexed)}
+        return {
+            "indexed": len(self.plan.indexed),
+            "left_out": len(self.samples) - len(self.plan.indexed),
+        }
 
 
 def _system(name: str, hasher: Hasher, task: Task) -> systems.System:
@@ -214,7 +286,9 @@ def _crowded(system: systems.Learned, index, task: Task):
     more: list[np.ndarray] = []
     while sum(map(len, more)) < task.distractor_codes:
         copy = own[len(more) % len(own)]
-        flips = np.packbits(rng.random((*copy.shape, 32)) < DISGUISED, axis=-1, bitorder="little").view("<u4")[..., 0]
+        flips = np.packbits(
+            rng.random((*copy.shape, 32)) < DISGUISED, axis=-1, bitorder="little"
+        ).view("<u4")[..., 0]
         more.append(np.roll(copy, rng.integers(len(copy)), axis=0) ^ flips)
     return system.add_codes(own + more)
 
@@ -230,13 +304,15 @@ def _start(task: Task) -> None:
 
 def _cell(name: str, length: int) -> dict[str, Any]:
     assert _worker is not None
-    return robustness.run_cell(
+    return cells.run_cell(
         _worker.systems, _worker.indexes, _worker.samples, _worker.plan, seconds=length,
         reported=_worker.reported[name], calibrating=_worker.calibrating[name], seed=_worker.task.seed,
     )  # fmt: skip
 
 
-def _measure(task: Task, folder: Path, wanted: list[tuple[str, int]]) -> dict[tuple[str, float], dict[str, Any]]:
+def _measure(
+    task: Task, folder: Path, wanted: list[tuple[str, int]]
+) -> dict[tuple[str, float], dict[str, Any]]:
     """The cells, those that an earlier run of the same settings left in the folder not again."""
     folder.mkdir(parents=True, exist_ok=True)
     key = hashlib.sha256(json.dumps(task[:-1]).encode()).hexdigest()[:12]
@@ -244,7 +320,9 @@ def _measure(task: Task, folder: Path, wanted: list[tuple[str, int]]) -> dict[tu
     missing = [cell for cell in wanted if not paths[cell].is_file()]
     if missing:
         workers = min(_WORKERS.value or parallel.cores(), len(missing))
-        cells = parallel.in_processes(_cell, missing, workers=workers, start=_start, start_with=(task,))
+        cells = parallel.in_processes(
+            _cell, missing, workers=workers, start=_start, start_with=(task,)
+        )
         for cell, measured in tqdm(cells, total=len(missing), unit="cell", desc="robustness"):
             layout.write_json(paths[cell], measured)
     return {cell: json.loads(path.read_text()) for cell, path in paths.items()}
@@ -257,9 +335,9 @@ def _examples(loaded: _Loaded, names: list[str], workdir: Path) -> list[dict[str
     folder = workdir / "examples"
     folder.mkdir(exist_ok=True)
     loudest = max(loaded.plan.indexed, key=lambda i: float(np.mean(np.square(loaded.samples[i]))))
-    examples, place = [], robustness.Place(loudest, 0.4)
+    examples, place = [], cells.Place(loudest, 0.4)
     for name in names:
-        made = robustness.cut(
+        made = cells.cut(
             loaded.samples[loudest],
             place,
             seconds=EXAMPLE_SECONDS,

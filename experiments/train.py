@@ -18,10 +18,18 @@ from seqhash import evaluate, features, figures
 from seqhash import train as training
 from seqhash.config import to_flat_dict
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run, prepared by experiments.prepare", required=True)
-_SET = flags.DEFINE_multi_string("set", [], "change of the config, as model.hidden_size=256; any number")
-_RESIDENT = flags.DEFINE_float("resident_gigabytes", 4.0, "frames up to this size stay on the device", lower_bound=0)
-_CHECKPOINT = flags.DEFINE_float("checkpoint_seconds", 60.0, "between checkpoints inside an epoch", lower_bound=0)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of the run, prepared by experiments.prepare", required=True
+)
+_SET = flags.DEFINE_multi_string(
+    "set", [], "change of the config, as model.hidden_size=256; any number"
+)
+_RESIDENT = flags.DEFINE_float(
+    "resident_gigabytes", 4.0, "frames up to this size stay on the device", lower_bound=0
+)
+_CHECKPOINT = flags.DEFINE_float(
+    "checkpoint_seconds", 60.0, "between checkpoints inside an epoch", lower_bound=0
+)
 _PROGRESS = flags.DEFINE_boolean("progress", True, "progress bars")
 
 
@@ -50,7 +58,9 @@ def main() -> int:
         progress=_PROGRESS.value,
     )
     if not told:
-        print(f"All {config.train.epochs} epochs were trained before: the run in {workdir} is finished.")
+        print(
+            f"All {config.train.epochs} epochs were trained before: the run in {workdir} is finished."
+        )
     layout.write_json(workdir / "config.json", to_flat_dict(config))
     originals = sum(recording.role == "original" for recording in store.recordings)
     chance = 1 / originals if originals else None

@@ -19,8 +19,9 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
-from seqhash import corpus, evaluate, features, ingest, mfcc, parallel
+from seqhash import corpus, evaluate, features, mfcc, parallel
 from seqhash.config import Config, from_flat_dict, override, to_flat_dict
+from seqhash.index import ingest
 from seqhash.train import TrainingDiverged
 
 SEGMENTS_A_CORE = 32  # smallest part of a batch that keeps a core busy
@@ -45,7 +46,9 @@ def prepare(
     recordings: Sequence[corpus.Recording], directory: Path, config: Config, *, workers: int = 2
 ) -> features.Report:
     """Features of recordings into a store, skipping what is there and current."""
-    settings = {name: value for name, value in to_flat_dict(config).items() if name.startswith("mfcc.")}
+    settings = {
+        name: value for name, value in to_flat_dict(config).items() if name.startswith("mfcc.")
+    }
     return features.prepare(
         recordings,
         directory,
@@ -70,10 +73,16 @@ def config_for(store: features.Store, changes: Sequence[str]) -> Config:
 
 def require_features(store: features.Store, config: Config) -> None:
     """Raises ValueError, naming the fields, where a store was prepared otherwise than a config asks."""
-    asked = {name: value for name, value in to_flat_dict(config).items() if name.startswith("mfcc.")}
-    other = [f"{name}={value}" for name, value in asked.items() if store.settings.get(name) != value]
+    asked = {
+        name: value for name, value in to_flat_dict(config).items() if name.startswith("mfcc.")
+    }
+    other = [
+        f"{name}={value}" for name, value in asked.items() if store.settings.get(name) != value
+    ]
     if other:
-        raise ValueError(f"The features were prepared otherwise than {', '.join(other)}: run prepare with it first.")
+        raise ValueError(
+            f"The features were prepared otherwise than {', '.join(other)}: run prepare with it first."
+        )
 
 
 def use_all_cores(batch_size: int = 1 << 20) -> None:

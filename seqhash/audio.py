@@ -24,10 +24,15 @@ import numpy as np
 import soundfile
 import soxr
 
-RATES = (1_000, 768_000)  # Hz; beyond these a header is damaged, and resampling would take any amount of memory
+RATES = (
+    1_000,
+    768_000,
+)  # Hz; beyond these a header is damaged, and resampling would take any amount of memory
 RAW = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # raw samples: dtype, full scale
 LARGEST = 1e12  # a sample beyond is no audio, whatever its scale; the power spectrum of 1e19 overflows float32
-_FEED = 1 << 16  # source samples per read; fixed, so that samples do not depend on the block size asked for
+_FEED = (
+    1 << 16
+)  # source samples per read; fixed, so that samples do not depend on the block size asked for
 _JUNK = 1 << 16  # bytes before the first MPEG frame that are searched for it, as mpg123 does
 
 
@@ -44,7 +49,11 @@ class AudioError(ValueError):
 
 
 def blocks(
-    path: str | os.PathLike[str], *, sample_rate: int, block_seconds: float = 60.0, minimum_seconds: float = 0.0
+    path: str | os.PathLike[str],
+    *,
+    sample_rate: int,
+    block_seconds: float = 60.0,
+    minimum_seconds: float = 0.0,
 ) -> Iterator[np.ndarray]:
     """The first channel of a file, block by block; the samples do not depend on ``block_seconds``.
 
@@ -71,16 +80,24 @@ def blocks(
     return _blocks(Path(path), sample_rate, block, minimum_seconds)
 
 
-def read(path: str | os.PathLike[str], *, sample_rate: int, minimum_seconds: float = 0.0) -> np.ndarray:
+def read(
+    path: str | os.PathLike[str], *, sample_rate: int, minimum_seconds: float = 0.0
+) -> np.ndarray:
     """The whole first channel, float32 (samples,): the blocks of ``blocks`` joined, with its errors."""
-    return np.concatenate(list(blocks(path, sample_rate=sample_rate, minimum_seconds=minimum_seconds)))
+    return np.concatenate(
+        list(blocks(path, sample_rate=sample_rate, minimum_seconds=minimum_seconds))
+    )
 
 
 def unusable(samples: np.ndarray) -> str | None:
     """What is wrong with the values of samples, as a phrase; None where nothing is."""
-    if samples.min(initial=0) >= -LARGEST and samples.max(initial=0) <= LARGEST:  # false where one is NaN
+    if (
+        samples.min(initial=0) >= -LARGEST and samples.max(initial=0) <= LARGEST
+    ):  # false where one is NaN
         return None
-    return f"samples beyond {LARGEST:g}" if np.isfinite(samples).all() else "NaN or infinite samples"
+    return (
+        f"samples beyond {LARGEST:g}" if np.isfinite(samples).all() else "NaN or infinite samples"
+    )
 
 
 def raw_blocks(
@@ -111,7 +128,9 @@ def raw_blocks(
     return _regrouped(_resampled(samples, rate, sample_rate), round(block_seconds * sample_rate))
 
 
-def _raw_samples(file: BinaryIO, encoding: str, rate: int, minimum_seconds: float) -> Iterator[np.ndarray]:
+def _raw_samples(
+    file: BinaryIO, encoding: str, rate: int, minimum_seconds: float
+) -> Iterator[np.ndarray]:
     path, (dtype, scale), size = Path("-"), RAW[encoding], 0
     width = np.dtype(dtype).itemsize
     while data := file.read(_FEED * width):
@@ -127,25 +146,38 @@ def _raw_samples(file: BinaryIO, encoding: str, rate: int, minimum_seconds: floa
     _check_length(path, size // width, rate, minimum_seconds)
 
 
-def _blocks(path: Path, sample_rate: int, block: int, minimum_seconds: float) -> Iterator[np.ndarray]:
+def _blocks(
+    path: Path, sample_rate: int, block: int, minimum_seconds: float
+) -> Iterator[np.ndarray]:
     promise = _check_container(path)
     with _open(path) as handle:
-        samples = _first_channel(path, handle, handle.frames if promise is None else promise, minimum_seconds)
+        samples = _first_channel(
+            path, handle, handle.frames if promise is None else promise, minimum_seconds
+        )
         yield from _regrouped(_resampled(samples, handle.samplerate, sample_rate), block)
 
 
 def _open(path: Path) -> soundfile.SoundFile:
     try:
         handle = soundfile.SoundFile(os.fsencode(path))  # of a str it takes UTF-8 only
-    except (soundfile.SoundFileError, TypeError, OSError) as error:  # TypeError: a suffix for headerless files, .raw
+    except (
+        soundfile.SoundFileError,
+        TypeError,
+        OSError,
+    ) as error:  # TypeError: a suffix for headerless files, .raw
         raise AudioError(path, f"not audio that can be read ({_text(error)})") from error
     low, high = RATES
     if not low <= handle.samplerate <= high:
         handle.close()
-        raise AudioError(path, f"a sample rate from {low} to {high} Hz expected, got {handle.samplerate}")
+        raise AudioError(
+            path, f"a sample rate from {low} to {high} Hz expected, got {handle.samplerate}"
+        )
     if handle.frames >= 1 << 62:
         handle.close()
-        raise AudioError(path, "its header does not say how many samples there are (FLAC from a pipe?); write it anew")
+        raise AudioError(
+            path,
+            "its header does not say how many samples there are (FLAC from a pipe?); write it anew",
+        )
     return handle
 
 
@@ -170,7 +202,11 @@ def _first_channel(
         silent = silent and not got.any()
         yield got.copy()
     if count < promise:
-        cause = "truncated or damaged" if promise == handle.frames else "an MP3 of variable rate without a Xing header"
+        cause = (
+            "truncated or damaged"
+            if promise == handle.frames
+            else "an MP3 of variable rate without a Xing header"
+        )
         raise AudioError(path, f"{cause}: {count} of {promise} samples can be read")
     _check_length(path, count, rate, minimum_seconds)
     if silent:
@@ -181,10 +217,14 @@ def _check_length(path: Path, count: int, rate: int, minimum_seconds: float) -> 
     if not count:
         raise AudioError(path, "no samples")
     if count < minimum_seconds * rate:
-        raise AudioError(path, f"too short: {count / rate:.3f} s, at least {minimum_seconds:g} s needed")
+        raise AudioError(
+            path, f"too short: {count / rate:.3f} s, at least {minimum_seconds:g} s needed"
+        )
 
 
-def _resampled(samples: Iterable[np.ndarray], source_rate: int, sample_rate: int) -> Iterator[np.ndarray]:
+def _resampled(
+    samples: Iterable[np.ndarray], source_rate: int, sample_rate: int
+) -> Iterator[np.ndarray]:
     if source_rate == sample_rate:
         yield from samples
         return
@@ -244,7 +284,9 @@ def _inspect(path: Path, file: BinaryIO, size: int) -> int | None:
     elif magic[:3] == b"ID3" or path.suffix.lower() == ".mp3" or _mpeg_frame(magic):
         return _mpeg_promise(path, file, size)
     elif path.suffix.lower() in (".au", ".snd") and magic not in (b".snd", b"dns."):
-        raise AudioError(path, "not audio: no AU header in it")  # libsndfile would take any bytes for samples
+        raise AudioError(
+            path, "not audio: no AU header in it"
+        )  # libsndfile would take any bytes for samples
     return None
 
 
@@ -260,15 +302,22 @@ def _check_riff(path: Path, file: BinaryIO, size: int) -> None:
     order: Literal["big", "little"] = "big" if head[:4] == b"RIFX" else "little"
     position, long_length = 12, None
     while position + 8 <= size:
-        name, length = _bytes(file, position, 4), int.from_bytes(_bytes(file, position + 4, 4), order)
+        name, length = (
+            _bytes(file, position, 4),
+            int.from_bytes(_bytes(file, position + 4, 4), order),
+        )
         position += 8
         if name == b"ds64":  # RF64: the lengths that do not fit 32 bits
             long_length = int.from_bytes(_bytes(file, position + 8, 8), "little")
         if name == b"data":
-            left_open = length >= 0xFFFFF000 or 0x7FFFF000 <= length <= 0x7FFFFFFF  # written by a pipe
+            left_open = (
+                length >= 0xFFFFF000 or 0x7FFFF000 <= length <= 0x7FFFFFFF
+            )  # written by a pipe
             promised = length if long_length is None else long_length
             if promised > size - position and (long_length is not None or not left_open):
-                raise AudioError(path, f"truncated: {size - position} of {promised} bytes of samples are there")
+                raise AudioError(
+                    path, f"truncated: {size - position} of {promised} bytes of samples are there"
+                )
             return
         position += length + length % 2
     raise AudioError(path, "truncated or damaged: no data chunk")
@@ -283,7 +332,10 @@ def _check_ogg(path: Path, file: BinaryIO, size: int) -> None:
         if len(header) < 27 or len(lengths) < header[26] or following > size:
             raise AudioError(path, "truncated: the last Ogg page is cut")
         if header[5] & 2 and ended:
-            raise AudioError(path, "several Ogg streams one after the other, of which only the first would be read")
+            raise AudioError(
+                path,
+                "several Ogg streams one after the other, of which only the first would be read",
+            )
         ended = bool(header[5] & 4)
         position = _find_page(file, following)
     if not ended:
@@ -296,7 +348,9 @@ def _find_page(file: BinaryIO, position: int) -> int:
         if piece == b"OggS":
             return position
         at = _bytes(file, position, _JUNK).find(b"OggS", 1)
-        position += at if at > 0 else max(_JUNK - 3, 1)  # a page that starts in the last 3 bytes is found next time
+        position += (
+            at if at > 0 else max(_JUNK - 3, 1)
+        )  # a page that starts in the last 3 bytes is found next time
     return -1
 
 
@@ -317,7 +371,10 @@ _KBPS = {
 def _mpeg_frame(header: bytes) -> _MpegFrame | None:
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
-    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3  # version 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
+    version, layer = (
+        header[1] >> 3 & 3,
+        header[1] >> 1 & 3,
+    )  # version 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
     kbps, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
     if version == 1 or layer != 1 or kbps in (0, 15) or rate == 3:
         return None
@@ -332,9 +389,13 @@ def _mpeg_frame(header: bytes) -> _MpegFrame | None:
 def _mpeg_promise(path: Path, file: BinaryIO, size: int) -> int | None:
     start, head = 0, _bytes(file, 0, 10)
     if head[:3] == b"ID3" and len(head) == 10:
-        length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        length = sum(
+            (byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
+        )
         start = 10 + length + (10 if head[5] & 0x10 else 0)
-    if _bytes(file, start, 4) == b"fLaC":  # some taggers put ID3 before FLAC, some people call it .mp3
+    if (
+        _bytes(file, start, 4) == b"fLaC"
+    ):  # some taggers put ID3 before FLAC, some people call it .mp3
         return None
     junk = _first_mpeg_frame(_bytes(file, start, _JUNK))
     if junk is None:
@@ -370,4 +431,6 @@ def _walk_mpeg(path: Path, file: BinaryIO, size: int, position: int) -> int:
         if position > size:
             raise AudioError(path, "truncated: the last MPEG frame is cut")
         samples += frame.samples
-    return max(samples - 2 * 1152, 0)  # a first frame that leans on one before it, and a guess a little short
+    return max(
+        samples - 2 * 1152, 0
+    )  # a first frame that leans on one before it, and a guess a little short

@@ -18,14 +18,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from seqhash import corpus, features, mfcc
 from seqhash.config import Config
 
-STRETCH = 16  # batches of a stretch: on a CPU, one step a program spends half its time in page faults
+STRETCH = (
+    16  # batches of a stretch: on a CPU, one step a program spends half its time in page faults
+)
 
 
 class Frames(NamedTuple):
     """Cepstra of the recordings and how each is normalised."""
 
     cepstra: Sequence[np.ndarray]  # float32 (frames, coeffs) of each recording
-    statistics: mfcc.Statistics  # (recordings, coeffs): what each recording's frames are standardised by
+    statistics: (
+        mfcc.Statistics
+    )  # (recordings, coeffs): what each recording's frames are standardised by
 
 
 class Batch(NamedTuple):
@@ -102,7 +106,9 @@ def epoch_order(dataset: Dataset, epoch: int, config: Config) -> np.ndarray:
 
 def gather(frames: Frames, segments: np.ndarray, *, segment_frames: int) -> Batch:
     """A batch on the host, from memory or from the memory-mapped store."""
-    cut = [frames.cepstra[recording][first : first + segment_frames] for recording, first in segments]
+    cut = [
+        frames.cepstra[recording][first : first + segment_frames] for recording, first in segments
+    ]
     owners = segments[:, 0]
     mean, std = (np.asarray(values)[owners][:, None] for values in frames.statistics)
     return Batch(np.stack(cut), mean, std)  # type: ignore[arg-type]
@@ -122,7 +128,9 @@ def resident_batch(source: Resident, i: jax.Array, *, config: Config) -> Batch:
     cut = functools.partial(jax.lax.dynamic_slice_in_dim, slice_size=config.segment.frames)
     segments = jax.vmap(cut, in_axes=(None, 0))(source.cepstra, source.rows[i])
     owners = source.owners[i]
-    return Batch(segments, source.statistics.mean[owners][:, None], source.statistics.std[owners][:, None])
+    return Batch(
+        segments, source.statistics.mean[owners][:, None], source.statistics.std[owners][:, None]
+    )
 
 
 def streamed_batch(source: Batch, i: jax.Array, *, config: Config) -> Batch:
@@ -131,20 +139,28 @@ def streamed_batch(source: Batch, i: jax.Array, *, config: Config) -> Batch:
     return Batch(*(field[i] for field in source))
 
 
-def sources(dataset: Dataset, config: Config, mesh: Mesh, resident_bytes: int) -> tuple[Callable, Callable, Any]:
+def sources(
+    dataset: Dataset, config: Config, mesh: Mesh, resident_bytes: int
+) -> tuple[Callable, Callable, Any]:
     """(next_source(order, start), batch_at, spec) for frames that stay on the device, or are streamed to it."""
     cepstra, batch_size = dataset.frames.cepstra, config.train.batch_size
     first_rows = np.concatenate([[0], np.cumsum([len(one) for one in cepstra])])
     everywhere, by_batch = PartitionSpec(), PartitionSpec(None, "data")
     # Not device_put: with several processes it would send the whole array around to compare it.
-    on_all = functools.partial(jax.make_array_from_process_local_data, NamedSharding(mesh, everywhere))
-    by_column = functools.partial(jax.make_array_from_process_local_data, NamedSharding(mesh, by_batch))
+    on_all = functools.partial(
+        jax.make_array_from_process_local_data, NamedSharding(mesh, everywhere)
+    )
+    by_column = functools.partial(
+        jax.make_array_from_process_local_data, NamedSharding(mesh, by_batch)
+    )
     columns = _columns_here(mesh, batch_size)
 
     def stretch_segments(order: np.ndarray, start: int) -> np.ndarray:
         """(STRETCH, this process's columns, 2), the last rows of an epoch repeated where there are no more."""
         chosen = order[start * batch_size : (start + STRETCH) * batch_size]
-        return dataset.training[np.resize(chosen, STRETCH * batch_size)].reshape(STRETCH, batch_size, 2)[:, columns]
+        return dataset.training[np.resize(chosen, STRETCH * batch_size)].reshape(
+            STRETCH, batch_size, 2
+        )[:, columns]
 
     if first_rows[-1] * cepstra[0].shape[1] * 4 <= resident_bytes and first_rows[-1] < 2**31:
         resident = on_all(np.concatenate(cepstra))
@@ -176,7 +192,9 @@ def _columns_here(mesh: Mesh, batch_size: int) -> np.ndarray:
 def _statistics(cepstra: Sequence[np.ndarray]) -> mfcc.Statistics:
     """As ``mfcc.frame_statistics`` has them: a constant coefficient does not divide by zero."""
     mean, std = features.statistics(cepstra)
-    return mfcc.Statistics(mean.astype(np.float32), np.sqrt(std**2 + mfcc.VARIANCE_FLOOR).astype(np.float32))
+    return mfcc.Statistics(
+        mean.astype(np.float32), np.sqrt(std**2 + mfcc.VARIANCE_FLOOR).astype(np.float32)
+    )
 
 
 def _segments_of(cepstra: Sequence[np.ndarray], index: np.ndarray, config: Config) -> np.ndarray:

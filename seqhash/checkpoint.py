@@ -97,7 +97,9 @@ def save(
         "medians": np.asarray(medians),
     }
     items = ocp.args.Composite(
-        state=ocp.args.StandardSave(state), hashing=ocp.args.StandardSave(hashing), meta=ocp.args.JsonSave(meta)
+        state=ocp.args.StandardSave(state),
+        hashing=ocp.args.StandardSave(hashing),
+        meta=ocp.args.JsonSave(meta),
     )
     with _interrupts_held():
         manager.save(int(state.step), args=items)
@@ -119,9 +121,15 @@ def restore(
     meta = _read(manager, step, meta=ocp.args.JsonRestore())["meta"]
     _require_same(meta["config"], config, manager.directory)
     if meta["corpus"] != corpus:
-        raise CheckpointError(f"{manager.directory}: holds a run on other recordings; use another workdir.")
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-    items = _read(manager, step, state=ocp.args.StandardRestore(abstract), hashing=ocp.args.StandardRestore())
+        raise CheckpointError(
+            f"{manager.directory}: holds a run on other recordings; use another workdir."
+        )
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
+    )
+    items = _read(
+        manager, step, state=ocp.args.StandardRestore(abstract), hashing=ocp.args.StandardRestore()
+    )
     return items["state"], np.asarray(items["hashing"]["medians"]), int(meta["epoch"])
 
 
@@ -133,7 +141,9 @@ def load_trained(directory: str | Path) -> Trained:
         step = manager.latest_step()
         if step is None:
             raise CheckpointError(f"{directory}: no checkpoints here; train first.")
-        items = _read(manager, step, hashing=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+        items = _read(
+            manager, step, hashing=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()
+        )
     hashing = jax.tree.map(np.asarray, items["hashing"])
     return Trained(
         from_flat_dict(items["meta"]["config"]),
@@ -148,8 +158,14 @@ def load_trained(directory: str | Path) -> Trained:
 
 def hasher_of(trained: Trained, *, name: str, threshold: str | None = None) -> Hasher:
     """The hasher of a checkpoint; threshold, if given, stands in for the config's ``zero`` or ``median``."""
-    config = trained.config if threshold is None else override(trained.config, {"code.threshold": threshold})
-    return make_hasher(config, trained.params, trained.statistics, name=name, medians=trained.medians)
+    config = (
+        trained.config
+        if threshold is None
+        else override(trained.config, {"code.threshold": threshold})
+    )
+    return make_hasher(
+        config, trained.params, trained.statistics, name=name, medians=trained.medians
+    )
 
 
 def _read(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
@@ -157,12 +173,16 @@ def _read(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
         with _interrupts_held():
             return manager.restore(step, args=ocp.args.Composite(**items))
     except (ValueError, KeyError, FileNotFoundError, OSError) as error:
-        raise CheckpointError(f"{manager.directory}: checkpoint {step} cannot be read: {error}") from error
+        raise CheckpointError(
+            f"{manager.directory}: checkpoint {step} cannot be read: {error}"
+        ) from error
 
 
 def _require_same(saved: dict[str, Any], config: Config, directory: Any) -> None:
     ours = to_flat_dict(config)
-    differing = [f"{n} is {saved.get(n)!r} there, {v!r} here" for n, v in ours.items() if saved.get(n) != v]
+    differing = [
+        f"{n} is {saved.get(n)!r} there, {v!r} here" for n, v in ours.items() if saved.get(n) != v
+    ]
     if differing:
         raise CheckpointError(
             f"{directory}: holds a run with another config ({'; '.join(differing)}); "

@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from absl import flags
 
-from seqhash import audio, compare, exchange, ingest, parallel
-from seqhash.index import Index, Row, open_index
+from seqhash import audio, parallel
+from seqhash.index import compare, exchange, ingest
+from seqhash.index.catalogue import Index, Row, open_index
 
 if TYPE_CHECKING:  # a command that hashes nothing starts without jax
     from seqhash.codes import Hasher
-    from seqhash.identify import Match, Searcher
+    from seqhash.index.identify import Match, Searcher
 
 EXIT_NONE = 1
 EXIT_BAD_INPUT = 2
@@ -64,10 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line, ``sys.argv`` unless another is given (without the program's name); the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if sys.stdout is None:
-        print("error: standard output is closed; redirect it to /dev/null if it is not wanted", file=sys.stderr)
+        print(
+            "error: standard output is closed; redirect it to /dev/null if it is not wanted",
+            file=sys.stderr,
+        )
         return EXIT_BAD_INPUT
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal cannot show
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a file's name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
         status = _run(arguments)
@@ -78,7 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BROKEN_PIPE
     except KeyboardInterrupt as interrupt:
         print("; ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
-        if argv is None:  # XLA may still be computing, and Python's orderly end meanwhile is now and then a segfault
+        if (
+            argv is None
+        ):  # XLA may still be computing, and Python's orderly end meanwhile is now and then a segfault
             sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
@@ -112,7 +120,9 @@ def _run(arguments: list[str]) -> int:
 def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    usage = "usage: seqhash COMMAND ARGUMENTS...     (seqhash COMMAND --help has the command's flags)"
+    usage = (
+        "usage: seqhash COMMAND ARGUMENTS...     (seqhash COMMAND --help has the command's flags)"
+    )
     return "\n".join([usage, "", *lines])
 
 
@@ -120,10 +130,16 @@ def _help(name: str, command: Command, values: flags.FlagValues) -> str:
     lines = []
     for flag in (values[key] for key in values):
         default = "" if flag.default in (None, False, "") else f" (default: {flag.default})"
-        shown = f"--{flag.name}" if flag.boolean else f"--{flag.name}={flag.name.split('_')[-1].upper()}"
+        shown = (
+            f"--{flag.name}"
+            if flag.boolean
+            else f"--{flag.name}={flag.name.split('_')[-1].upper()}"
+        )
         lines.append(f"  {shown:32}  {flag.help}{default}")
     notes = ["", command.notes] if command.notes else []
-    return "\n".join([f"usage: seqhash {name} {command.usage}", "", f"{command.summary}.", *notes, "", *lines])
+    return "\n".join(
+        [f"usage: seqhash {name} {command.usage}", "", f"{command.summary}.", *notes, "", *lines]
+    )
 
 
 # Flags, and what they stand for.
@@ -139,33 +155,51 @@ def _hasher_flag(values: flags.FlagValues) -> None:
 
 
 def _json_flag(values: flags.FlagValues) -> None:
-    flags.DEFINE_boolean("json", False, "one JSON object a line instead of a table", flag_values=values)
+    flags.DEFINE_boolean(
+        "json", False, "one JSON object a line instead of a table", flag_values=values
+    )
 
 
 def _plot_flag(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("plot", None, "write a picture of the bits that differ, a .png", flag_values=values)
+    flags.DEFINE_string(
+        "plot", None, "write a picture of the bits that differ, a .png", flag_values=values
+    )
 
 
 def _add_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_integer("workers", parallel.cores(), "processes that decode", lower_bound=1, flag_values=values)
-    flags.DEFINE_boolean("strict", False, "exit with status 3 if a file could not be used", flag_values=values)
+    flags.DEFINE_integer(
+        "workers", parallel.cores(), "processes that decode", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "strict", False, "exit with status 3 if a file could not be used", flag_values=values
+    )
 
 
 def _identify_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_float("false_positive_rate", 0.01, "of queries that are not there", 1e-9, 0.3, flag_values=values)
+    flags.DEFINE_float(
+        "false_positive_rate", 0.01, "of queries that are not there", 1e-9, 0.3, flag_values=values
+    )
     low, high = audio.RATES
-    flags.DEFINE_integer("rate", 16_000, "of raw samples on standard input, Hz", low, high, flag_values=values)
-    flags.DEFINE_enum("format", "s16le", list(audio.RAW), "of raw samples: s16le or f32le", flag_values=values)
+    flags.DEFINE_integer(
+        "rate", 16_000, "of raw samples on standard input, Hz", low, high, flag_values=values
+    )
+    flags.DEFINE_enum(
+        "format", "s16le", list(audio.RAW), "of raw samples: s16le or f32le", flag_values=values
+    )
 
 
 def _to_flag(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("to", None, f"the file to write: {', '.join(EXPORTS)}; required", flag_values=values)
+    flags.DEFINE_string(
+        "to", None, f"the file to write: {', '.join(EXPORTS)}; required", flag_values=values
+    )
 
 
 def _required(values: flags.FlagValues, name: str) -> str:
     value = values[name].value
     if not value:
-        raise UsageError(f"--{name} is missing: {str(values[name].help).removesuffix('; required')}.")
+        raise UsageError(
+            f"--{name} is missing: {str(values[name].help).removesuffix('; required')}."
+        )
     return str(value)
 
 
@@ -197,12 +231,16 @@ def _check_writable(path: Path) -> None:
             folder = next(folder for folder in path.absolute().parents if folder.exists())
             tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise UsageError(f"--plot: {path} cannot be written ({error.strerror}); name another file.") from error
+        raise UsageError(
+            f"--plot: {path} cannot be written ({error.strerror}); name another file."
+        ) from error
 
 
 def _load_hasher(values: flags.FlagValues) -> "Hasher":
     """The hasher that --hasher names. Programs that it compiles are kept, so that the next command starts sooner."""
-    with contextlib.suppress(OSError, RuntimeError):  # no home, or one that cannot be written to: nothing is kept
+    with contextlib.suppress(
+        OSError, RuntimeError
+    ):  # no home, or one that cannot be written to: nothing is kept
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqhash"
         cache.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=cache).close()
@@ -228,7 +266,9 @@ def _add(values: flags.FlagValues, others: list[str]) -> int:
     with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
         bar, before = sys.stderr.isatty(), index.info()["recordings"]
         try:
-            counts = ingest.add_files(index, hasher, recordings, workers=values.workers, progress=bar)
+            counts = ingest.add_files(
+                index, hasher, recordings, workers=values.workers, progress=bar
+            )
         except KeyboardInterrupt:
             added = index.info()["recordings"] - before
             hint = "the index is whole, and the same command goes on where it stopped"
@@ -249,7 +289,9 @@ def _remove(values: flags.FlagValues, others: list[str]) -> int:
         chosen = [_found(rows, name) for name in _named(others, "id or path")]
         missing = [name for name, ids in zip(others, chosen, strict=True) if not ids]
         if missing:
-            raise ValueError(f"not in the index: {', '.join(missing)}; nothing was removed ('seqhash list' shows all).")
+            raise ValueError(
+                f"not in the index: {', '.join(missing)}; nothing was removed ('seqhash list' shows all)."
+            )
         print(f"removed {index.remove({i for ids in chosen for i in ids})}")
     return 0
 
@@ -284,7 +326,10 @@ def _info(values: flags.FlagValues, others: list[str]) -> int:
     hasher = info.pop("hasher")
     for name, value in info.items():
         print(f"{name:<11} {_time(value) if name == 'duration' else value}")
-    print(f"{'hasher':<11} {hasher.pop('name')}  " + "  ".join(f"{name} {value}" for name, value in hasher.items()))
+    print(
+        f"{'hasher':<11} {hasher.pop('name')}  "
+        + "  ".join(f"{name} {value}" for name, value in hasher.items())
+    )
     return 0
 
 
@@ -308,7 +353,9 @@ def _import(values: flags.FlagValues, others: list[str]) -> int:
 
 
 def _print_brought(counts: Sequence[exchange.Added]) -> None:
-    print(f"added {sum(one.added for one in counts)}, already there {sum(one.present for one in counts)}")
+    print(
+        f"added {sum(one.added for one in counts)}, already there {sum(one.present for one in counts)}"
+    )
 
 
 def _export(values: flags.FlagValues, others: list[str]) -> int:
@@ -341,7 +388,11 @@ def _compact(values: flags.FlagValues, others: list[str]) -> int:
 
 
 def _identify(values: flags.FlagValues, others: list[str]) -> int:
-    path, plot, files = _required(values, "index"), _png(values), _named(others, "file, or - for standard input")
+    path, plot, files = (
+        _required(values, "index"),
+        _png(values),
+        _named(others, "file, or - for standard input"),
+    )
     if plot and len(files) > 1:
         raise UsageError(f"--plot draws one query, got {len(files)}.")
     if files.count("-") > 1:
@@ -349,7 +400,7 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
     if "-" in files and sys.stdin is None:
         raise UsageError("- is standard input, which is closed.")
     hasher = _load_hasher(values)
-    from seqhash.identify import open_searcher
+    from seqhash.index.identify import open_searcher
 
     searcher = open_searcher(path, hasher, false_positive_rate=values.false_positive_rate)
     answers = []
@@ -379,7 +430,11 @@ def _answer(
             minimum_seconds=ingest.shortest_seconds(hasher.config),
         )
         if not values.plot:
-            return None, searcher.identify_blocks(blocks), None  # block by block: a stream may be long
+            return (
+                None,
+                searcher.identify_blocks(blocks),
+                None,
+            )  # block by block: a stream may be long
         samples = np.concatenate(list(blocks))
         return samples, searcher.identify(samples), None
     except audio.AudioError as error:
@@ -388,7 +443,9 @@ def _answer(
         return None, [], str(error)
 
 
-def _print_answer(file: str, matches: "Sequence[Match]", error: str | None, *, as_json: bool) -> None:
+def _print_answer(
+    file: str, matches: "Sequence[Match]", error: str | None, *, as_json: bool
+) -> None:
     if as_json:
         found = [
             {
@@ -403,7 +460,10 @@ def _print_answer(file: str, matches: "Sequence[Match]", error: str | None, *, a
             }
             for match in matches
         ]
-        print(json.dumps({"query": file, "matches": found, "error": error}, allow_nan=False), flush=True)
+        print(
+            json.dumps({"query": file, "matches": found, "error": error}, allow_nan=False),
+            flush=True,
+        )
     elif error is not None:
         print(_plain(f"failed {file}: {error}"), file=sys.stderr)
     elif not matches:
@@ -421,7 +481,12 @@ def _match_cells(match: "Match") -> tuple[str, ...]:
 
 
 def _try_plot(
-    plot: Path, path: str, hasher: "Hasher", file: str, samples: np.ndarray | None, matches: "Sequence[Match]"
+    plot: Path,
+    path: str,
+    hasher: "Hasher",
+    file: str,
+    samples: np.ndarray | None,
+    matches: "Sequence[Match]",
 ) -> None:
     """The picture of the best match, or a line that says why there is none: the answer stands without it."""
     try:
@@ -432,12 +497,16 @@ def _try_plot(
         print(_plain(f"no picture: {error}"), file=sys.stderr)
 
 
-def _plot_match(plot: Path, path: str, hasher: "Hasher", file: str, samples: np.ndarray | None, match: "Match") -> None:
+def _plot_match(
+    plot: Path, path: str, hasher: "Hasher", file: str, samples: np.ndarray | None, match: "Match"
+) -> None:
     with open_index(path, readonly=True) as index:
         (words,) = index.words_of([match.recording])
     if samples is None:
         samples = audio.read(file, sample_rate=hasher.sample_rate)
-    found = compare.compare_match(samples, words, start=match.start, end=match.end, offset=match.offset, hasher=hasher)
+    found = compare.compare_match(
+        samples, words, start=match.start, end=match.end, offset=match.offset, hasher=hasher
+    )
     title = f"{Path(file).name} and {match.title or Path(match.path).name}: {found.bit_error_rate:.1%} of bits differ"
     compare.differences_figure(found, plot, title=title, code_rate=hasher.code_rate)
 
@@ -448,18 +517,27 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
         raise UsageError(f"name two files, got {len(others)}.")
     hasher = _load_hasher(values)
     shortest = ingest.shortest_seconds(hasher.config)
-    a, b = (audio.read(file, sample_rate=hasher.sample_rate, minimum_seconds=shortest) for file in others)
+    a, b = (
+        audio.read(file, sample_rate=hasher.sample_rate, minimum_seconds=shortest)
+        for file in others
+    )
     found = compare.compare_samples(a, b, hasher=hasher, shifts=SHIFTS)
     if values.json:
         numbers = {name: value for name, value in found._asdict().items() if name != "differences"}
         print(json.dumps({"a": others[0], "b": others[1], **numbers}, allow_nan=False))
     else:
         starts = (found.start_a, found.start_b)
-        length = (found.codes - 1) / hasher.code_rate + hasher.config.segment_seconds  # the last segment's end
-        cells = [(file, _time(s), _time(s + length)) for file, s in zip(others, starts, strict=True)]
+        length = (
+            found.codes - 1
+        ) / hasher.code_rate + hasher.config.segment_seconds  # the last segment's end
+        cells = [
+            (file, _time(s), _time(s + length)) for file, s in zip(others, starts, strict=True)
+        ]
         _print_table(("file", "from", "to"), cells)
         bits = found.differences.size
-        print(f"bit error rate {found.bit_error_rate:.2%}: {found.distance} of {bits} bits in {found.codes} codes")
+        print(
+            f"bit error rate {found.bit_error_rate:.2%}: {found.distance} of {bits} bits in {found.codes} codes"
+        )
         print(f"any two codes of these files differ in {found.chance:.2%}")
     if plot:
         title = f"{Path(others[0]).name} and {Path(others[1]).name}: {found.bit_error_rate:.1%} of bits differ"
@@ -480,7 +558,9 @@ def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     lines = [list(header), *([_plain(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
 
 
 def _plain(text: str) -> str:
@@ -497,12 +577,22 @@ COMMANDS = {
         "An interrupted run is continued by the same command. The last line counts: added, already there, failed.\n"
         "Exit status: 3 if no file could be used; with --strict, if one could not.",
     ),
-    "remove": Command("--index=FILE ID|PATH...", "Remove recordings by id or path", (_index_flag,), _remove),
+    "remove": Command(
+        "--index=FILE ID|PATH...", "Remove recordings by id or path", (_index_flag,), _remove
+    ),
     "list": Command("--index=FILE", "List the recordings", (_index_flag, _json_flag), _list),
-    "info": Command("--index=FILE", "Show the index's size and hasher", (_index_flag, _json_flag), _info),
-    "merge": Command("--index=FILE OTHER...", "Add what other indexes hold", (_index_flag,), _merge),
-    "verify": Command("--index=FILE", "Check every byte; list the problems", (_index_flag,), _verify),
-    "compact": Command("--index=FILE", "Give back the space of removed recordings", (_index_flag,), _compact),
+    "info": Command(
+        "--index=FILE", "Show the index's size and hasher", (_index_flag, _json_flag), _info
+    ),
+    "merge": Command(
+        "--index=FILE OTHER...", "Add what other indexes hold", (_index_flag,), _merge
+    ),
+    "verify": Command(
+        "--index=FILE", "Check every byte; list the problems", (_index_flag,), _verify
+    ),
+    "compact": Command(
+        "--index=FILE", "Give back the space of removed recordings", (_index_flag,), _compact
+    ),
     "export": Command(
         "--index=FILE --to=FILE",
         "Write the codes as a FAISS binary index, npz or Parquet",

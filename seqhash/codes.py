@@ -21,7 +21,9 @@ from seqhash.config import Config, encoding_part, to_flat_dict
 
 _PLACES = np.arange(32, dtype=np.uint32)  # of the bits in a word
 
-Encode = Callable[..., jax.Array]  # encode(params, segments (batch, frames, coeffs), config=...) -> (batch, bits)
+Encode = Callable[
+    ..., jax.Array
+]  # encode(params, segments (batch, frames, coeffs), config=...) -> (batch, bits)
 
 
 def threshold(states: jax.Array, thresholds: jax.Array) -> jax.Array:
@@ -74,7 +76,9 @@ class Hasher:
         """SHA-256 over everything that decides a bit: config, weights, statistics, thresholds."""
         flat = {k: v for k, v in to_flat_dict(self.config).items() if not k.startswith("train.")}
         digest = hashlib.sha256(json.dumps([self.encode.__name__, flat], sort_keys=True).encode())
-        leaves = jax.tree_util.tree_leaves_with_path((self.params, tuple(self.statistics), self.thresholds))
+        leaves = jax.tree_util.tree_leaves_with_path(
+            (self.params, tuple(self.statistics), self.thresholds)
+        )
         for path, leaf in leaves:
             digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf, "<f4").tobytes())
         return digest.hexdigest()
@@ -90,7 +94,9 @@ class Hasher:
         frames = _bucket(count)
         padded = np.zeros(mfcc.padded_length(frames, self.config.mfcc), np.float32)
         padded[1 : len(samples) + 1] = samples
-        words = self._from_samples(_words_of_samples, padded, np.int32(len(samples)), np.int32(count), frames)
+        words = self._from_samples(
+            _words_of_samples, padded, np.int32(len(samples)), np.int32(count), frames
+        )
         return words[: mfcc.segment_count(count, config=self.config.segment)]
 
     def hash_many(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -126,9 +132,15 @@ class Hasher:
         """States before the threshold, float32 (codes, hidden), of a whole recording's cepstra (frames, coeffs)."""
         return self._from_cepstra(_states_of_cepstra, cepstra)
 
-    def _from_samples(self, program: Callable[..., jax.Array], padded, valid, count, frames: int) -> np.ndarray:
+    def _from_samples(
+        self, program: Callable[..., jax.Array], padded, valid, count, frames: int
+    ) -> np.ndarray:
         arguments = (self.params, self.statistics, self.thresholds, padded, valid, count)
-        return np.asarray(program(*arguments, frames=frames, encode=self.encode, config=encoding_part(self.config)))
+        return np.asarray(
+            program(
+                *arguments, frames=frames, encode=self.encode, config=encoding_part(self.config)
+            )
+        )
 
     def _from_cepstra(self, program: Callable[..., jax.Array], cepstra: np.ndarray) -> np.ndarray:
         count = len(cepstra)
@@ -159,11 +171,17 @@ def make_hasher(
       encode: ``encode(params, segments, config=encoding_part(config)) -> (batch, bits)``; the paper's model or a floor.
     """
     if config.code.threshold == "median" and medians is None:
-        raise ValueError("code.threshold=median needs the medians of the training states, got none.")
+        raise ValueError(
+            "code.threshold=median needs the medians of the training states, got none."
+        )
     shape = (1, config.segment.frames, config.mfcc.coeffs)
-    bits = jax.eval_shape(functools.partial(encode, config=config), params, jnp.zeros(shape)).shape[-1]
+    bits = jax.eval_shape(functools.partial(encode, config=config), params, jnp.zeros(shape)).shape[
+        -1
+    ]
     thresholds = medians if config.code.threshold == "median" else np.zeros(bits)
-    statistics = mfcc.Statistics(np.asarray(statistics.mean, np.float32), np.asarray(statistics.std, np.float32))
+    statistics = mfcc.Statistics(
+        np.asarray(statistics.mean, np.float32), np.asarray(statistics.std, np.float32)
+    )
     return Hasher(name, config, params, statistics, np.asarray(thresholds, np.float32), encode)
 
 
@@ -171,7 +189,9 @@ def check_samples(samples: np.ndarray) -> np.ndarray:
     """The samples as float32, or a ValueError that says what they should be."""
     samples = np.asarray(samples)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(f"Samples must be mono floats (samples,) in [-1, 1], got {samples.dtype} {samples.shape}.")
+        raise ValueError(
+            f"Samples must be mono floats (samples,) in [-1, 1], got {samples.dtype} {samples.shape}."
+        )
     if wrong := audio.unusable(samples):
         raise ValueError(f"Samples must be finite and in [-1, 1], got {wrong}.")
     return samples.astype(np.float32)
@@ -190,7 +210,9 @@ def _bucket(frames: int) -> int:
     return mfcc.CHUNK * (1 << max(0, -(-frames // mfcc.CHUNK) - 1).bit_length())
 
 
-def _encode_recording(params, statistics, cepstra, count, *, encode: Encode, config: Config) -> jax.Array:
+def _encode_recording(
+    params, statistics, cepstra, count, *, encode: Encode, config: Config
+) -> jax.Array:
     """States (rows, hidden) of padded cepstra (frames, coeffs); rows past the recording's segments are zero."""
     segment = config.segment
     if segment.normalisation == "recording":
@@ -202,12 +224,16 @@ def _encode_recording(params, statistics, cepstra, count, *, encode: Encode, con
 
     def one_chunk(index, states):
         piece = jax.lax.dynamic_slice_in_dim(cepstra, index * (chunk * segment.hop), span)
-        segments = mfcc.normalise(mfcc.cut_segments(piece, config=segment), statistics, config=segment)
+        segments = mfcc.normalise(
+            mfcc.cut_segments(piece, config=segment), statistics, config=segment
+        )
         state = encode(params, segments, config=config)
         return jax.lax.dynamic_update_slice_in_dim(states, state, index * chunk, 0)
 
     shape = (chunk, segment.frames, config.mfcc.coeffs)
-    bits = jax.eval_shape(functools.partial(encode, config=config), params, jnp.zeros(shape)).shape[-1]
+    bits = jax.eval_shape(functools.partial(encode, config=config), params, jnp.zeros(shape)).shape[
+        -1
+    ]
     segments = jnp.maximum(0, (count - segment.frames) // segment.hop + 1)
     chunks = (segments + chunk - 1) // chunk
     return jax.lax.fori_loop(0, chunks, one_chunk, jnp.zeros((rows, bits), jnp.float32))
@@ -226,13 +252,19 @@ def _words_of_cepstra(params, statistics, thresholds, cepstra, count, *, encode,
 
 
 @functools.partial(jax.jit, static_argnames=("frames", "encode", "config"))
-def _words_of_samples(params, statistics, thresholds, padded, valid, count, *, frames, encode, config):
+def _words_of_samples(
+    params, statistics, thresholds, padded, valid, count, *, frames, encode, config
+):
     cepstra = mfcc.chunked(padded, valid, count, frames=frames, config=config.mfcc)
     states = _encode_recording(params, statistics, cepstra, count, encode=encode, config=config)
     return pack(threshold(states, thresholds))
 
 
 @functools.partial(jax.jit, static_argnames=("frames", "encode", "config"))
-def _words_of_stacked(params, statistics, thresholds, padded, valid, count, *, frames, encode, config):
+def _words_of_stacked(
+    params, statistics, thresholds, padded, valid, count, *, frames, encode, config
+):
     one = functools.partial(_words_of_samples, frames=frames, encode=encode, config=config)
-    return jax.vmap(one, in_axes=(None, None, None, 0, 0, 0))(params, statistics, thresholds, padded, valid, count)
+    return jax.vmap(one, in_axes=(None, None, None, 0, 0, 0))(
+        params, statistics, thresholds, padded, valid, count
+    )

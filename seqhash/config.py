@@ -37,7 +37,9 @@ class MfccConfig:
     high_hz: float = 8_000.0  # upper edge of the last mel band
     preemphasis: float = 0.97  # y[t] = x[t] - preemphasis * x[t-1]
     lifter: int = 22  # cepstrum q is scaled by 1 + lifter/2 sin(pi q / lifter); 0 = off
-    variant: Variant = "psf"  # python_speech_features 0.6 (the paper's parameter set) or librosa.feature.mfcc
+    variant: Variant = (
+        "psf"  # python_speech_features 0.6 (the paper's parameter set) or librosa.feature.mfcc
+    )
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class SegmentConfig:
 
     frames: int = 100  # frames of a segment; paper: 100 = 1 s
     hop: int = 25  # frames between segments; paper: 0.25 s
-    normalisation: Normalisation = "corpus"  # the paper's "normalized": statistics per coefficient over ...
+    normalisation: Normalisation = (
+        "corpus"  # the paper's "normalized": statistics per coefficient over ...
+    )
     clip: float = 5.0  # standard deviations; keeps the log of near-silence (13 deviations out) from ruling; 0 = off
 
 
@@ -58,9 +62,13 @@ class ModelConfig:
     layers: int = 1  # LSTM cells on top of each other; paper: 1
     decoder_input: DecoderInput = "nothing"  # what the decoder is fed; paper: silent
     decoder_order: DecoderOrder = "reversed"  # order of reconstruction; paper: silent
-    handover: Handover = "hidden"  # the decoder's first state: H alone, or (c, H); paper: "H is the first state"
+    handover: Handover = (
+        "hidden"  # the decoder's first state: H alone, or (c, H); paper: "H is the first state"
+    )
     readout: Readout = "linear"  # how hidden_size becomes coeffs; paper: silent
-    truncation: int = 0  # back-propagate through at most this many steps (paper, II); 0 = through all
+    truncation: int = (
+        0  # back-propagate through at most this many steps (paper, II); 0 = through all
+    )
     dtype: Dtype = "float32"  # of the matrix products; parameters stay float32
 
 
@@ -84,7 +92,9 @@ class TrainConfig:
 class CodeConfig:
     """States to bits (paper, III: H > 0 -> 1, H <= 0 -> 0)."""
 
-    threshold: Threshold = "zero"  # the paper's 0, or the median of each unit over the training states
+    threshold: Threshold = (
+        "zero"  # the paper's 0, or the median of each unit over the training states
+    )
 
 
 @dataclass(frozen=True)
@@ -149,23 +159,31 @@ def check(config: Config) -> None:
         if value <= 0:
             raise ValueError(f"{name} must be positive, got {value}.")
     if model.hidden_size <= 0 or model.hidden_size % 32:
-        raise ValueError(f"model.hidden_size must be a positive multiple of 32, got {model.hidden_size}.")
+        raise ValueError(
+            f"model.hidden_size must be a positive multiple of 32, got {model.hidden_size}."
+        )
     if mfcc.fft_length < mfcc.frame_length:
         raise ValueError(
             f"mfcc.fft_length must be at least mfcc.frame_length = {mfcc.frame_length}, got {mfcc.fft_length}."
         )
     if not 0 < mfcc.coeffs <= mfcc.filters:
-        raise ValueError(f"mfcc.coeffs must be 1 to mfcc.filters = {mfcc.filters}, got {mfcc.coeffs}.")
+        raise ValueError(
+            f"mfcc.coeffs must be 1 to mfcc.filters = {mfcc.filters}, got {mfcc.coeffs}."
+        )
     if not 0 <= mfcc.low_hz < mfcc.high_hz <= mfcc.sample_rate / 2:
         raise ValueError(
             f"mfcc.low_hz < mfcc.high_hz <= {mfcc.sample_rate / 2} Hz expected, got {mfcc.low_hz}, {mfcc.high_hz}."
         )
     if train.validation_fraction >= 1:
-        raise ValueError(f"train.validation_fraction must be in [0, 1), got {train.validation_fraction}.")
+        raise ValueError(
+            f"train.validation_fraction must be in [0, 1), got {train.validation_fraction}."
+        )
     if train.final_fraction > 1:
         raise ValueError(f"train.final_fraction must be in [0, 1], got {train.final_fraction}.")
     if model.readout == "slice" and mfcc.coeffs > model.hidden_size:
-        raise ValueError(f"model.readout=slice needs mfcc.coeffs <= model.hidden_size, got {mfcc.coeffs}.")
+        raise ValueError(
+            f"model.readout=slice needs mfcc.coeffs <= model.hidden_size, got {mfcc.coeffs}."
+        )
 
 
 def override(config: Config, changes: Mapping[str, Any] | Sequence[str]) -> Config:
@@ -191,13 +209,19 @@ def override(config: Config, changes: Mapping[str, Any] | Sequence[str]) -> Conf
 def to_flat_dict(config: Config) -> dict[str, Any]:
     """{"mfcc.sample_rate": 16000, ...}: what is written beside every checkpoint and result."""
     nested = dataclasses.asdict(config)
-    return {f"{group}.{name}": value for group, values in nested.items() for name, value in values.items()}
+    return {
+        f"{group}.{name}": value
+        for group, values in nested.items()
+        for name, value in values.items()
+    }
 
 
 def from_flat_dict(flat: Mapping[str, Any]) -> Config:
     """Inverse of ``to_flat_dict``; a field that is not there keeps its default, an unknown one is a ValueError."""
     groups: dict[str, dict[str, Any]] = {f.name: {} for f in dataclasses.fields(Config)}
-    valid = [f"{group}.{f.name}" for group, kind in _groups().items() for f in dataclasses.fields(kind)]
+    valid = [
+        f"{group}.{f.name}" for group, kind in _groups().items() for f in dataclasses.fields(kind)
+    ]
     for name, value in flat.items():
         if name not in valid:
             raise ValueError(f"Unknown config field {name!r}; the fields are: {', '.join(valid)}.")

@@ -79,7 +79,9 @@ def read_folder(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
 
     for folder, inner, files in os.walk(root, onerror=unreadable):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [Path(folder, f) for f in files if not f.startswith(".") and f.lower().endswith(SUFFIXES)]
+        found += [
+            Path(folder, f) for f in files if not f.startswith(".") and f.lower().endswith(SUFFIXES)
+        ]
     if not found:
         raise ManifestError(f"{path}: no audio files below it ({', '.join(SUFFIXES)}).")
     found.sort(key=lambda file: file.relative_to(root).as_posix())
@@ -108,7 +110,15 @@ def read_manifest(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
         raise ManifestError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(problems)))
     extras = [name for name in header if name not in _FIELDS]
     return tuple(
-        Recording(i, file, row.work, row.role, row.title, row.genre, {n: cells[header.index(n)] for n in extras})
+        Recording(
+            i,
+            file,
+            row.work,
+            row.role,
+            row.title,
+            row.genre,
+            {n: cells[header.index(n)] for n in extras},
+        )
         for i, file, row, (_, cells) in zip(ids, files, named, rows, strict=True)
     )
 
@@ -122,7 +132,9 @@ def require_covers(recordings: Sequence[Recording]) -> None:
         problems.append("no recording has the role original")
     if not covers:
         problems.append("no recording has the role cover")
-    problems += [f"work {work!r} has {n} originals, one expected" for work, n in originals.items() if n > 1]
+    problems += [
+        f"work {work!r} has {n} originals, one expected" for work, n in originals.items() if n > 1
+    ]
     if originals:
         lost = [r for r in covers if not originals[r.work]]
         problems += [f"cover {r.id!r}: there is no original of its work {r.work!r}" for r in lost]
@@ -131,7 +143,9 @@ def require_covers(recordings: Sequence[Recording]) -> None:
         raise ManifestError("\n".join([hint, *problems]))
 
 
-def split(recordings: Sequence[Recording], *, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split(
+    recordings: Sequence[Recording], *, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Training and validation recordings, whole ones, whatever their works.
 
     The order is by a digest of seed and id, so it depends on no library's random numbers, and a recording that is added
@@ -148,7 +162,9 @@ def split(recordings: Sequence[Recording], *, fraction: float, seed: int) -> tup
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction must be in [0, 1), got {fraction}.")
     if fraction and len(recordings) < 2:
-        raise ValueError(f"At least 2 recordings are needed to hold out {fraction} of them, got {len(recordings)}.")
+        raise ValueError(
+            f"At least 2 recordings are needed to hold out {fraction} of them, got {len(recordings)}."
+        )
     held = min(max(round(fraction * len(recordings)), 1), len(recordings) - 1) if fraction else 0
     digests = [hashlib.sha256(os.fsencode(f"{seed} {r.id}")).digest() for r in recordings]
     order = np.array(sorted(range(len(recordings)), key=digests.__getitem__), np.int64)
@@ -178,7 +194,9 @@ def _read_csv(path: Path) -> tuple[list[str], _Cells]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ManifestError(f"{path}:{line}: not UTF-8 text (byte {data[error.start]:#04x}).") from error
+        raise ManifestError(
+            f"{path}:{line}: not UTF-8 text (byte {data[error.start]:#04x})."
+        ) from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: _Cells = []
     line = 1
@@ -195,9 +213,13 @@ def _read_csv(path: Path) -> tuple[list[str], _Cells]:
 
 
 def _check_header(header: Sequence[str]) -> _Problems:
-    problems = [(1, f"column {name!r} occurs {n} times") for name, n in Counter(header).items() if n > 1]
+    problems = [
+        (1, f"column {name!r} occurs {n} times") for name, n in Counter(header).items() if n > 1
+    ]
     if "path" not in header:
-        problems.append((1, f"column 'path' is missing; the columns are {', '.join(map(repr, header))}"))
+        problems.append(
+            (1, f"column 'path' is missing; the columns are {', '.join(map(repr, header))}")
+        )
     for here, missing in (("work_id", "role"), ("role", "work_id")):
         if here in header and missing not in header:
             problems.append((1, f"column {missing!r} is missing, which {here!r} needs"))
@@ -242,7 +264,9 @@ def _check_ids(rows: Sequence[_Row], ids: Sequence[str]) -> _Problems:
 
 def _check_works(rows: Sequence[_Row]) -> _Problems:
     problems, originals = [], dict[str, int]()
-    unknown = {row.work for row in rows if row.role not in ("", *ROLES)}  # of these no one can say what is missing
+    unknown = {
+        row.work for row in rows if row.role not in ("", *ROLES)
+    }  # of these no one can say what is missing
     for row in rows:
         if row.role not in ("", *ROLES):
             problems.append((row.line, f"role must be {' or '.join(ROLES)}, got {row.role!r}"))
@@ -252,7 +276,10 @@ def _check_works(rows: Sequence[_Row]) -> _Problems:
             problems.append((row.line, f"work_id is {row.work!r} but role is empty"))
         elif row.role == "original" and row.work in originals:
             problems.append(
-                (row.line, f"a second original of work {row.work!r}, the first is on line {originals[row.work]}")
+                (
+                    row.line,
+                    f"a second original of work {row.work!r}, the first is on line {originals[row.work]}",
+                )
             )
         elif row.role == "original":
             originals[row.work] = row.line

@@ -19,11 +19,25 @@ from seqhash.codes import Hasher
 from seqhash.config import Config, to_flat_dict
 from seqhash.corpus import Recording
 
-MIN_WORKS = 5  # a bootstrap over fewer works has hardly any different draws: its interval says nothing
-FLOOR_SEEDS = 3  # initial weights and projections differ by a few points: floors are pooled over seeds
+MIN_WORKS = (
+    5  # a bootstrap over fewer works has hardly any different draws: its interval says nothing
+)
+FLOOR_SEEDS = (
+    3  # initial weights and projections differ by a few points: floors are pooled over seeds
+)
 PAPER_ACCURACY = {1: 0.1042, 9: 0.2028}  # by number of hashes
 PAPER_COLLISION_RATE = 0.2009
-PACKAGES = ("seqhash", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "librosa", "scikit-learn")
+PACKAGES = (
+    "seqhash",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "librosa",
+    "scikit-learn",
+)
 
 
 class System(NamedTuple):
@@ -66,7 +80,10 @@ def hash_corpus(hasher: Hasher, cepstra: Sequence[np.ndarray]) -> list[np.ndarra
 
 
 def measure(
-    codes_by_seed: Sequence[list[np.ndarray]], recordings: Sequence[Recording], *, lengths: Sequence[int]
+    codes_by_seed: Sequence[list[np.ndarray]],
+    recordings: Sequence[Recording],
+    *,
+    lengths: Sequence[int],
 ) -> System:
     """Measures one system, from its codes under one or several seeds; of works without an original nothing is asked."""
     originals, covers, _ = roles(recordings)
@@ -82,16 +99,30 @@ def measure(
     ]
     pooled = {
         n: metrics.Tally(
-            *(np.sum(fields, axis=0) for fields in zip(*(tallies[n] for tallies in all_tallies), strict=True))
+            *(
+                np.sum(fields, axis=0)
+                for fields in zip(*(tallies[n] for tallies in all_tallies), strict=True)
+            )
         )
         for n in lengths
     }
-    values = [{n: float(t[n].strict.sum() / max(1, t[n].windows.sum())) for n in lengths} for t in all_tallies]
+    values = [
+        {n: float(t[n].strict.sum() / max(1, t[n].windows.sum())) for n in lengths}
+        for t in all_tallies
+    ]
     first = codes_by_seed[0]
-    return System(pooled, metrics.collisions(first), metrics.dead_bits(first), metrics.effective_bits(first), values)
+    return System(
+        pooled,
+        metrics.collisions(first),
+        metrics.dead_bits(first),
+        metrics.effective_bits(first),
+        values,
+    )
 
 
-def epoch_metrics(hasher: Hasher, recordings: Sequence[Recording], cepstra: Sequence[np.ndarray]) -> dict[str, Any]:
+def epoch_metrics(
+    hasher: Hasher, recordings: Sequence[Recording], cepstra: Sequence[np.ndarray]
+) -> dict[str, Any]:
     """What a training run reports after each epoch: unique and collision rate, accuracy at 1 and 9 hashes.
 
     Over all recordings; the accuracies only where there are covers and their originals.
@@ -106,7 +137,9 @@ def epoch_metrics(hasher: Hasher, recordings: Sequence[Recording], cepstra: Sequ
     }
     if roles(recordings).covers:
         tallies = measure([codes], recordings, lengths=(1, 9)).tallies
-        row["accuracy"] = {n: float(t.strict.sum() / max(1, t.windows.sum())) for n, t in tallies.items()}
+        row["accuracy"] = {
+            n: float(t.strict.sum() / max(1, t.windows.sum())) for n, t in tallies.items()
+        }
     return row
 
 
@@ -122,8 +155,12 @@ def floor_systems(
     """The floors of the table. training: cepstra that PCA-sign is fitted on, (frames, coeffs) each."""
     keys = [jax.random.key(1000 + seed) for seed in range(FLOOR_SEEDS)]
     codes = {
-        "untrained LSTM": [hash_corpus(floors.untrained(key, config, statistics), cepstra) for key in keys],
-        "random projection": [hash_corpus(floors.random_projection(key, config, statistics), cepstra) for key in keys],
+        "untrained LSTM": [
+            hash_corpus(floors.untrained(key, config, statistics), cepstra) for key in keys
+        ],
+        "random projection": [
+            hash_corpus(floors.random_projection(key, config, statistics), cepstra) for key in keys
+        ],
         "PCA-sign": [hash_corpus(floors.pca_sign(training, config, statistics), cepstra)],
     }
     shape = codes["PCA-sign"][0]
@@ -153,7 +190,9 @@ def report(
     works = [cover.work for cover in covers]
     originals = len(known.originals)
     result = _as_data(system, covers, resamples)
-    result["floors"] = {"chance": {"cover_accuracy": {str(n): {"value": 1 / originals} for n in system.tallies}}}
+    result["floors"] = {
+        "chance": {"cover_accuracy": {str(n): {"value": 1 / originals} for n in system.tallies}}
+    }
     result["floors"] |= {name: _as_data(other, covers, resamples) for name, other in others.items()}
     result["gain"] = {
         name: {
@@ -173,7 +212,12 @@ def report(
 def table(result: Mapping[str, Any], *, name: str = "trained") -> str:
     """The report as a Markdown table: accuracy in %, strict rule, with its 95 % interval; health of the codes."""
     lengths = list(result["cover_accuracy"])
-    head = ["", *(_hashes(n) for n in lengths), "a tie in one recording is right", "collisions (within + between), %"]
+    head = [
+        "",
+        *(_hashes(n) for n in lengths),
+        "a tie in one recording is right",
+        "collisions (within + between), %",
+    ]
     paper = ["paper, its own corpus", *(_percent(PAPER_ACCURACY.get(int(n))) for n in lengths)]
     rows = [[*paper, "", f"{100 * PAPER_COLLISION_RATE:.2f}", "", ""], _row(name, result, lengths)]
     rows += [_row(floor, values, lengths) for floor, values in result["floors"].items()]
@@ -183,9 +227,14 @@ def table(result: Mapping[str, Any], *, name: str = "trained") -> str:
 def split_table(result: Mapping[str, Any], *, name: str = "trained") -> str:
     """Accuracy in % by genre and by key, as a Markdown table; empty where the manifest tells neither."""
     lengths = list(result["cover_accuracy"])
-    systems = {name: result} | {floor: result["floors"][floor] for floor in ("untrained LSTM", "random projection")}
+    systems = {name: result} | {
+        floor: result["floors"][floor] for floor in ("untrained LSTM", "random projection")
+    }
     rows = [
-        [f"{split}: {system}", *(_percent(values["cover_accuracy"][n]["splits"][split]["value"]) for n in lengths)]
+        [
+            f"{split}: {system}",
+            *(_percent(values["cover_accuracy"][n]["splits"][split]["value"]) for n in lengths),
+        ]
         for split in result["cover_accuracy"][lengths[0]]["splits"]
         for system, values in systems.items()
     ]
@@ -204,7 +253,11 @@ def verdict(result: Mapping[str, Any]) -> str:
             parts.append(
                 f"{n}: {100 * gain['value']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}] {word}"
             )
-        lines.append(f"Trained minus {name}, points of accuracy by number of hashes: " + "; ".join(parts) + ".")
+        lines.append(
+            f"Trained minus {name}, points of accuracy by number of hashes: "
+            + "; ".join(parts)
+            + "."
+        )
     return "\n".join(lines)
 
 
@@ -224,7 +277,9 @@ def _as_data(system: System, covers: Sequence[Recording], resamples: int) -> dic
     by_length = {}
     for n, tally in system.tallies.items():
         entry = _accuracy(tally, covers, np.ones(len(covers), bool), resamples)
-        entry["splits"] = {name: _accuracy(tally, covers, mask, resamples) for name, mask in splits(covers).items()}
+        entry["splits"] = {
+            name: _accuracy(tally, covers, mask, resamples) for name, mask in splits(covers).items()
+        }
         entry["by_seed"] = [values[n] for values in system.by_seed]
         by_length[str(n)] = entry
     return {
@@ -262,12 +317,16 @@ def _semitones(cover: Recording) -> float | None:
     return shift
 
 
-def _accuracy(tally: metrics.Tally, covers: Sequence[Recording], mask: np.ndarray, resamples: int) -> dict[str, Any]:
+def _accuracy(
+    tally: metrics.Tally, covers: Sequence[Recording], mask: np.ndarray, resamples: int
+) -> dict[str, Any]:
     works = [cover.work for cover, keep in zip(covers, mask, strict=True) if keep]
     return metrics.accuracy(metrics.subset(tally, mask), works, resamples=resamples)._asdict()
 
 
-def _difference(a: metrics.Tally, b: metrics.Tally, works: Sequence[str], resamples: int) -> dict[str, Any]:
+def _difference(
+    a: metrics.Tally, b: metrics.Tally, works: Sequence[str], resamples: int
+) -> dict[str, Any]:
     """Accuracy of a minus that of b, drawing whole works: the covers of a work succeed and fail together.
 
     A tally may pool several seeds, so shares are compared, not counts.
@@ -287,7 +346,11 @@ def _row(name: str, values: Mapping[str, Any], lengths: Sequence[str]) -> list[s
     for n in lengths:
         accuracy = values["cover_accuracy"][n]
         measured = accuracy.get("low") is not None and accuracy["windows"]
-        interval = f" [{_percent(accuracy['low'], 1)}, {_percent(accuracy['high'], 1)}]" if measured else ""
+        interval = (
+            f" [{_percent(accuracy['low'], 1)}, {_percent(accuracy['high'], 1)}]"
+            if measured
+            else ""
+        )
         cells.append(_percent(accuracy["value"]) + interval)
     if "collision_rate" not in values:
         return [*cells, "", "", "", ""]
@@ -304,7 +367,10 @@ def _hashes(n: str) -> str:
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
 
 

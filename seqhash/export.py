@@ -38,12 +38,20 @@ def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
     if hasher.encode is not autoencoder.encode:
         raise ValueError(f"Only the autoencoder's hashers are exported, got {hasher.name!r}.")
     directory = Path(directory)
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / "hasher.json").is_file():
-        raise ValueError(f"{directory}: holds something else than a hasher; name another directory.")
+    if (
+        directory.is_dir()
+        and any(directory.iterdir())
+        and not (directory / "hasher.json").is_file()
+    ):
+        raise ValueError(
+            f"{directory}: holds something else than a hasher; name another directory."
+        )
     fresh = directory.with_name(f".{directory.name}.{os.getpid()}")
     fresh.mkdir(parents=True)
     try:
-        weights = {name: np.asarray(value, np.float32) for name, value in _flat(hasher.params).items()}
+        weights = {
+            name: np.asarray(value, np.float32) for name, value in _flat(hasher.params).items()
+        }
         np.savez(fresh / "weights.npz", **weights)  # type: ignore[arg-type]
         description = {
             "format": FORMAT,
@@ -75,17 +83,29 @@ def load_hasher(name: str | Path) -> Hasher:
     try:
         description = json.loads((directory / "hasher.json").read_text())
         if description["format"] != FORMAT:
-            raise HasherError(f"{directory}: format {description['format']}, this version reads {FORMAT}.")
+            raise HasherError(
+                f"{directory}: format {description['format']}, this version reads {FORMAT}."
+            )
         with np.load(io.BytesIO((directory / "weights.npz").read_bytes())) as weights:
             params = unflatten_dict({tuple(key.split("/")): weights[key] for key in weights.files})
         config = from_flat_dict(description["config"])
         thresholds = np.asarray(description["thresholds"], np.float32)
-        statistics = mfcc.Statistics(*(np.asarray(description[name], np.float32) for name in ("mean", "std")))
-        hasher = make_hasher(config, params, statistics, name=description["name"], medians=thresholds)
+        statistics = mfcc.Statistics(
+            *(np.asarray(description[name], np.float32) for name in ("mean", "std"))
+        )
+        hasher = make_hasher(
+            config, params, statistics, name=description["name"], medians=thresholds
+        )
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise error if isinstance(error, HasherError) else HasherError(f"{directory}: damaged: {error}") from error
+        raise (
+            error
+            if isinstance(error, HasherError)
+            else HasherError(f"{directory}: damaged: {error}")
+        ) from error
     if hasher.digest != description["digest"]:
-        raise HasherError(f"{directory}: the weights are not those that were exported (digest {hasher.digest[:12]}).")
+        raise HasherError(
+            f"{directory}: the weights are not those that were exported (digest {hasher.digest[:12]})."
+        )
     return hasher
 
 

@@ -94,13 +94,27 @@ def prepare(
     with _writing(directory):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # an error now, not after minutes of decoding
-    common = json.dumps([STORE_VERSION, dict(settings), sample_rate, minimum_seconds], sort_keys=True, allow_nan=False)
+    common = json.dumps(
+        [STORE_VERSION, dict(settings), sample_rate, minimum_seconds],
+        sort_keys=True,
+        allow_nan=False,
+    )
     files, failures = _plan(recordings, folder, common, workers)
     reused = tuple(i for i, file in files.items() if _is_whole(file))
     left = files.keys() - set(reused)
     missing = [r for r in recordings if r.id in left]
-    bar = tqdm(total=len(recordings), initial=len(recordings) - len(missing), unit="recording", disable=not progress)
-    with bar, _decoding_ahead([r.path for r in missing], workers, sample_rate, minimum_seconds) as streams:
+    bar = tqdm(
+        total=len(recordings),
+        initial=len(recordings) - len(missing),
+        unit="recording",
+        disable=not progress,
+    )
+    with (
+        bar,
+        _decoding_ahead(
+            [r.path for r in missing], workers, sample_rate, minimum_seconds
+        ) as streams,
+    ):
         for recording, samples in zip(missing, streams, strict=True):
             try:
                 cepstra = _cepstra(recording.path, features, samples)
@@ -134,10 +148,13 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{directory}: store.json is damaged ({error}); prepare again.") from error
     if version != STORE_VERSION:
-        raise StoreError(f"{directory}: a store of version {STORE_VERSION} expected, got {version}; prepare again.")
+        raise StoreError(
+            f"{directory}: a store of version {STORE_VERSION} expected, got {version}; prepare again."
+        )
     try:
         rows = [
-            (Recording(**{**r["recording"], "path": Path(r["recording"]["path"])}), r) for r in stored["recordings"]
+            (Recording(**{**r["recording"], "path": Path(r["recording"]["path"])}), r)
+            for r in stored["recordings"]
         ]
         failed = tuple((str(path), str(reason)) for path, reason in stored["failed"])
         settings, shapes = dict(stored["settings"]), [(r["frames"], r["coeffs"]) for _, r in rows]
@@ -146,9 +163,13 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
         raise StoreError(f"{directory}: the store is damaged ({error}); prepare again.") from error
     if not rows:
         reasons = "".join(f"\n{path}: {reason}" for path, reason in failed)
-        raise StoreError(f"{directory}: the store holds no recording; {len(failed)} failed{reasons}")
+        raise StoreError(
+            f"{directory}: the store holds no recording; {len(failed)} failed{reasons}"
+        )
     if shapes != [c.shape for c in cepstra] or len({c.shape[1] for c in cepstra}) > 1:
-        raise StoreError(f"{directory}: the store is damaged (cepstra of other shapes than listed); prepare again.")
+        raise StoreError(
+            f"{directory}: the store is damaged (cepstra of other shapes than listed); prepare again."
+        )
     return Store(tuple(recording for recording, _ in rows), cepstra, settings, failed)
 
 
@@ -194,7 +215,9 @@ def _cepstra(path: Path, features: Features, samples: Iterator[np.ndarray]) -> n
     for _ in samples:  # what ``features`` left: only at the end is a file known to be good
         pass
     if cepstra.ndim != 2 or cepstra.dtype != np.float32:
-        raise ValueError(f"features must return float32 (frames, coeffs), got {cepstra.dtype} {cepstra.shape}.")
+        raise ValueError(
+            f"features must return float32 (frames, coeffs), got {cepstra.dtype} {cepstra.shape}."
+        )
     if not cepstra.size:
         raise audio.AudioError(path, "too short: not one frame")
     if not np.isfinite(cepstra).all():
@@ -264,7 +287,9 @@ def _cepstra_name(recording: Recording, common: str) -> str | audio.AudioError:
             content = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return audio.AudioError(recording.path, f"cannot be read ({error.strerror})")
-    key = hashlib.sha256(json.dumps([recording.id, content, common]).encode()).hexdigest()[:_KEY_DIGITS]
+    key = hashlib.sha256(json.dumps([recording.id, content, common]).encode()).hexdigest()[
+        :_KEY_DIGITS
+    ]
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', recording.id)[:80]}-{key}.npy"
 
 
@@ -273,7 +298,11 @@ def _load(file: Path) -> np.ndarray:
         cepstra = np.lib.format.open_memmap(file, mode="r")
     except (OSError, ValueError) as error:
         raise StoreError(f"{file.name}: {error}") from error
-    if cepstra.ndim != 2 or cepstra.dtype != np.float32 or cepstra.offset + cepstra.nbytes != file.stat().st_size:
+    if (
+        cepstra.ndim != 2
+        or cepstra.dtype != np.float32
+        or cepstra.offset + cepstra.nbytes != file.stat().st_size
+    ):
         raise StoreError(f"{file.name}: not a whole float32 (frames, coeffs) array")
     return cepstra
 
@@ -293,14 +322,23 @@ def _npy_header(array: np.ndarray) -> bytes:
 
 
 def _store_json(
-    settings: Mapping[str, Any], held: Iterable[tuple[Recording, Path]], failed: Sequence[tuple[str, str]]
+    settings: Mapping[str, Any],
+    held: Iterable[tuple[Recording, Path]],
+    failed: Sequence[tuple[str, str]],
 ) -> bytes:
     rows = []
     for recording, file in held:
         frames, coeffs = _load(file).shape
         as_json = {**vars(recording), "path": str(recording.path), "extra": dict(recording.extra)}
-        rows.append({"recording": as_json, "cepstra": file.name, "frames": frames, "coeffs": coeffs})
-    stored = {"version": STORE_VERSION, "settings": dict(settings), "recordings": rows, "failed": failed}
+        rows.append(
+            {"recording": as_json, "cepstra": file.name, "frames": frames, "coeffs": coeffs}
+        )
+    stored = {
+        "version": STORE_VERSION,
+        "settings": dict(settings),
+        "recordings": rows,
+        "failed": failed,
+    }
     return json.dumps(stored, indent=1).encode()
 
 

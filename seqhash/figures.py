@@ -77,11 +77,15 @@ def draw_mfcc(cepstra: np.ndarray, *, title: str, frame_seconds: float = 0.01) -
     )
     axes.set(title=plain(title), xlabel="time (s)", ylabel="cepstral coefficient")
     axes.yaxis.set_major_locator(MaxNLocator(7, integer=True))
-    figure.colorbar(image, ax=axes, label="standard deviations\nfrom the mean", pad=0.015, extend="both")
+    figure.colorbar(
+        image, ax=axes, label="standard deviations\nfrom the mean", pad=0.015, extend="both"
+    )
     return figure
 
 
-def mfcc_figure(cepstra: np.ndarray, path: str | Path, *, title: str, frame_seconds: float = 0.01) -> Path:
+def mfcc_figure(
+    cepstra: np.ndarray, path: str | Path, *, title: str, frame_seconds: float = 0.01
+) -> Path:
     """Writes ``draw_mfcc`` as a PNG; returns its path."""
     return _save(draw_mfcc(cepstra, title=title, frame_seconds=frame_seconds), path)
 
@@ -110,18 +114,24 @@ def draw_pca(
     """
     values = _finite(states, "states", "(segments, hidden)")
     if min(values.shape) < 2:
-        raise ValueError(f"states must have at least 2 segments and 2 hidden units, got {values.shape}.")
+        raise ValueError(
+            f"states must have at least 2 segments and 2 hidden units, got {values.shape}."
+        )
     panels = {"works": works} if genres is None else {"works": works, "genres": genres}
     labels = {name: np.asarray(list(group)) for name, group in panels.items()}
     for name, group in labels.items():
         if group.shape != (len(values),):
-            raise ValueError(f"{name} must hold one label per segment, expected ({len(values)},), got {group.shape}.")
+            raise ValueError(
+                f"{name} must hold one label per segment, expected ({len(values)},), got {group.shape}."
+            )
     from sklearn.decomposition import PCA  # slow to import, and wanted here only
 
     pca = PCA(2, random_state=0)
     points = pca.fit_transform(values)
     figure = Figure(figsize=(8.5 if genres is None else 12.5, 5.6), layout="constrained")
-    for axes, (name, group) in zip(figure.subplots(1, len(labels), squeeze=False)[0], labels.items(), strict=True):
+    for axes, (name, group) in zip(
+        figure.subplots(1, len(labels), squeeze=False)[0], labels.items(), strict=True
+    ):
         _scatter_groups(axes, points, group, titles=titles if name == "works" and titles else {})
         axes.set(
             title=f"PCA of H, coloured by {name[:-1]}",
@@ -158,18 +168,29 @@ def draw_training(rows: Sequence[Mapping[str, Any]], *, chance: float | None = N
     if not rows or any("epoch" not in row for row in rows):
         raise ValueError(f"rows must be at least one, each with an epoch, got {len(rows)} rows.")
     epochs = [row["epoch"] for row in rows]
-    accuracies = [{int(n): value for n, value in (row.get("accuracy") or {}).items()} for row in rows]
+    accuracies = [
+        {int(n): value for n, value in (row.get("accuracy") or {}).items()} for row in rows
+    ]
     lengths = sorted(set().union(*accuracies))
     panels = 3 if lengths else 2
     figure = Figure(figsize=(3.5 * panels, 3.2), layout="constrained")
     loss, repeats, *rest = figure.subplots(1, panels)
     _curve(loss, epochs, [row.get("train_loss") for row in rows], label="training", color=_BLUE)
-    _curve(loss, epochs, [row.get("validation_loss") for row in rows], label="validation", color=_ORANGE, style="--")
+    _curve(
+        loss,
+        epochs,
+        [row.get("validation_loss") for row in rows],
+        label="validation",
+        color=_ORANGE,
+        style="--",
+    )
     loss.set(title="Reconstruction error", ylabel="squared error of a frame")
     _curve(repeats, epochs, [row.get("collision_rate") for row in rows], label="", color=_BLUE)
     repeats.set(title="Collision rate", ylabel="1 s hashes that repeat")
     for axes in rest:
-        for n, colour, style in zip(lengths, cycle((_BLUE, _ORANGE, *_COLOURS)), cycle(("-", "--")), strict=False):
+        for n, colour, style in zip(
+            lengths, cycle((_BLUE, _ORANGE, *_COLOURS)), cycle(("-", "--")), strict=False
+        ):
             values = [one.get(n) for one in accuracies]
             _curve(axes, epochs, values, label=_hashes(n), color=colour, style=style)
         if chance is not None:
@@ -184,11 +205,20 @@ def draw_training(rows: Sequence[Mapping[str, Any]], *, chance: float | None = N
         if axes is not loss:
             axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
         if axes is not repeats:
-            axes.legend(frameon=False, loc="upper center", ncols=3, columnspacing=1, handlelength=1.5, fontsize="small")
+            axes.legend(
+                frameon=False,
+                loc="upper center",
+                ncols=3,
+                columnspacing=1,
+                handlelength=1.5,
+                fontsize="small",
+            )
     return figure
 
 
-def training_figure(rows: Sequence[Mapping[str, Any]], path: str | Path, *, chance: float | None = None) -> Path:
+def training_figure(
+    rows: Sequence[Mapping[str, Any]], path: str | Path, *, chance: float | None = None
+) -> Path:
     """Writes ``draw_training`` as a PNG; returns its path."""
     return _save(draw_training(rows, chance=chance), path)
 
@@ -216,10 +246,14 @@ def draw_accuracy(
     """
     if not table or not all(table.values()):
         empty = [name for name, numbers in table.items() if not numbers]
-        raise ValueError(f"table must have at least one system and numbers for each, got none for {empty or 'any'}.")
+        raise ValueError(
+            f"table must have at least one system and numbers for each, got none for {empty or 'any'}."
+        )
     strong = set([next(iter(table))] if emphasised is None else emphasised)
     if strong - set(table):
-        raise ValueError(f"emphasised must be among {sorted(table)}, got {sorted(strong - set(table))}.")
+        raise ValueError(
+            f"emphasised must be among {sorted(table)}, got {sorted(strong - set(table))}."
+        )
 
     def seconds(n: int) -> float:
         return segment_seconds + (n - 1) / code_rate
@@ -231,11 +265,15 @@ def draw_accuracy(
         colour, line, marker = (next(colours), "-", "o") if name in strong else next(greys)
         lengths = sorted(numbers)
         value, low, high = np.array([numbers[n] for n in lengths], np.float64).T
-        dodge = 1.025 ** (i - (len(table) - 1) / 2)  # on a log axis: the same step aside at each number of hashes
+        dodge = 1.025 ** (
+            i - (len(table) - 1) / 2
+        )  # on a log axis: the same step aside at each number of hashes
         axes.errorbar(
             [seconds(n) * dodge for n in lengths],
             value,
-            yerr=np.maximum([value - low, high - value], 0),  # a percentile interval may miss its value
+            yerr=np.maximum(
+                [value - low, high - value], 0
+            ),  # a percentile interval may miss its value
             label=name,
             color=colour,
             linestyle=line,
@@ -258,10 +296,14 @@ def draw_accuracy(
             label="paper (its own corpus)",
             zorder=5,
         )
-    axes.axhline(chance, color="black", linestyle=":", linewidth=1.2, label=f"chance ({chance:.1%})")
+    axes.axhline(
+        chance, color="black", linestyle=":", linewidth=1.2, label=f"chance ({chance:.1%})"
+    )
     lengths = sorted({n for numbers in table.values() for n in numbers} | set(paper))
     axes.set_xscale("log")
-    axes.set_xticks([seconds(n) for n in lengths], [f"{_hashes(n)}\n{seconds(n):g} s" for n in lengths])
+    axes.set_xticks(
+        [seconds(n) for n in lengths], [f"{_hashes(n)}\n{seconds(n):g} s" for n in lengths]
+    )
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
@@ -272,9 +314,16 @@ def draw_accuracy(
         ylabel="correct queries",
     )
     _tidy(axes)
-    handles, names = axes.get_legend_handles_labels()  # lines before bars; the systems are bars and come first here
+    handles, names = (
+        axes.get_legend_handles_labels()
+    )  # lines before bars; the systems are bars and come first here
     order = sorted(range(len(names)), key=lambda i: names[i] not in table)
-    figure.legend([handles[i] for i in order], [names[i] for i in order], loc="outside right center", frameon=False)
+    figure.legend(
+        [handles[i] for i in order],
+        [names[i] for i in order],
+        loc="outside right center",
+        frameon=False,
+    )
     return figure
 
 
@@ -307,7 +356,9 @@ def draw_bits(means: np.ndarray) -> Figure:
     """
     shares = np.sort(np.asarray(means, np.float64))
     if shares.ndim != 1 or not shares.size or not ((shares >= 0) & (shares <= 1)).all():
-        raise ValueError(f"means must be (bits,) of shares in [0, 1], got shape {shares.shape}, {shares[:1]} and up.")
+        raise ValueError(
+            f"means must be (bits,) of shares in [0, 1], got shape {shares.shape}, {shares[:1]} and up."
+        )
     dead = (shares < DEAD_SHARE) | (shares > 1 - DEAD_SHARE)
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     axes = figure.subplots()
@@ -333,10 +384,14 @@ def bits_figure(means: np.ndarray, path: str | Path) -> Path:
     return _save(draw_bits(means), path)
 
 
-def _scatter_groups(axes: Axes, points: np.ndarray, groups: np.ndarray, *, titles: Mapping[str, str]) -> None:
+def _scatter_groups(
+    axes: Axes, points: np.ndarray, groups: np.ndarray, *, titles: Mapping[str, str]
+) -> None:
     """A cloud of points and a mark at its mean for each group, and the legend beside them."""
     names = sorted(set(groups.tolist()))
-    styles = {name: (_COLOURS[i % 10], _MARKERS[i // 10 % len(_MARKERS)]) for i, name in enumerate(names)}
+    styles = {
+        name: (_COLOURS[i % 10], _MARKERS[i // 10 % len(_MARKERS)]) for i, name in enumerate(names)
+    }
     shown = np.arange(len(points))
     if len(points) > MAX_POINTS:
         shown = np.random.default_rng(0).choice(shown, MAX_POINTS, replace=False)
@@ -358,24 +413,60 @@ def _scatter_groups(axes: Axes, points: np.ndarray, groups: np.ndarray, *, title
         )
     for name in names:
         colour, marker = styles[name]
-        axes.plot(*points[groups == name].mean(axis=0), marker, color=colour, markersize=9, markeredgecolor="white")
+        axes.plot(
+            *points[groups == name].mean(axis=0),
+            marker,
+            color=colour,
+            markersize=9,
+            markeredgecolor="white",
+        )
     labels = {name: plain(titles.get(name, name)) for name in names}
     handles = [
-        Line2D([], [], color=styles[name][0], marker=styles[name][1], linestyle="none", label=labels[name])
+        Line2D(
+            [],
+            [],
+            color=styles[name][0],
+            marker=styles[name][1],
+            linestyle="none",
+            label=labels[name],
+        )
         for name in names
     ]
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
+    axes.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+        fontsize="small",
+    )
     _tidy(axes)
 
 
 def _curve(
-    axes: Axes, epochs: Sequence[int], values: Sequence[Any], *, label: str, color: str, style: str = "-"
+    axes: Axes,
+    epochs: Sequence[int],
+    values: Sequence[Any],
+    *,
+    label: str,
+    color: str,
+    style: str = "-",
 ) -> None:
     """One line of a training figure; epochs whose value is None are left out, and a curve without values is too."""
-    known = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None]
+    known = [
+        (epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None
+    ]
     if known:
-        marker = "o" if len(known) <= 2 else None  # a line needs two points and is hardly seen with two
-        axes.plot(*zip(*known, strict=True), label=label, color=color, linestyle=style, linewidth=1.8, marker=marker)
+        marker = (
+            "o" if len(known) <= 2 else None
+        )  # a line needs two points and is hardly seen with two
+        axes.plot(
+            *zip(*known, strict=True),
+            label=label,
+            color=color,
+            linestyle=style,
+            linewidth=1.8,
+            marker=marker,
+        )
 
 
 def plain(text: str) -> str:
@@ -398,7 +489,9 @@ def _finite(values: np.ndarray, name: str, shape: str) -> np.ndarray:
     if array.ndim != 2 or not array.size:
         raise ValueError(f"{name} must be {shape} and not empty, got shape {array.shape}.")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got {int((~np.isfinite(array)).sum())} values that are not.")
+        raise ValueError(
+            f"{name} must be finite, got {int((~np.isfinite(array)).sum())} values that are not."
+        )
     return array
 
 

@@ -27,7 +27,9 @@ def project(params: dict, segments: jax.Array, *, config: Config) -> jax.Array:
 
 def untrained(key: jax.Array, config: Config, statistics: mfcc.Statistics) -> Hasher:
     """The same LSTM with its initial weights."""
-    return make_hasher(_at_zero(config), autoencoder.init_params(key, config), statistics, name="untrained LSTM")
+    return make_hasher(
+        _at_zero(config), autoencoder.init_params(key, config), statistics, name="untrained LSTM"
+    )
 
 
 def random_projection(key: jax.Array, config: Config, statistics: mfcc.Statistics) -> Hasher:
@@ -35,7 +37,9 @@ def random_projection(key: jax.Array, config: Config, statistics: mfcc.Statistic
     size = config.segment.frames * config.mfcc.coeffs
     matrix = jax.random.normal(key, (size, config.model.hidden_size)) / np.sqrt(size)
     params = {"offset": np.zeros(size, np.float32), "matrix": np.asarray(matrix)}
-    return make_hasher(_at_zero(config), params, statistics, name="random projection", encode=project)
+    return make_hasher(
+        _at_zero(config), params, statistics, name="random projection", encode=project
+    )
 
 
 def pca_sign(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Statistics) -> Hasher:
@@ -46,7 +50,9 @@ def pca_sign(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Sta
     segments = _some_segments(cepstra, config, statistics)
     flat = segments.reshape(len(segments), -1)
     bits = config.model.hidden_size
-    from sklearn.decomposition import PCA  # with scipy 1.4 s, which nobody should wait for who asks for --help
+    from sklearn.decomposition import (
+        PCA,  # with scipy 1.4 s, which nobody should wait for who asks for --help
+    )
 
     pca = PCA(n_components=min(bits, *flat.shape), svd_solver="covariance_eigh").fit(flat)
     matrix = np.zeros((flat.shape[1], bits), np.float32)
@@ -65,13 +71,19 @@ def _at_zero(config: Config) -> Config:
     return override(config, {"code.threshold": "zero"})
 
 
-def _some_segments(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Statistics) -> np.ndarray:
+def _some_segments(
+    cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Statistics
+) -> np.ndarray:
     """Up to PCA_SEGMENTS normalised segments, evenly spaced: float32 (segments, frames, coeffs)."""
     total = sum(mfcc.segment_count(len(one), config=config.segment) for one in cepstra)
     stride = max(1, -(-total // PCA_SEGMENTS))
     chosen = []
     for one in cepstra:
-        own = mfcc.frame_statistics(one, len(one)) if config.segment.normalisation == "recording" else statistics
+        own = (
+            mfcc.frame_statistics(one, len(one))
+            if config.segment.normalisation == "recording"
+            else statistics
+        )
         segments = mfcc.cut_segments(jnp.asarray(one), config=config.segment)[::stride]
         chosen.append(np.asarray(mfcc.normalise(segments, own, config=config.segment)))
     return np.concatenate(chosen)

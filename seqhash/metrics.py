@@ -27,7 +27,9 @@ import numpy as np
 PAPER_LENGTHS = (1, 9, 17, 37)  # codes a window: 1, 3, 5 and 10 s; the paper reports the first two
 NO_WINDOW = np.iinfo(np.int32).max  # distance to a reference that is too short to have a window
 DEAD_SHARE = 0.02  # a bit set in a smaller share of the codes, or unset in one, is dead
-_BLOCK = 2**17  # code pairs of one reference worked on at a time: their int16 sums stay in a core's cache
+_BLOCK = (
+    2**17
+)  # code pairs of one reference worked on at a time: their int16 sums stay in a core's cache
 _TABLE = 2**22  # code pairs of the whole database multiplied at a time (16 MB)
 
 
@@ -106,7 +108,9 @@ class Collisions(NamedTuple):
     silence_rate: float
 
 
-def nearest(query: np.ndarray, references: Sequence[np.ndarray], *, lengths: Sequence[int]) -> dict[int, Nearest]:
+def nearest(
+    query: np.ndarray, references: Sequence[np.ndarray], *, lengths: Sequence[int]
+) -> dict[int, Nearest]:
     """The smallest distance of each window of a query to each reference, and how often it occurs there.
 
     Exact. With bits as +-1, two codes differ in (bits - a . b) / 2 places, so one matrix product gives every pair of
@@ -125,7 +129,9 @@ def nearest(query: np.ndarray, references: Sequence[np.ndarray], *, lengths: Seq
     """
     words = _check_codes([query], "query")
     _check_codes(references, "references", words=words)
-    return _nearest(_signs(query), [_signs(reference) for reference in references], _check_lengths(lengths))
+    return _nearest(
+        _signs(query), [_signs(reference) for reference in references], _check_lengths(lengths)
+    )
 
 
 def judge(found: Nearest, right: int) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +150,9 @@ def judge(found: Nearest, right: int) -> tuple[np.ndarray, np.ndarray]:
     """
     references = found.distance.shape[1]
     if not 0 <= right < references:
-        raise ValueError(f"right must be the index of a reference, 0 to {references - 1}, got {right}.")
+        raise ValueError(
+            f"right must be the index of a reference, 0 to {references - 1}, got {right}."
+        )
     own = found.distance[:, right]
     others = np.delete(found.distance, right, axis=1).min(axis=1, initial=NO_WINDOW)
     lenient = own < others
@@ -192,11 +200,15 @@ def subset(tally: Tally, keep: Sequence[bool] | np.ndarray) -> Tally:
     """The tally of some of the queries. ``keep``: bool (queries,)."""
     mask = np.asarray(keep)
     if mask.dtype != bool or mask.shape != tally.windows.shape:
-        raise ValueError(f"keep must be bool of shape {tally.windows.shape}, got {mask.dtype} of shape {mask.shape}.")
+        raise ValueError(
+            f"keep must be bool of shape {tally.windows.shape}, got {mask.dtype} of shape {mask.shape}."
+        )
     return Tally(*(counts[mask] for counts in tally))
 
 
-def accuracy(tally: Tally, works: Sequence[str], *, resamples: int = 1000, seed: int = 0) -> Accuracy:
+def accuracy(
+    tally: Tally, works: Sequence[str], *, resamples: int = 1000, seed: int = 0
+) -> Accuracy:
     """Cover accuracy of a tally, or of a subset of one, with intervals.
 
     Args:
@@ -241,7 +253,10 @@ def cover_accuracy(
     """
     _check_resamples(resamples)
     tallies = tally_covers(queries, query_works, references, reference_works, lengths=lengths)
-    return {n: accuracy(tally, query_works, resamples=resamples, seed=seed) for n, tally in tallies.items()}
+    return {
+        n: accuracy(tally, query_works, resamples=resamples, seed=seed)
+        for n, tally in tallies.items()
+    }
 
 
 def share(
@@ -269,13 +284,17 @@ def share(
     _check_resamples(resamples)
     parts, wholes = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     if parts.ndim != 1 or parts.shape != wholes.shape:
-        raise ValueError(f"part and whole must be (recordings,) alike, got {parts.shape} and {wholes.shape}.")
+        raise ValueError(
+            f"part and whole must be (recordings,) alike, got {parts.shape} and {wholes.shape}."
+        )
     if (wholes < 0).any():
         raise ValueError(f"whole must be at least 0, got {wholes.min()}.")
     if groups is not None:
         _check_count(groups, parts.size, "groups", "one label per recording")
         _, index = np.unique(list(groups), return_inverse=True)
-        parts, wholes = (np.bincount(index, values).astype(np.float64) for values in (parts, wholes))
+        parts, wholes = (
+            np.bincount(index, values).astype(np.float64) for values in (parts, wholes)
+        )
     parts, wholes = parts[wholes > 0], wholes[wholes > 0]
     if not wholes.size:
         return Interval(math.nan, math.nan, math.nan)
@@ -304,11 +323,15 @@ def paired_difference(
     """
     a, b = np.asarray(correct_a, np.float64), np.asarray(correct_b, np.float64)
     if a.shape != b.shape:
-        raise ValueError(f"correct_a and correct_b must have one shape, got {a.shape} and {b.shape}.")
+        raise ValueError(
+            f"correct_a and correct_b must have one shape, got {a.shape} and {b.shape}."
+        )
     return share(a - b, windows, groups=groups, resamples=resamples, seed=seed)
 
 
-def collisions(codes: Sequence[np.ndarray], *, silence: Sequence[np.ndarray] | None = None) -> Collisions:
+def collisions(
+    codes: Sequence[np.ndarray], *, silence: Sequence[np.ndarray] | None = None
+) -> Collisions:
     """Unique and collision rate of a corpus's codes, split into repeats within and between recordings.
 
     Args:
@@ -325,7 +348,9 @@ def collisions(codes: Sequence[np.ndarray], *, silence: Sequence[np.ndarray] | N
         _check_count(silence, len(codes), "silence", "one mask per recording")
         for i, (mask, recording) in enumerate(zip(silence, codes, strict=True)):
             if mask.dtype != bool or mask.shape != (len(recording),):
-                raise ValueError(f"silence[{i}] must be bool ({len(recording)},), got {mask.dtype} {mask.shape}.")
+                raise ValueError(
+                    f"silence[{i}] must be bool ({len(recording)},), got {mask.dtype} {mask.shape}."
+                )
         sounding = [recording[~mask] for recording, mask in zip(codes, silence, strict=True)]
         kept, kept_distinct, _ = _count_distinct(sounding)
         silent, silent_excess = total - kept, (total - distinct) - (kept - kept_distinct)
@@ -348,7 +373,9 @@ def bit_means(codes: Sequence[np.ndarray]) -> np.ndarray:
     """
     words = _check_codes(codes, "codes")
     total = sum(map(len, codes))
-    ones = sum((_bits(recording).sum(axis=0, dtype=np.int64) for recording in codes), np.zeros(32 * words))
+    ones = sum(
+        (_bits(recording).sum(axis=0, dtype=np.int64) for recording in codes), np.zeros(32 * words)
+    )
     return ones / total if total else np.full(32 * words, np.nan)
 
 
@@ -377,10 +404,15 @@ def effective_bits(codes: Sequence[np.ndarray]) -> float:
     return float(np.trace(covariance) ** 2 / (covariance**2).sum()) if varying.size else 0.0
 
 
-def _nearest(query: np.ndarray, references: Sequence[np.ndarray], lengths: Sequence[int]) -> dict[int, Nearest]:
+def _nearest(
+    query: np.ndarray, references: Sequence[np.ndarray], lengths: Sequence[int]
+) -> dict[int, Nearest]:
     """``nearest`` on +-1 codes: float32 (codes, bits)."""
     shapes = {n: (max(len(query) - n + 1, 0), len(references)) for n in lengths}
-    found = {n: Nearest(np.full(s, NO_WINDOW, np.int32), np.zeros(s, np.int32)) for n, s in shapes.items()}
+    found = {
+        n: Nearest(np.full(s, NO_WINDOW, np.int32), np.zeros(s, np.int32))
+        for n, s in shapes.items()
+    }
     sizes, bits = [len(reference) for reference in references], query.shape[1]
     if not sum(sizes):
         return found
@@ -388,7 +420,9 @@ def _nearest(query: np.ndarray, references: Sequence[np.ndarray], lengths: Seque
     database = np.concatenate(references)
     for start in range(0, len(query), step):
         # One product with the whole database: threads of BLAS that must meet for each small one wait on a busy machine.
-        products = np.split(database @ query[start : start + step + max(lengths) - 1].T, np.cumsum(sizes)[:-1])
+        products = np.split(
+            database @ query[start : start + step + max(lengths) - 1].T, np.cumsum(sizes)[:-1]
+        )
         for r, table in enumerate(products):
             for n, sums in _diagonal_sums(table, lengths, bits=bits):
                 sums = sums[:, :step]  # a later block starts with the windows beyond
@@ -400,7 +434,9 @@ def _nearest(query: np.ndarray, references: Sequence[np.ndarray], lengths: Seque
     return found
 
 
-def _diagonal_sums(table: np.ndarray, lengths: Sequence[int], *, bits: int) -> Iterator[tuple[int, np.ndarray]]:
+def _diagonal_sums(
+    table: np.ndarray, lengths: Sequence[int], *, bits: int
+) -> Iterator[tuple[int, np.ndarray]]:
     """For each n, sum_{k<n} table[i + k, j + k] at every i, j where the n entries are there.
 
     ``table``: whole numbers (rows, columns), -bits to bits. Yields n and integers (rows - n + 1, columns - n + 1).
@@ -431,7 +467,9 @@ def _diagonal_sums(table: np.ndarray, lengths: Sequence[int], *, bits: int) -> I
 
 def _bits(codes: np.ndarray) -> np.ndarray:
     """uint8 (codes, bits) of 0 and 1; bit 32 i + j is bit j of word i on any machine."""
-    return np.unpackbits(np.ascontiguousarray(codes, "<u4").view(np.uint8), axis=1, bitorder="little")
+    return np.unpackbits(
+        np.ascontiguousarray(codes, "<u4").view(np.uint8), axis=1, bitorder="little"
+    )
 
 
 def _signs(codes: np.ndarray) -> np.ndarray:
@@ -463,20 +501,32 @@ def _right_references(
     _check_count(reference_works, len(references), "reference_works", "one work per reference")
     index = {work: i for i, work in enumerate(reference_works)}
     if len(index) != len(reference_works):
-        repeated = sorted({work for work in reference_works if list(reference_works).count(work) > 1})
-        raise ValueError(f"reference_works must name each work once, got several references of {repeated}.")
+        repeated = sorted(
+            {work for work in reference_works if list(reference_works).count(work) > 1}
+        )
+        raise ValueError(
+            f"reference_works must name each work once, got several references of {repeated}."
+        )
     missing = sorted(set(query_works) - set(index))
     if missing:
-        raise ValueError(f"query_works must be among reference_works, got works without a reference: {missing}.")
+        raise ValueError(
+            f"query_works must be among reference_works, got works without a reference: {missing}."
+        )
     return [index[work] for work in query_works]
 
 
 def _check_codes(codes: Sequence[np.ndarray], name: str, *, words: int | None = None) -> int:
     """Number of words of all recordings (0 if there are none); ValueError if one is not uint32 (codes, words)."""
     for i, recording in enumerate(codes):
-        if not isinstance(recording, np.ndarray) or recording.dtype != np.uint32 or recording.ndim != 2:
+        if (
+            not isinstance(recording, np.ndarray)
+            or recording.dtype != np.uint32
+            or recording.ndim != 2
+        ):
             got = f"{getattr(recording, 'dtype', type(recording).__name__)} of shape {np.shape(recording)}"
-            raise ValueError(f"{name}[{i}] must be a numpy array, uint32 (codes, words), got {got}.")
+            raise ValueError(
+                f"{name}[{i}] must be a numpy array, uint32 (codes, words), got {got}."
+            )
         words = recording.shape[1] if words is None else words
         if recording.shape[1] != words or words == 0:
             expected = f"{words} words" if words else "at least 1 word"
@@ -488,7 +538,9 @@ def _check_lengths(lengths: Sequence[int]) -> list[int]:
     """The distinct lengths as ints, in order."""
     checked = list(dict.fromkeys(int(n) for n in lengths))
     if not checked or min(checked) < 1 or any(n != int(n) for n in lengths):
-        raise ValueError(f"lengths must be whole numbers of codes, at least one and each at least 1, got {lengths}.")
+        raise ValueError(
+            f"lengths must be whole numbers of codes, at least one and each at least 1, got {lengths}."
+        )
     return checked
 
 

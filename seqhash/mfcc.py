@@ -33,7 +33,9 @@ Array = jax.Array | np.ndarray
 
 CHUNK = 128  # frames walked at a time: 1.3 s, 0.2 MB, in the first-level caches
 STREAM_CHUNKS = 32  # chunks of a block of ``stream``: 41 s
-TINY = float(np.finfo(np.float64).eps)  # what python_speech_features puts in the place of an exact zero
+TINY = float(
+    np.finfo(np.float64).eps
+)  # what python_speech_features puts in the place of an exact zero
 VARIANCE_FLOOR = 1e-6  # a constant coefficient is left at zero instead of divided by zero
 TOP_DECIBELS = 80.0  # librosa's dynamic range
 
@@ -84,10 +86,16 @@ def mel_filters(config: MfccConfig) -> np.ndarray:
     edges = np.floor((config.fft_length + 1) * hz / config.sample_rate)
     bins = np.arange(config.fft_length // 2 + 1)[:, None]
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
-    with np.errstate(divide="ignore", invalid="ignore"):  # an empty flank divides by zero and is not selected
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # an empty flank divides by zero and is not selected
         rising = (bins >= low) & (bins < centre)
         falling = (bins >= centre) & (bins < high)
-        return np.where(rising, (bins - low) / (centre - low), np.where(falling, (high - bins) / (high - centre), 0.0))
+        return np.where(
+            rising,
+            (bins - low) / (centre - low),
+            np.where(falling, (high - bins) / (high - centre), 0.0),
+        )
 
 
 def dct_matrix(config: MfccConfig) -> np.ndarray:
@@ -144,7 +152,9 @@ def cepstra_from_levels(logs: jax.Array, loudest: jax.Array, *, config: MfccConf
     bands, log_energy = logs[:, :-1], logs[:, -1:]
     if config.variant == "librosa":
         return dct(jnp.maximum(bands, loudest - TOP_DECIBELS), config=config)
-    return jnp.concatenate([log_energy, lifter(dct(bands, config=config), config=config)[:, 1:]], axis=1)
+    return jnp.concatenate(
+        [log_energy, lifter(dct(bands, config=config), config=config)[:, 1:]], axis=1
+    )
 
 
 def padded_length(frames: int, config: MfccConfig) -> int:
@@ -152,7 +162,9 @@ def padded_length(frames: int, config: MfccConfig) -> int:
     return 1 + frames * config.frame_step + _halo(config)
 
 
-def chunked(padded: jax.Array, valid: jax.Array, count: jax.Array, *, frames: int, config: MfccConfig) -> jax.Array:
+def chunked(
+    padded: jax.Array, valid: jax.Array, count: jax.Array, *, frames: int, config: MfccConfig
+) -> jax.Array:
     """Cepstra of a padded recording: the one place where samples become cepstra.
 
     Args:
@@ -181,7 +193,9 @@ def mfcc(samples: jax.Array, *, config: MfccConfig) -> jax.Array:
     frames = _round_up(count, CHUNK)
     size = padded_length(frames, config)
     padded = jnp.pad(samples.astype(jnp.float32), (1, max(0, size - 1 - samples.shape[0])))[:size]
-    cepstra = chunked(padded, jnp.int32(samples.shape[0]), jnp.int32(count), frames=frames, config=config)
+    cepstra = chunked(
+        padded, jnp.int32(samples.shape[0]), jnp.int32(count), frames=frames, config=config
+    )
     return cepstra[:count]
 
 
@@ -200,7 +214,9 @@ def stream(blocks: Iterable[np.ndarray], *, config: MfccConfig) -> np.ndarray:
     parts, total = [], 0
     for padded, valid, last in _windows(blocks, frames, config):
         count = min(frames, frame_count(valid, config)) if last else frames
-        part = _stream_levels(padded, np.int32(valid), np.int32(count), frames=frames, config=config)
+        part = _stream_levels(
+            padded, np.int32(valid), np.int32(count), frames=frames, config=config
+        )
         if config.variant == "psf":  # needs nothing of the rest
             part = _finish_levels(part, np.float32(0), config=config)
         parts.append(np.asarray(part)[:count])
@@ -246,10 +262,15 @@ def normalise(segments: Array, statistics: Statistics, *, config: SegmentConfig)
     segments = jnp.asarray(segments)
     if config.normalisation == "none":
         return segments
-    mean, std = (jnp.reshape(value, (1,) * (segments.ndim - np.ndim(value)) + np.shape(value)) for value in statistics)
+    mean, std = (
+        jnp.reshape(value, (1,) * (segments.ndim - np.ndim(value)) + np.shape(value))
+        for value in statistics
+    )
     if config.normalisation == "segment":
         mean = jnp.mean(segments, axis=-2, keepdims=True)
-        std = jnp.sqrt(jnp.mean(jnp.square(segments - mean), axis=-2, keepdims=True) + VARIANCE_FLOOR)
+        std = jnp.sqrt(
+            jnp.mean(jnp.square(segments - mean), axis=-2, keepdims=True) + VARIANCE_FLOOR
+        )
     scaled = (segments - mean) / std
     return jnp.clip(scaled, -config.clip, config.clip) if config.clip > 0 else scaled
 
@@ -257,7 +278,9 @@ def normalise(segments: Array, statistics: Statistics, *, config: SegmentConfig)
 def cut_segments(cepstra: jax.Array, *, config: SegmentConfig) -> jax.Array:
     """Segments of the frames of a whole recording: (frames, coeffs) -> (segments, segment frames, coeffs)."""
     starts = jnp.arange(segment_count(cepstra.shape[0], config=config)) * config.hop
-    return jax.vmap(lambda start: jax.lax.dynamic_slice_in_dim(cepstra, start, config.frames))(starts)
+    return jax.vmap(lambda start: jax.lax.dynamic_slice_in_dim(cepstra, start, config.frames))(
+        starts
+    )
 
 
 # ---------------------------------------------------------------------------------------------- inside
@@ -298,7 +321,9 @@ def _halo(config: MfccConfig) -> int:
     return _round_up(window_span(config), config.frame_step) - config.frame_step
 
 
-def _chunked_levels(padded: jax.Array, valid: jax.Array, count: jax.Array, *, frames: int, config: MfccConfig):
+def _chunked_levels(
+    padded: jax.Array, valid: jax.Array, count: jax.Array, *, frames: int, config: MfccConfig
+):
     """Log levels (frames, filters + 1), CHUNK frames at a time; only chunks that hold one of ``count`` are visited."""
     step, span = config.frame_step, window_span(config)
     size = CHUNK * step + _halo(config)
@@ -322,7 +347,9 @@ def _chunked_levels(padded: jax.Array, valid: jax.Array, count: jax.Array, *, fr
         return jax.lax.dynamic_update_slice_in_dim(logs, chunk_levels, index * CHUNK, 0)
 
     chunks = (count + CHUNK - 1) // CHUNK
-    return jax.lax.fori_loop(0, chunks, one_chunk, jnp.zeros((frames, config.filters + 1), jnp.float32))
+    return jax.lax.fori_loop(
+        0, chunks, one_chunk, jnp.zeros((frames, config.filters + 1), jnp.float32)
+    )
 
 
 _stream_levels = jax.jit(_chunked_levels, static_argnames=("frames", "config"))
@@ -335,7 +362,9 @@ def _finish(logs: np.ndarray, loudest: np.float32, frames: int, config: MfccConf
     return np.asarray(_finish_levels(padded, loudest, config=config))[: len(logs)]
 
 
-def _windows(blocks: Iterable[np.ndarray], frames: int, config: MfccConfig) -> Iterator[tuple[np.ndarray, int, bool]]:
+def _windows(
+    blocks: Iterable[np.ndarray], frames: int, config: MfccConfig
+) -> Iterator[tuple[np.ndarray, int, bool]]:
     """Re-cuts blocks into the padded windows of ``chunked``: (padded, valid, last)."""
     size, advance = padded_length(frames, config), frames * config.frame_step
     pending = np.zeros(1, np.float32)  # starts with the sample before

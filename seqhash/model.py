@@ -19,7 +19,9 @@ from seqhash.config import Config, ModelConfig
 Carry = tuple[tuple[jax.Array, jax.Array], ...]  # (c, h) of each layer
 
 
-def _kept(function: Callable[[jax.Array], jax.Array], slope: Callable[[jax.Array], jax.Array]) -> Any:
+def _kept(
+    function: Callable[[jax.Array], jax.Array], slope: Callable[[jax.Array], jax.Array]
+) -> Any:
     """An activation whose result is stored for the backward pass; ``slope`` is its derivative as a function of it.
 
     So a step's gates need no product again, and of some twenty arrays five are stored: all of them would cost more in
@@ -48,7 +50,9 @@ class Autoencoder(nn.Module):
     def setup(self) -> None:
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         gates = {"gate_fn": _sigmoid, "activation_fn": _tanh, "dtype": dtype}
-        self.cells = [nn.OptimizedLSTMCell(config.hidden_size, **gates) for _ in range(config.layers)]
+        self.cells = [
+            nn.OptimizedLSTMCell(config.hidden_size, **gates) for _ in range(config.layers)
+        ]
         if config.readout == "slice":
             self.scale = self.param("scale", nn.initializers.ones, (self.coeffs,))
             self.offset = self.param("offset", nn.initializers.zeros, (self.coeffs,))
@@ -66,7 +70,11 @@ class Autoencoder(nn.Module):
         carry = self._final_carry(segments)
         state = _top(carry)
         target = segments[:, ::-1] if self.config.decoder_order == "reversed" else segments
-        first = carry if self.config.handover == "hidden_and_cell" else _from_hidden(state, self.config.layers)
+        first = (
+            carry
+            if self.config.handover == "hidden_and_cell"
+            else _from_hidden(state, self.config.layers)
+        )
         reconstruction = self._decode(first, target)
         if self.config.decoder_order == "reversed":
             reconstruction = reconstruction[:, ::-1]
@@ -85,7 +93,9 @@ class Autoencoder(nn.Module):
             inputs = jnp.concatenate([nothing, target[:, :-1]], axis=1)
         else:  # one row of zeros serves the whole batch: no product to speak of
             inputs = jnp.zeros_like(target[:1])
-        _, outputs = _scan(Autoencoder._decode_step)(self, (first, nothing[:, 0]), (inputs, _times(target)))
+        _, outputs = _scan(Autoencoder._decode_step)(
+            self, (first, nothing[:, 0]), (inputs, _times(target))
+        )
         return outputs
 
     def _encode_step(self, carry: Carry, frame: tuple[jax.Array, jax.Array]) -> tuple[Carry, None]:
@@ -94,7 +104,9 @@ class Autoencoder(nn.Module):
 
     def _decode_step(self, carry: tuple[Carry, jax.Array], frame: tuple[jax.Array, jax.Array]):
         (cells, previous), (values, time) = carry, frame
-        cells = self._cells(self._truncate(cells, time), previous if self.config.decoder_input == "own" else values)
+        cells = self._cells(
+            self._truncate(cells, time), previous if self.config.decoder_input == "own" else values
+        )
         output = self._read(_top(cells)).astype(values.dtype)
         return (cells, output), output
 
@@ -109,7 +121,9 @@ class Autoencoder(nn.Module):
         """hidden_size -> coeffs."""
         if self.config.readout == "slice":  # the LSTM's own first outputs, scaled
             return hidden[:, : self.coeffs] * self.scale[None] + self.offset[None]
-        return self.readout(nn.tanh(self.readout_hidden(hidden)) if self.config.readout == "mlp" else hidden)
+        return self.readout(
+            nn.tanh(self.readout_hidden(hidden)) if self.config.readout == "mlp" else hidden
+        )
 
     def _truncate(self, carry: Carry, time: jax.Array) -> Carry:
         """Cuts the gradient every ``truncation`` steps (paper, II), never where the encoder hands over to the decoder.
@@ -120,7 +134,9 @@ class Autoencoder(nn.Module):
         if every == 0:
             return carry
         cut = (time > 0) & (time % every == 0)
-        return jax.tree.map(lambda value: jnp.where(cut[0], jax.lax.stop_gradient(value), value), carry)
+        return jax.tree.map(
+            lambda value: jnp.where(cut[0], jax.lax.stop_gradient(value), value), carry
+        )
 
 
 def make_model(config: Config) -> Autoencoder:
@@ -130,8 +146,12 @@ def make_model(config: Config) -> Autoencoder:
 
 def init_params(key: jax.Array, config: Config) -> Any:
     """Fresh parameters: 4 (13 x 128 + 128 x 128 + 128) + 128 x 13 + 13 = 74,381 numbers for the paper's sizes."""
-    shaping = ModelConfig(config.model.hidden_size, config.model.layers, readout=config.model.readout)
-    return _init(key, model=Autoencoder(config=shaping, coeffs=config.mfcc.coeffs))  # one program for all else
+    shaping = ModelConfig(
+        config.model.hidden_size, config.model.layers, readout=config.model.readout
+    )
+    return _init(
+        key, model=Autoencoder(config=shaping, coeffs=config.mfcc.coeffs)
+    )  # one program for all else
 
 
 def encode(params: Any, segments: jax.Array, *, config: Config) -> jax.Array:
@@ -146,7 +166,9 @@ def reconstruct(params: Any, segments: jax.Array, *, config: Config) -> tuple[ja
 
 @functools.partial(jax.jit, static_argnames=("model",))
 def _init(key: jax.Array, *, model: Autoencoder) -> Any:
-    one_frame = jnp.zeros((1, 1, model.coeffs), jnp.float32)  # parameters do not depend on the number of frames
+    one_frame = jnp.zeros(
+        (1, 1, model.coeffs), jnp.float32
+    )  # parameters do not depend on the number of frames
     return model.init(key, one_frame)["params"]
 
 
@@ -156,8 +178,12 @@ def _scan(step: Any) -> Any:
     Without it linen makes a set for each time step (variable_axes) or finds none. Of a step's values the gates are
     stored for the backward pass, which computes the others again (``_kept``).
     """
-    step = nn.remat(step, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names("gate"))
-    return nn.scan(step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
+    step = nn.remat(
+        step, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names("gate")
+    )
+    return nn.scan(
+        step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1
+    )
 
 
 def _times(segments: jax.Array) -> jax.Array:

@@ -22,7 +22,9 @@ def hash_samples(directory: str | Path, samples: np.ndarray) -> np.ndarray:
     description = json.loads((Path(directory) / "hasher.json").read_text())
     with np.load(Path(directory) / "weights.npz") as stored:
         weights = {name: stored[name].astype(np.float64) for name in stored.files}
-    return pack(states_of(description, weights, samples) > np.asarray(description["thresholds"], np.float32))
+    return pack(
+        states_of(description, weights, samples) > np.asarray(description["thresholds"], np.float32)
+    )
 
 
 def states_of(description: dict[str, Any], weights: Weights, samples: np.ndarray) -> np.ndarray:
@@ -33,23 +35,38 @@ def states_of(description: dict[str, Any], weights: Weights, samples: np.ndarray
     cepstra = mfcc(np.asarray(samples, np.float64), config)
     starts = np.arange(0, len(cepstra) - config["segment.frames"] + 1, config["segment.hop"])
     segments = (
-        np.stack([cepstra[i : i + config["segment.frames"]] for i in starts]) if len(starts) else np.zeros((0, 0, 0))
+        np.stack([cepstra[i : i + config["segment.frames"]] for i in starts])
+        if len(starts)
+        else np.zeros((0, 0, 0))
     )
-    return lstm(weights, normalise(segments, cepstra, description), config["model.layers"], config["model.hidden_size"])
+    return lstm(
+        weights,
+        normalise(segments, cepstra, description),
+        config["model.layers"],
+        config["model.hidden_size"],
+    )
 
 
 def mfcc(samples: np.ndarray, config: dict[str, Any]) -> np.ndarray:
     """Cepstra (frames, coeffs), as python_speech_features 0.6 defines them."""
-    length, step, fft = config["mfcc.frame_length"], config["mfcc.frame_step"], config["mfcc.fft_length"]
+    length, step, fft = (
+        config["mfcc.frame_length"],
+        config["mfcc.frame_step"],
+        config["mfcc.fft_length"],
+    )
     filters, coeffs, lifter = config["mfcc.filters"], config["mfcc.coeffs"], config["mfcc.lifter"]
     emphasised = np.append(samples[:1], samples[1:] - config["mfcc.preemphasis"] * samples[:-1])
     frames = 1 + max(0, -(-(len(samples) - length) // step))
     padded = np.pad(emphasised, (0, max(0, (frames - 1) * step + length - len(samples))))
     windows = np.stack([padded[i * step : i * step + length] for i in range(frames)])
     power = np.abs(np.fft.rfft(windows, fft)) ** 2 / fft
-    low_mel, high_mel = (2595 * np.log10(1 + config[f"mfcc.{edge}_hz"] / 700) for edge in ("low", "high"))
+    low_mel, high_mel = (
+        2595 * np.log10(1 + config[f"mfcc.{edge}_hz"] / 700) for edge in ("low", "high")
+    )
     mel = np.linspace(low_mel, high_mel, filters + 2)
-    edges = np.floor((fft + 1) * 700 * (10 ** (mel / 2595) - 1) / config["mfcc.sample_rate"]).astype(int)
+    edges = np.floor(
+        (fft + 1) * 700 * (10 ** (mel / 2595) - 1) / config["mfcc.sample_rate"]
+    ).astype(int)
     bank = np.zeros((filters, fft // 2 + 1))
     for j, (low, centre, high) in enumerate(zip(edges[:-2], edges[1:-1], edges[2:], strict=True)):
         bank[j, low:centre] = (np.arange(low, centre) - low) / (centre - low)
@@ -66,14 +83,20 @@ def mfcc(samples: np.ndarray, config: dict[str, Any]) -> np.ndarray:
 
 def normalise(segments: np.ndarray, cepstra: np.ndarray, description: dict[str, Any]) -> np.ndarray:
     """Standardised and clipped segments, (segments, frames, coeffs)."""
-    kind, clip = description["config"]["segment.normalisation"], description["config"]["segment.clip"]
+    kind, clip = (
+        description["config"]["segment.normalisation"],
+        description["config"]["segment.clip"],
+    )
     if kind == "none" or not len(segments):
         return segments
     mean, std = np.array(description["mean"]), np.array(description["std"])
     if kind == "recording":
         mean, std = cepstra.mean(axis=0), np.sqrt(cepstra.var(axis=0) + 1e-6)
     if kind == "segment":
-        mean, std = segments.mean(axis=1, keepdims=True), np.sqrt(segments.var(axis=1, keepdims=True) + 1e-6)
+        mean, std = (
+            segments.mean(axis=1, keepdims=True),
+            np.sqrt(segments.var(axis=1, keepdims=True) + 1e-6),
+        )
     scaled = (segments - mean) / std
     return np.clip(scaled, -clip, clip) if clip else scaled
 
@@ -96,7 +119,9 @@ def pack(bits: np.ndarray) -> np.ndarray:
     return np.packbits(bits, axis=-1, bitorder="little").view("<u4").astype(np.uint32)
 
 
-def _gate(weights: Weights, cell: str, gate: str, values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+def _gate(
+    weights: Weights, cell: str, gate: str, values: np.ndarray, hidden: np.ndarray
+) -> np.ndarray:
     """Input and recurrent part of a gate, before its nonlinearity; the bias belongs to the recurrent part."""
     recurrent = hidden @ weights[f"{cell}/h{gate}/kernel"] + weights[f"{cell}/h{gate}/bias"]
     return values @ weights[f"{cell}/i{gate}/kernel"] + recurrent

@@ -29,7 +29,17 @@ from tqdm import tqdm
 
 from seqhash import checkpoint, features, losses, mfcc
 from seqhash import model as autoencoder
-from seqhash.batches import STRETCH, Batch, Dataset, Frames, epoch_order, gather, make_dataset, sources, steps_per_epoch
+from seqhash.batches import (
+    STRETCH,
+    Batch,
+    Dataset,
+    Frames,
+    epoch_order,
+    gather,
+    make_dataset,
+    sources,
+    steps_per_epoch,
+)
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import CodeConfig, Config, TrainConfig, encoding_part
 
@@ -58,7 +68,9 @@ def learning_rate(step: jax.Array, *, config: TrainConfig, steps: int) -> jax.Ar
     if config.schedule == "constant":
         return rate
     done = jnp.clip((step - warmup) / (steps - warmup), 0.0, 1.0)
-    return rate * (config.final_fraction + (1 - config.final_fraction) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
+    return rate * (
+        config.final_fraction + (1 - config.final_fraction) * 0.5 * (1 + jnp.cos(jnp.pi * done))
+    )
 
 
 def make_optimizer(config: TrainConfig, *, steps: int) -> optax.GradientTransformation:
@@ -75,14 +87,18 @@ def make_optimizer(config: TrainConfig, *, steps: int) -> optax.GradientTransfor
 
 def init_state(config: Config, *, steps: int) -> TrainState:
     """The state before the first step."""
-    params = autoencoder.init_params(jax.random.fold_in(jax.random.key(config.train.seed), 0), config)
+    params = autoencoder.init_params(
+        jax.random.fold_in(jax.random.key(config.train.seed), 0), config
+    )
     opt_state = make_optimizer(config.train, steps=steps).init(params)
     return TrainState(jnp.int32(0), jnp.float32(0), params, opt_state)
 
 
 def batch_loss(params: Any, batch: Batch, *, config: Config) -> jax.Array:
     """Reconstruction error of each normalised segment of a batch: float32 (batch,)."""
-    segments = mfcc.normalise(batch.segments, mfcc.Statistics(batch.mean, batch.std), config=config.segment)
+    segments = mfcc.normalise(
+        batch.segments, mfcc.Statistics(batch.mean, batch.std), config=config.segment
+    )
     _, reconstruction = autoencoder.reconstruct(params, segments, config=config)
     return jax.vmap(losses.reconstruction_error)(segments, reconstruction)
 
@@ -96,7 +112,9 @@ def train_step(
     mean: Callable[[Any], Any] = lambda tree: tree,
 ) -> tuple[TrainState, jax.Array]:
     """One update: the next state and the loss before it. ``mean`` averages loss and gradient over the devices."""
-    loss, grads = jax.value_and_grad(lambda params: jnp.mean(batch_loss(params, batch, config=config)))(state.params)
+    loss, grads = jax.value_and_grad(
+        lambda params: jnp.mean(batch_loss(params, batch, config=config))
+    )(state.params)
     loss, grads = mean((loss, grads))
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -124,7 +142,10 @@ def make_stretch(
     """
     optimizer = make_optimizer(config.train, steps=steps)
     step = functools.partial(
-        train_step, config=config, optimizer=optimizer, mean=functools.partial(jax.lax.pmean, axis_name="data")
+        train_step,
+        config=config,
+        optimizer=optimizer,
+        mean=functools.partial(jax.lax.pmean, axis_name="data"),
     )
 
     def stretch(state: TrainState, count: jax.Array, source: Any) -> tuple[TrainState, jax.Array]:
@@ -195,7 +216,11 @@ def fit(
         some = dataset.training[:: max(1, len(dataset.training) // FIRST_LOSS_SEGMENTS)]
         first_loss = mean_loss(state.params, dataset.frames, some, config=config)
         validation_loss = mean_loss(state.params, dataset.frames, dataset.validation, config=config)
-        yield Progress(0, state, {"epoch": 0, "step": 0, "train_loss": first_loss, "validation_loss": validation_loss})
+        yield Progress(
+            0,
+            state,
+            {"epoch": 0, "step": 0, "train_loss": first_loss, "validation_loss": validation_loss},
+        )
     for epoch in range(done // per_epoch, config.train.epochs):
         order = epoch_order(dataset, epoch, config)
         first, begun = done - epoch * per_epoch, time.perf_counter()
@@ -222,7 +247,9 @@ def fit(
             "epoch": epoch + 1,
             "step": done,
             "train_loss": float(state.loss_sum) / per_epoch,
-            "validation_loss": mean_loss(state.params, dataset.frames, dataset.validation, config=config),
+            "validation_loss": mean_loss(
+                state.params, dataset.frames, dataset.validation, config=config
+            ),
             "segments_per_second": (per_epoch - first) * config.train.batch_size / seconds,
         }
         state = state._replace(loss_sum=put(jnp.float32(0)))
@@ -273,7 +300,14 @@ def train(
                 rows = [row for row in read_rows(workdir) if row["epoch"] <= epoch]
             _write_rows(workdir, rows)
         saved = time.monotonic()
-        run = fit(config, dataset, state=state, mesh=mesh, resident_bytes=resident_bytes, progress=progress)
+        run = fit(
+            config,
+            dataset,
+            state=state,
+            mesh=mesh,
+            resident_bytes=resident_bytes,
+            progress=progress,
+        )
         for epoch, state, row in run:
             if row is not None:
                 medians = training_medians(dataset, state.params, config=config)
@@ -284,8 +318,12 @@ def train(
                 _write_rows(workdir, rows[-1:], append=True)
                 if report:
                     report(row)
-            due = manager and (row is not None or _of_first_process(time.monotonic() - saved > checkpoint_seconds))
-            if manager and due and int(state.step) and math.isfinite(state.loss_sum):  # never keep a diverged state
+            due = manager and (
+                row is not None or _of_first_process(time.monotonic() - saved > checkpoint_seconds)
+            )
+            if (
+                manager and due and int(state.step) and math.isfinite(state.loss_sum)
+            ):  # never keep a diverged state
                 checkpoint.save(
                     manager,
                     state,
@@ -305,7 +343,9 @@ def training_medians(dataset: Dataset, params: Any, *, config: Config) -> np.nda
     params, states = jax.device_get(params), []
     for start in range(0, len(some), LOSS_BATCH):
         part = some[start : start + LOSS_BATCH]
-        batch = gather(dataset.frames, np.resize(part, (LOSS_BATCH, 2)), segment_frames=config.segment.frames)
+        batch = gather(
+            dataset.frames, np.resize(part, (LOSS_BATCH, 2)), segment_frames=config.segment.frames
+        )
         states.append(np.asarray(_states(params, batch, config=encoding_part(config)))[: len(part)])
     return np.median(np.concatenate(states), axis=0)
 
@@ -330,15 +370,23 @@ def mean_loss(params: Any, frames: Frames, segments: np.ndarray, *, config: Conf
     total = 0.0
     for start in range(0, len(segments), LOSS_BATCH):
         some = segments[start : start + LOSS_BATCH]
-        batch = gather(frames, np.resize(some, (LOSS_BATCH, 2)), segment_frames=config.segment.frames)
-        values = _losses(params, batch, config=dataclasses.replace(config, train=TrainConfig(), code=CodeConfig()))
+        batch = gather(
+            frames, np.resize(some, (LOSS_BATCH, 2)), segment_frames=config.segment.frames
+        )
+        values = _losses(
+            params,
+            batch,
+            config=dataclasses.replace(config, train=TrainConfig(), code=CodeConfig()),
+        )
         total += float(np.sum(np.asarray(values, np.float64)[: len(some)]))
     return total / len(segments)
 
 
 def batch_states(params: Any, batch: Batch, *, config: Config) -> jax.Array:
     """H of the segments of a batch: float32 (batch, hidden)."""
-    segments = mfcc.normalise(batch.segments, mfcc.Statistics(batch.mean, batch.std), config=config.segment)
+    segments = mfcc.normalise(
+        batch.segments, mfcc.Statistics(batch.mean, batch.std), config=config.segment
+    )
     return autoencoder.encode(params, segments, config=config)
 
 
@@ -361,20 +409,30 @@ def _check_losses(first_step: int, count: int, values: jax.Array | None) -> floa
 
 def _of_first_process(value: bool) -> bool:
     """What process 0 says: all must save at the same step, and their clocks differ."""
-    return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    return (
+        value
+        if jax.process_count() == 1
+        else bool(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    )
 
 
 def _hasher(config: Config, dataset: Dataset, params: Any, medians: np.ndarray) -> Hasher:
-    return make_hasher(config, jax.device_get(params), dataset.statistics, name="trained", medians=medians)
+    return make_hasher(
+        config, jax.device_get(params), dataset.statistics, name="trained", medians=medians
+    )
 
 
 def _check_row(row: dict[str, Any]) -> None:
     for name, value in row.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise TrainingDiverged(f"{name} is {value} after epoch {row['epoch']}, step {row['step']}.")
+            raise TrainingDiverged(
+                f"{name} is {value} after epoch {row['epoch']}, step {row['step']}."
+            )
 
 
-def _write_rows(workdir: str | Path | None, rows: list[dict[str, Any]], *, append: bool = False) -> None:
+def _write_rows(
+    workdir: str | Path | None, rows: list[dict[str, Any]], *, append: bool = False
+) -> None:
     if workdir is None or jax.process_index() != 0:
         return
     path = Path(workdir) / "metrics.jsonl"

@@ -26,7 +26,10 @@ def _older_emitters() -> contextlib.AbstractContextManager[Any]:
 
     def older(*arguments: Any, **keywords: Any) -> Any:
         options = make_options(*arguments, **keywords)
-        options.env_option_overrides = [*options.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
+        options.env_option_overrides = [
+            *options.env_option_overrides,
+            ("xla_cpu_use_fusion_emitters", False),
+        ]
         return options
 
     return mock.patch.object(compiler, "get_compile_options", older)

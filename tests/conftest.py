@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # tests, workers and the scripts they call compile a program once
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+if (
+    "JAX_COMPILATION_CACHE_DIR" not in os.environ
+):  # tests, workers and the scripts they call compile a program once
     cache = tempfile.mkdtemp(prefix="seqhash-tests-")
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
@@ -22,7 +26,9 @@ import jax
 
 from tests import compiling
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # it is ignored where the tests run in the background
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

@@ -24,11 +24,24 @@ from tests import compiling
 ROOT = Path(__file__).parents[1]
 # One device; threads of OpenBLAS that wait for each other on a busy machine take seconds.
 ENVIRONMENT = {"XLA_FLAGS": "", "OPENBLAS_NUM_THREADS": "1"}
-QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # with Running, all that the fixture compiled_quickly does
+QUICKLY = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"
+}  # with Running, all that the fixture compiled_quickly does
 
 _context = multiprocessing.get_context("forkserver")
 OTHERS = ["matplotlib.pyplot", "pytest", "sklearn.decomposition", "tests.compiling"]
-OURS = [f"seqhash.{name}" for name in ("evaluate", "export", "figures", "report", "robustness", "systems", "train")]
+OURS = [
+    f"seqhash.{name}"
+    for name in (
+        "evaluate",
+        "export",
+        "figures",
+        "robustness.report",
+        "robustness.cells",
+        "robustness.systems",
+        "train",
+    )
+]
 _context.set_forkserver_preload([*OTHERS, *OURS, __name__])
 
 
@@ -76,7 +89,9 @@ def run_with_forks(module: str, *arguments: str, **environment: str) -> Ended:
     return Running(_module_with_forks, module, *arguments, **environment).ended()
 
 
-def _call(streams: list[str], environment: dict[str, str], function: Callable[..., Any], arguments: tuple) -> None:
+def _call(
+    streams: list[str], environment: dict[str, str], function: Callable[..., Any], arguments: tuple
+) -> None:
     for number, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), number)
     gc.freeze()
@@ -102,7 +117,9 @@ def _module(module: str, *arguments: str) -> None:
 def _module_with_forks(module: str, *arguments: str) -> None:
     def run(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
         assert (command[:2], check) == ([sys.executable, "-m"], False)
-        process = multiprocessing.get_context("fork").Process(target=_to_its_end, args=(script, *command[2:]))
+        process = multiprocessing.get_context("fork").Process(
+            target=_to_its_end, args=(script, *command[2:])
+        )
         process.start()
         process.join()
         return subprocess.CompletedProcess(command, process.exitcode or 0)

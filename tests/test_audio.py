@@ -56,7 +56,9 @@ def test_read_is_soundfile_then_soxr(tmp_path, suffix):
     expected = soxr.resample(whole[:, 0], rate, 16_000, quality="HQ")
     samples = audio.read(path, sample_rate=16_000)
     assert samples.dtype == np.float32
-    np.testing.assert_array_equal(samples, expected)  # exact: the stream and the whole go through the same filter
+    np.testing.assert_array_equal(
+        samples, expected
+    )  # exact: the stream and the whole go through the same filter
     assert len(samples) == 48_000
 
 
@@ -64,7 +66,9 @@ def test_read_is_soundfile_then_soxr(tmp_path, suffix):
 def test_a_sine_keeps_its_frequency_length_and_amplitude(tmp_path, rate):
     count = 2 * rate + 123
     time = np.arange(count) / rate
-    path = _write(tmp_path / "sine.wav", 0.5 * np.sin(2 * np.pi * 1000 * time), rate, subtype="FLOAT")
+    path = _write(
+        tmp_path / "sine.wav", 0.5 * np.sin(2 * np.pi * 1000 * time), rate, subtype="FLOAT"
+    )
     samples = audio.read(path, sample_rate=16_000)
     assert abs(len(samples) - count * 16_000 / rate) <= 0.5
     middle = slice(2_000, -2_000)  # the ends feel that the sine starts and stops
@@ -76,7 +80,9 @@ def test_the_first_channel_is_taken_not_the_mean(tmp_path):
     left = _noise(1, channels=1)[:, 0]
     path = _write(tmp_path / "two.wav", np.stack([left, -left, 0 * left], axis=1))
     alone = _write(tmp_path / "one.wav", left)
-    np.testing.assert_array_equal(audio.read(path, sample_rate=8_000), audio.read(alone, sample_rate=8_000))
+    np.testing.assert_array_equal(
+        audio.read(path, sample_rate=8_000), audio.read(alone, sample_rate=8_000)
+    )
 
 
 @pytest.mark.parametrize("block_seconds", [0.01, 0.5, 1.7, 1000.0])
@@ -100,16 +106,26 @@ def test_samples_do_not_depend_on_the_block_size(tmp_path, block_seconds):
 )
 def test_sample_formats_by_hand(tmp_path, dtype, values, expected):
     wavfile.write(tmp_path / "x.wav", 16_000, np.array(values, dtype))
-    np.testing.assert_array_equal(audio.read(tmp_path / "x.wav", sample_rate=16_000), np.array(expected, np.float32))
+    np.testing.assert_array_equal(
+        audio.read(tmp_path / "x.wav", sample_rate=16_000), np.array(expected, np.float32)
+    )
 
 
 def test_24_bits_by_hand(tmp_path):
     values = [-(2**23), 1, 0, 2**23 - 1]
     body = b"".join(value.to_bytes(3, "little", signed=True) for value in values)
     fmt = b"".join(
-        n.to_bytes(size, "little") for n, size in [(1, 2), (1, 2), (16_000, 4), (48_000, 4), (3, 2), (24, 2)]
+        n.to_bytes(size, "little")
+        for n, size in [(1, 2), (1, 2), (16_000, 4), (48_000, 4), (3, 2), (24, 2)]
     )
-    chunks = b"WAVEfmt " + (16).to_bytes(4, "little") + fmt + b"data" + len(body).to_bytes(4, "little") + body
+    chunks = (
+        b"WAVEfmt "
+        + (16).to_bytes(4, "little")
+        + fmt
+        + b"data"
+        + len(body).to_bytes(4, "little")
+        + body
+    )
     (tmp_path / "x.wav").write_bytes(b"RIFF" + len(chunks).to_bytes(4, "little") + chunks)
     samples = audio.read(tmp_path / "x.wav", sample_rate=16_000)
     np.testing.assert_array_equal(samples, np.array(values) / 2**23)
@@ -119,17 +135,24 @@ def test_24_bits_by_hand(tmp_path):
 @pytest.mark.parametrize("share", [0.002, 0.1, 0.5, 0.97, 0.999])
 def test_truncated(tmp_path, suffix, share):
     rf64 = suffix == "rf64.wav"
-    path = _write(tmp_path / "good.wav", _noise(3), format="RF64") if rf64 else _good(tmp_path, suffix)
+    path = (
+        _write(tmp_path / "good.wav", _noise(3), format="RF64") if rf64 else _good(tmp_path, suffix)
+    )
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     reason = _reason(path)
-    assert "truncated" in reason or share == 0.002  # of a header alone, or none, the reason may be another
+    assert (
+        "truncated" in reason or share == 0.002
+    )  # of a header alone, or none, the reason may be another
 
 
 def test_ogg_cut_between_two_pages(tmp_path):
     path = _good(tmp_path, "ogg")
     data = path.read_bytes()
-    for cut in (data.rindex(b"OggS"), data.index(b"OggS", 4)):  # before the last page, and after the first
+    for cut in (
+        data.rindex(b"OggS"),
+        data.index(b"OggS", 4),
+    ):  # before the last page, and after the first
         path.write_bytes(data[:cut])
         assert _reason(path) == "truncated: the last Ogg page does not end its stream"
 
@@ -174,12 +197,18 @@ def _without_xing(path: Path) -> Path:
 
 def test_mp3_without_xing_header(tmp_path):
     samples = _noise(3, channels=1)
-    constant = _without_xing(_write(tmp_path / "c.mp3", samples, bitrate_mode="CONSTANT", compression_level=0.5))
-    assert len(audio.read(constant, sample_rate=RATE)) >= len(samples)  # and the encoder's delay, which nothing cuts
+    constant = _without_xing(
+        _write(tmp_path / "c.mp3", samples, bitrate_mode="CONSTANT", compression_level=0.5)
+    )
+    assert len(audio.read(constant, sample_rate=RATE)) >= len(
+        samples
+    )  # and the encoder's delay, which nothing cuts
     data = constant.read_bytes()
     constant.write_bytes(data[: len(data) // 2 + 5])
     assert _reason(constant) == "truncated: the last MPEG frame is cut"
-    loud_first = samples * np.linspace(1, 0, len(samples))[:, None] ** 4  # so the first frame is no guide to the length
+    loud_first = (
+        samples * np.linspace(1, 0, len(samples))[:, None] ** 4
+    )  # so the first frame is no guide to the length
     variable = _without_xing(_write(tmp_path / "v.mp3", loud_first, bitrate_mode="VARIABLE"))
     assert "without a Xing header" in _reason(variable)
 
@@ -206,7 +235,14 @@ def test_mpeg_frames_by_the_standard():
     assert audio._mpeg_frame(b"\xff\xfb\x92\xc4") == (418, 1152, 21)
     assert audio._mpeg_frame(b"\xff\xf3\x80\x64") == (208, 576, 21)
     assert audio._mpeg_frame(b"\xff\xe3\x80\xc4") == (417, 576, 13)
-    for bad in (b"\xff\xfb\xf0\x64", b"\xff\xfb\x9c\x64", b"\xff\xfd\x90\x64", b"\xff\xeb\x90\x64", b"RIFF", b"\xff"):
+    for bad in (
+        b"\xff\xfb\xf0\x64",
+        b"\xff\xfb\x9c\x64",
+        b"\xff\xfd\x90\x64",
+        b"\xff\xeb\x90\x64",
+        b"RIFF",
+        b"\xff",
+    ):
         assert audio._mpeg_frame(bad) is None
 
 
@@ -253,7 +289,9 @@ def test_not_a_file(tmp_path):
     assert _reason(tmp_path / "missing.wav") == "no such file"
     assert _reason(tmp_path) == "a folder, not a file"
     os.mkfifo(tmp_path / "pipe.wav")
-    assert _reason(tmp_path / "pipe.wav") == "not a regular file"  # and did not wait for someone to write
+    assert (
+        _reason(tmp_path / "pipe.wav") == "not a regular file"
+    )  # and did not wait for someone to write
 
 
 def test_silence_nan_and_infinity(tmp_path):
@@ -263,7 +301,9 @@ def test_silence_nan_and_infinity(tmp_path):
         broken = samples.copy()
         broken[-1] = value
         assert "NaN or infinite" in _reason(_write(tmp_path / "x.wav", broken, subtype="FLOAT"))
-    assert "NaN or infinite" in _reason(_write(tmp_path / "x.wav", samples * 1e300, subtype="DOUBLE"))
+    assert "NaN or infinite" in _reason(
+        _write(tmp_path / "x.wav", samples * 1e300, subtype="DOUBLE")
+    )
     assert "beyond 1e+12" in _reason(_write(tmp_path / "x.wav", samples * 1e30, subtype="FLOAT"))
 
 
@@ -300,7 +340,11 @@ def test_a_name_that_is_not_utf8(tmp_path):
 def test_raw_samples_come_in_blocks(encoding, rate):
     dtype, scale = audio.RAW[encoding]
     sent = (_noise(7, rate, 1)[:, 0] * scale).astype(dtype)
-    parts = list(audio.raw_blocks(io.BytesIO(sent.tobytes()), encoding, rate=rate, sample_rate=16_000, block_seconds=1))
+    parts = list(
+        audio.raw_blocks(
+            io.BytesIO(sent.tobytes()), encoding, rate=rate, sample_rate=16_000, block_seconds=1
+        )
+    )
     whole = sent.astype(np.float32) / np.float32(scale)
     expected = whole if rate == 16_000 else soxr.resample(whole, rate, 16_000, quality="HQ")
     np.testing.assert_array_equal(np.concatenate(parts), expected)
@@ -320,7 +364,11 @@ def test_raw_samples_come_in_blocks(encoding, rate):
 )
 def test_raw_samples_that_are_none(data, reason):
     with pytest.raises(audio.AudioError, match=reason):
-        list(audio.raw_blocks(io.BytesIO(data), "f32le", rate=16_000, sample_rate=16_000, minimum_seconds=1))
+        list(
+            audio.raw_blocks(
+                io.BytesIO(data), "f32le", rate=16_000, sample_rate=16_000, minimum_seconds=1
+            )
+        )
 
 
 def test_a_raw_stream_is_not_read_ahead():
@@ -369,7 +417,9 @@ def test_an_error_survives_a_worker_process():
     assert (error.path, error.reason, str(error)) == (Path("a.wav"), "bad", "a.wav: bad")
 
 
-@pytest.mark.parametrize("options", [{"sample_rate": 0}, {"sample_rate": 8_000, "block_seconds": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{"sample_rate": 0}, {"sample_rate": 8_000, "block_seconds": 0.0}]
+)
 def test_options(options):
     with pytest.raises(ValueError, match="got 0"):
         audio.blocks("x.wav", **options)
@@ -379,7 +429,9 @@ def test_memory_is_bounded(tmp_path):
     """Five minutes at 48 kHz are 115 MB of float32 stereo; reading them by blocks takes a fraction of it."""
     path = tmp_path / "long.flac"
     minute = _noise(60, 48_000)
-    with soundfile.SoundFile(path, "w", 48_000, 2, format="FLAC", subtype="PCM_16", compression_level=0) as file:
+    with soundfile.SoundFile(
+        path, "w", 48_000, 2, format="FLAC", subtype="PCM_16", compression_level=0
+    ) as file:
         for _ in range(5):
             file.write(minute)
     program = (
@@ -401,5 +453,9 @@ def test_memory_is_bounded(tmp_path):
 def test_real_files(corpora):
     for file in sorted(corpora.glob("covers*/audio/*"))[::40]:
         whole, rate = soundfile.read(file, dtype="float32", always_2d=True)
-        expected = whole[:, 0] if rate == 16_000 else soxr.resample(whole[:, 0], rate, 16_000, quality="HQ")
+        expected = (
+            whole[:, 0]
+            if rate == 16_000
+            else soxr.resample(whole[:, 0], rate, 16_000, quality="HQ")
+        )
         np.testing.assert_array_equal(audio.read(file, sample_rate=16_000), expected)

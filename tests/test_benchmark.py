@@ -11,8 +11,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import benchmark, benchmark_search
-from seqhash import hamming, planar
 from seqhash.config import Config
+from seqhash.search import hamming, planar
 from tests.processes import Running, run_module
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,9 @@ def quick():
         yield
 
 
-@pytest.mark.parametrize("system", ["ours, stream", "ours, jitted mfcc", "librosa", "python_speech_features"])
+@pytest.mark.parametrize(
+    "system", ["ours, stream", "ours, jitted mfcc", "librosa", "python_speech_features"]
+)
 def test_a_measurement_gives_a_rate(quick, system):
     assert benchmark.SYSTEMS[system]() > 1
 
@@ -54,7 +56,10 @@ def measure(platform: str) -> None:
 def test_a_system_is_measured_in_a_process_of_its_own():
     assert float(Running(measure, "cpu").ended().out) > 1
     failed = Running(measure, "none").ended()
-    assert (failed.status, "RuntimeError: ours, stream failed, see above." in failed.err) == (1, True)
+    assert (failed.status, "RuntimeError: ours, stream failed, see above." in failed.err) == (
+        1,
+        True,
+    )
 
 
 @pytest.mark.parametrize(("name", "rows"), [("mfcc", 4), ("train", 6)])
@@ -63,14 +68,24 @@ def test_tables_have_medians_and_ratios_to_ours(quick, monkeypatch, capsys, name
     rounds = {"ours": iter([100.0, 20.0, 30.0]), "ours, stream": iter([100.0, 20.0, 30.0])}
 
     def measure(_, system, environment, pinned):
-        return None if system == "torch" else next(rounds[system]) if pinned and not environment else 10.0
+        return (
+            None
+            if system == "torch"
+            else next(rounds[system])
+            if pinned and not environment
+            else 10.0
+        )
 
     rounds |= {other: itertools.repeat(10.0) for other in benchmark.SYSTEMS.keys() - rounds.keys()}
     monkeypatch.setattr(benchmark, "_measure", measure)
     result = getattr(benchmark, f"_benchmark_{name}")()
-    ours, other = ("ours, stream", "librosa") if name == "mfcc" else ("ours, one core", "torch, one core")
+    ours, other = (
+        ("ours, stream", "librosa") if name == "mfcc" else ("ours, one core", "torch, one core")
+    )
     assert (result["rates"][ours], result["rates"][other]) == (30, 10 if name == "mfcc" else None)
-    table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
+    table = [
+        line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")
+    ][1:]
     assert len(table) == rows
     shown = {row[0].removeprefix("| "): row[-2] for row in table}
     assert (shown[ours], shown[other]) == ("1.00", "3.00" if name == "mfcc" else "not installed")
@@ -92,8 +107,14 @@ def test_search_measures_checks_and_writes_json(tmp_path):
     single, windows = result["exact"]
     assert (single["equal"], windows["equal"]) == ("to FAISS's", "to numpy's (2 checked)")
     assert all(0.001 < row[name] < 10_000 for row in result["exact"] for name in ("ours", "faiss"))
-    assert all(row["floor"] is None or 0.001 < row["floor"] < row["faiss"] for row in result["exact"])
-    proven = {row["mode"]: row["recall"] for row in result["sublinear"]["modes"] if row["mode"].startswith("proven")}
+    assert all(
+        row["floor"] is None or 0.001 < row["floor"] < row["faiss"] for row in result["exact"]
+    )
+    proven = {
+        row["mode"]: row["recall"]
+        for row in result["sublinear"]["modes"]
+        if row["mode"].startswith("proven")
+    }
     assert proven == {"proven, one query": 1, "proven, batched": 1}
     assert "| n=1, Q=1, N=1e5, k=10 |" in done.out
     assert "| proven, batched | 1.0000 |" in done.out
@@ -101,7 +122,9 @@ def test_search_measures_checks_and_writes_json(tmp_path):
 
 def test_index_measures_and_writes_json(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 40_000), 16_000)
-    done = call("index", "--quick", "--rounds=1", f"--audio={tmp_path}", f"--output={tmp_path / 'out.json'}")
+    done = call(
+        "index", "--quick", "--rounds=1", f"--audio={tmp_path}", f"--output={tmp_path / 'out.json'}"
+    )
     assert done.status == 0, done.err
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["synthetic"]["codes"] == 200 * 960
@@ -129,7 +152,9 @@ def test_an_inexact_search_stops_the_benchmark(faiss):
     words = np.random.default_rng(0).integers(0, 2**32, (case.rows, 4), np.uint32)
     collection = benchmark_search._Collection(words, np.array([0, 960, 1920, 2000]), None, None)
     queries, _ = benchmark_search._queries(words, 3, 1)
-    true = np.sort(np.bitwise_count(words[None] ^ queries).sum(axis=-1).astype(np.int32), axis=1)[:, :2]
+    true = np.sort(np.bitwise_count(words[None] ^ queries).sum(axis=-1).astype(np.int32), axis=1)[
+        :, :2
+    ]
     calls = {"ours": lambda: hamming.Neighbours(true, true, true)}
     if faiss:
         calls["faiss"] = lambda: (true, None)
@@ -144,7 +169,10 @@ def test_queries_are_windows_of_one_recording_with_a_tenth_flipped():
     words = np.random.default_rng(0).integers(0, 2**32, (5 * 960, 4), np.uint32)
     queries, rows = benchmark_search._queries(words, 400, 9)
     assert (rows // 960 == (rows + 8) // 960).all()
-    distances = [np.bitwise_count(words[row : row + 9] ^ query).sum() for query, row in zip(queries, rows, strict=True)]
+    distances = [
+        np.bitwise_count(words[row : row + 9] ^ query).sum()
+        for query, row in zip(queries, rows, strict=True)
+    ]
     assert np.mean(distances) == pytest.approx(0.1 * 1152, rel=0.02)  # 4 standard deviations
 
 
@@ -157,7 +185,9 @@ def test_the_floor_does_the_work(n):
     words = np.random.default_rng(0).integers(0, 2**32, (begins + n - 1, 4), np.uint32)
     queries = np.random.default_rng(1).integers(0, 2**32, (3, n, 4), np.uint32)
     database = planar.build(words, np.array([0, len(words)]))
-    minima = benchmark_search._floor_call(floor, database, queries)().min(axis=0)  # of each core's part
+    minima = benchmark_search._floor_call(floor, database, queries)().min(
+        axis=0
+    )  # of each core's part
     windows = words[np.arange(begins)[:, None] + np.arange(n)]
     expected = [np.bitwise_count(windows ^ query).sum(axis=(1, 2)).min() for query in queries]
     assert minima.tolist() == expected

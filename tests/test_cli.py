@@ -124,17 +124,24 @@ def test_help_lists_the_commands_and_their_flags(run):
         assert sum(line.startswith(f"  {name} ") for line in lines) == 1
         assert run(name, "--help").out.startswith(f"usage: seqhash {name} ")
     flags = run("add", "--help").out
-    assert all(flag in flags for flag in ("--index=INDEX", "--hasher=HASHER", "--workers=WORKERS", "--strict"))
+    assert all(
+        flag in flags
+        for flag in ("--index=INDEX", "--hasher=HASHER", "--workers=WORKERS", "--strict")
+    )
     assert "paper-128" in flags
 
 
 def test_add_counts_what_it_did(run, tmp_path, music):
     (tmp_path / "bad.wav").write_text("no")
-    first = run("add", f"--index={tmp_path / 'i'}", music / "one.wav", tmp_path / "bad.wav", "--workers=1")
+    first = run(
+        "add", f"--index={tmp_path / 'i'}", music / "one.wav", tmp_path / "bad.wav", "--workers=1"
+    )
     assert first.status == 0
     assert first.out == "added 1, already there 0, failed 1\n"
     assert first.err.startswith(f"failed {tmp_path / 'bad.wav'}: ")
-    again = run("add", f"--index={tmp_path / 'i'}", music / "one.wav", tmp_path / "bad.wav", "--strict")
+    again = run(
+        "add", f"--index={tmp_path / 'i'}", music / "one.wav", tmp_path / "bad.wav", "--strict"
+    )
     assert (again.status, again.out) == (cli.EXIT_FAILED, "added 0, already there 1, failed 1\n")
 
 
@@ -203,7 +210,10 @@ def test_export_import_and_merge(run, index, tmp_path):
     assert ids(run, other).keys() == ids(run, index).keys()
     run("remove", f"--index={other}", ids(run, other)["one.wav"])
     assert run("merge", f"--index={other}", index).out == "added 1, already there 2\n"
-    assert run("merge", f"--index={tmp_path / 'third'}", other, index).out == "added 3, already there 3\n"
+    assert (
+        run("merge", f"--index={tmp_path / 'third'}", other, index).out
+        == "added 3, already there 3\n"
+    )
 
 
 def test_compare(run, music, tmp_path):
@@ -216,7 +226,10 @@ def test_compare(run, music, tmp_path):
     table = run("compare", music / "one.wav", tmp_path / "part.wav", f"--plot={tmp_path / 'p.png'}")
     assert "0:02.00" in table.out
     assert "in 8 codes" in table.out
-    assert table.out.splitlines()[1].split()[1:] == ["0:02.00", "0:04.75"]  # codes at 0, 0.25, ... 1.75 s, of 1 s each
+    assert table.out.splitlines()[1].split()[1:] == [
+        "0:02.00",
+        "0:04.75",
+    ]  # codes at 0, 0.25, ... 1.75 s, of 1 s each
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -263,9 +276,9 @@ def searcher(monkeypatch):
         asked.options = options
         return SimpleNamespace(identify_blocks=identify, identify_file=identify_file)
 
-    module = ModuleType("seqhash.identify")
+    module = ModuleType("seqhash.index.identify")
     module.open_searcher = open_searcher
-    monkeypatch.setitem(sys.modules, "seqhash.identify", module)
+    monkeypatch.setitem(sys.modules, "seqhash.index.identify", module)
     return asked
 
 
@@ -285,7 +298,11 @@ def test_identify_prints_one_json_line_a_file(run, searcher):
     done = run("identify", "--index=i", "some.wav", "quiet.wav", "bad.wav", "--json")
     assert done.status == cli.EXIT_FAILED
     assert [json.loads(line) for line in done.out.splitlines()] == [
-        {"query": "some.wav", "matches": [MATCH, MATCH | {"recording": 1, "score": 3.0}], "error": None},
+        {
+            "query": "some.wav",
+            "matches": [MATCH, MATCH | {"recording": 1, "score": 3.0}],
+            "error": None,
+        },
         {"query": "quiet.wav", "matches": [], "error": None},
         {"query": "bad.wav", "matches": [], "error": "not audio"},
     ]
@@ -310,11 +327,20 @@ def test_the_status_of_identify_tells_answers_from_none_and_failures(run, search
 
 
 def test_identify_as_a_table(run, searcher):
-    done = run("identify", "--index=i", "--false_positive_rate=0.01", "some.wav", "quiet.wav", "bad.wav")
+    done = run(
+        "identify", "--index=i", "--false_positive_rate=0.01", "some.wav", "quiet.wav", "bad.wav"
+    )
     lines = done.out.splitlines()
     assert lines[0] == "some.wav:"
     assert lines[1].split() == ["recording", "query", "offset", "bit", "error", "rate", "score"]
-    assert lines[2].split() == ["Second", "(/music/two.flac)", "0:00.25-0:04.00", "1:01.50", "1.2%", "8.50"]
+    assert lines[2].split() == [
+        "Second",
+        "(/music/two.flac)",
+        "0:00.25-0:04.00",
+        "1:01.50",
+        "1.2%",
+        "8.50",
+    ]
     assert lines[3].split()[0] == "/music/two.flac"
     assert lines[4:] == ["quiet.wav: no match"]
     assert done.err == "failed bad.wav: not audio\n"
@@ -348,12 +374,19 @@ def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, sca
 def test_identify_draws_the_best_match(run, searcher, made, music, tmp_path, monkeypatch):
     found = FOUND._replace(recording=ids(run, made)["one.wav"], start=0.0, end=3.0, offset=2.1)
     monkeypatch.setattr(
-        sys.modules["seqhash.identify"],
+        sys.modules["seqhash.index.identify"],
         "open_searcher",
-        lambda path, hasher, false_positive_rate: SimpleNamespace(identify_file=lambda file: [found]),
+        lambda path, hasher, false_positive_rate: SimpleNamespace(
+            identify_file=lambda file: [found]
+        ),
     )
     soundfile.write(tmp_path / "part.wav", tune(0)[33_600:81_600], RATE)
-    assert run("identify", f"--index={made}", f"--plot={tmp_path / 'p.png'}", tmp_path / "part.wav").status == 0
+    assert (
+        run(
+            "identify", f"--index={made}", f"--plot={tmp_path / 'p.png'}", tmp_path / "part.wav"
+        ).status
+        == 0
+    )
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -361,7 +394,9 @@ def test_an_answer_stands_without_its_picture(run, searcher, made, tmp_path):
     plot = tmp_path / "p.png"
     none = run("identify", f"--index={made}", f"--plot={plot}", "quiet.wav")
     assert (none.status, none.err) == (cli.EXIT_NONE, "no picture: no match\n")
-    gone = run("identify", f"--index={made}", f"--plot={plot}", "some.wav")  # the search answers, but there is no file
+    gone = run(
+        "identify", f"--index={made}", f"--plot={plot}", "some.wav"
+    )  # the search answers, but there is no file
     assert (gone.status, gone.err) == (0, "no picture: some.wav: no such file\n")
     assert not plot.exists()
 
@@ -369,7 +404,11 @@ def test_an_answer_stands_without_its_picture(run, searcher, made, tmp_path):
 def test_a_picture_that_cannot_be_written_is_refused_first(run, searcher, tmp_path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").touch()
-    for target in (tmp_path / "folder.png", tmp_path / "file" / "p.png", tmp_path / ("x" * 300 + ".png")):
+    for target in (
+        tmp_path / "folder.png",
+        tmp_path / "file" / "p.png",
+        tmp_path / ("x" * 300 + ".png"),
+    ):
         done = run("identify", "--index=i", f"--plot={target}", "some.wav")
         assert (done.status, done.out) == (cli.EXIT_BAD_INPUT, "")
         assert f"--plot: {target} cannot be written" in done.err
@@ -425,7 +464,9 @@ cli.ingest.gather = interrupted
 sys.argv = ["seqhash", "add", "--index=i", "x"]
 sys.exit(cli.main())
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stderr.count("\n")) == (cli.EXIT_INTERRUPTED, 1)
 
 
@@ -439,9 +480,7 @@ def command(*arguments, **options):
 
 
 def test_catalogue_commands_start_without_jax(made):
-    program = (
-        f"import sys; from seqhash import cli; cli.main(['list', '--index={made}']); assert 'jax' not in sys.modules"
-    )
+    program = f"import sys; from seqhash import cli; cli.main(['list', '--index={made}']); assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True)
 
 
@@ -452,7 +491,8 @@ def test_a_reader_that_ends_early_is_no_traceback(made):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stream"), [("list --index={} >&-", "output"), ("identify --index={} - <&-", "input")]
+    ("arguments", "stream"),
+    [("list --index={} >&-", "output"), ("identify --index={} - <&-", "input")],
 )
 def test_a_closed_stream_is_no_traceback(made, arguments, stream):
     program = f"{sys.executable} -m seqhash.cli {arguments.format(made)}"

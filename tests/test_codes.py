@@ -10,7 +10,9 @@ from tests.test_mfcc import music_like
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 CONFIG = override(Config(), {"model.hidden_size": 32})
-STATISTICS = mfcc.Statistics(np.linspace(-3, 3, 13, dtype=np.float32), np.linspace(1, 4, 13, dtype=np.float32))
+STATISTICS = mfcc.Statistics(
+    np.linspace(-3, 3, 13, dtype=np.float32), np.linspace(1, 4, 13, dtype=np.float32)
+)
 
 
 def make(config: Config = CONFIG, **options) -> codes.Hasher:
@@ -22,7 +24,10 @@ def test_many_recordings_have_the_words_of_each():
     hasher = make()
     recordings = [music_like(max(n, 4100))[:n] for n in (60_000, 0, 16_081, 100, 20_081)]
     expected = [hasher.hash_samples(samples) for samples in recordings]
-    for got in (hasher.hash_many(recordings), hasher._hash_stacked(recordings)):  # what a CPU does, and others
+    for got in (
+        hasher.hash_many(recordings),
+        hasher._hash_stacked(recordings),
+    ):  # what a CPU does, and others
         assert [words.shape for words in got] == [words.shape for words in expected]
         wrong = sum(np.bitwise_count(a ^ b).sum() for a, b in zip(got, expected, strict=True))
         assert wrong <= 2  # bits: a state within float rounding of 0
@@ -42,7 +47,9 @@ def test_pack_is_numpy_packbits_little():
 def test_bit_order_by_hand():
     bits = np.zeros(64, bool)
     bits[[0, 5, 32, 63]] = True
-    np.testing.assert_array_equal(codes.pack(jnp.asarray(bits)), np.array([1 + 32, 1 + 2**31], np.uint32))
+    np.testing.assert_array_equal(
+        codes.pack(jnp.asarray(bits)), np.array([1 + 32, 1 + 2**31], np.uint32)
+    )
 
 
 def test_pack_refuses_a_part_of_a_word():
@@ -66,7 +73,9 @@ def test_hash_samples_is_the_composition_of_the_steps(samples):
     if not len(got):
         return
     cepstra = mfcc.mfcc(jnp.asarray(signal), config=CONFIG.mfcc)
-    segments = mfcc.normalise(mfcc.cut_segments(cepstra, config=CONFIG.segment), STATISTICS, config=CONFIG.segment)
+    segments = mfcc.normalise(
+        mfcc.cut_segments(cepstra, config=CONFIG.segment), STATISTICS, config=CONFIG.segment
+    )
     encode = jax.jit(model.encode, static_argnames="config")
     states = np.asarray(encode(hasher.params, segments, config=CONFIG))
     # A state within float rounding of 0 may fall on either side when the batch has another shape.
@@ -74,7 +83,9 @@ def test_hash_samples_is_the_composition_of_the_steps(samples):
     assert sure.mean() > 0.95
     bits = np.asarray(codes.unpack(jnp.asarray(got)))
     np.testing.assert_array_equal(bits[sure], (states > 0)[sure])
-    np.testing.assert_array_equal(hasher.hash_cepstra(mfcc.stream([signal], config=CONFIG.mfcc)), got)
+    np.testing.assert_array_equal(
+        hasher.hash_cepstra(mfcc.stream([signal], config=CONFIG.mfcc)), got
+    )
     np.testing.assert_allclose(hasher.states_of(np.asarray(cepstra)), states, atol=2e-5)
 
 
@@ -84,13 +95,17 @@ def test_other_normalisations_give_the_same_from_samples_and_from_cepstra(kind):
     signal = music_like(70_000)
     got = hasher.hash_samples(signal)
     assert len(got) == 14
-    np.testing.assert_array_equal(hasher.hash_cepstra(mfcc.stream([signal], config=CONFIG.mfcc)), got)
+    np.testing.assert_array_equal(
+        hasher.hash_cepstra(mfcc.stream([signal], config=CONFIG.mfcc)), got
+    )
     # The bucket's padding must not leak into the statistics.
     assert (got != make().hash_samples(signal)).any()
 
 
 def test_compiles_once_per_bucket_not_per_length():
-    hasher = make(override(CONFIG, {"segment.clip": 4.0}))  # a config of its own, so that nothing is compiled yet
+    hasher = make(
+        override(CONFIG, {"segment.clip": 4.0})
+    )  # a config of its own, so that nothing is compiled yet
     before = codes._words_of_samples._cache_size()
     for samples in (40_000, 41_000, 55_555, 60_000):  # 249 to 374 frames: buckets of 256 and 512
         hasher.hash_samples(music_like(samples))
@@ -128,12 +143,18 @@ def test_digest_follows_everything_that_decides_a_bit():
     assert base.digest == make().digest
     others = [
         make(override(CONFIG, {"segment.hop": 20})),
-        codes.make_hasher(CONFIG, base.params, mfcc.Statistics(STATISTICS.mean + 1, STATISTICS.std), name="test"),
-        codes.make_hasher(CONFIG, model.init_params(jax.random.key(1), CONFIG), STATISTICS, name="test"),
+        codes.make_hasher(
+            CONFIG, base.params, mfcc.Statistics(STATISTICS.mean + 1, STATISTICS.std), name="test"
+        ),
+        codes.make_hasher(
+            CONFIG, model.init_params(jax.random.key(1), CONFIG), STATISTICS, name="test"
+        ),
     ]
     assert len({base.digest, *(other.digest for other in others)}) == 4
     # How it was trained, and what it is called, do not.
-    renamed = codes.make_hasher(override(CONFIG, {"train.epochs": 3}), base.params, STATISTICS, name="other")
+    renamed = codes.make_hasher(
+        override(CONFIG, {"train.epochs": 3}), base.params, STATISTICS, name="other"
+    )
     assert renamed.digest == base.digest
 
 
@@ -151,7 +172,9 @@ def test_encode_is_given_whole_batches_only():
         shapes.add(segments.shape)
         return segments[:, 0, :1] * jnp.ones((1, 32)) + params
 
-    hasher = codes.make_hasher(CONFIG, np.zeros((1, 32), np.float32), STATISTICS, name="spy", encode=spy)
+    hasher = codes.make_hasher(
+        CONFIG, np.zeros((1, 32), np.float32), STATISTICS, name="spy", encode=spy
+    )
     for samples in (20_000, 90_000):
         hasher.hash_samples(music_like(samples))
     assert shapes == {(1, 100, 13), (codes.segment_chunk(CONFIG), 100, 13)}

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from seqhash import compare, export
+from seqhash import export
+from seqhash.index import compare
 from tests.test_mfcc import music_like
 
 RATE = 16_000
@@ -20,7 +21,8 @@ def by_hand(words_a, words_b):
     """Chance, and of every lag (score, overlap, begin in A, begin in B, distance), by Python's integers."""
     bits = 32 * words_a.shape[1]
     distance = [
-        [sum((int(x) ^ int(y)).bit_count() for x, y in zip(a, b, strict=True)) for b in words_b] for a in words_a
+        [sum((int(x) ^ int(y)).bit_count() for x, y in zip(a, b, strict=True)) for b in words_b]
+        for a in words_a
     ]
     chance = sum(map(sum, distance)) / (len(words_a) * len(words_b) * bits)
     found = {}
@@ -120,19 +122,25 @@ def test_a_match_is_drawn_from_the_grid_of_the_reference(hasher, recording):
     words = hasher.hash_samples(recording)
     begin = 100_100
     query = recording[begin : begin + 5 * RATE]
-    found = compare.compare_match(query, words, start=0.0, end=5.0, offset=begin / RATE, hasher=hasher)
+    found = compare.compare_match(
+        query, words, start=0.0, end=5.0, offset=begin / RATE, hasher=hasher
+    )
     first = math.ceil(begin / 4000)  # code of the reference from which the two share the grid
     assert found.start_b == first / 4
     assert found.start_a == pytest.approx((first * 4000 - begin) / RATE)
     assert found.codes == 16
     assert found.distance <= 3  # the very same samples, but for the one before the first
-    early = compare.compare_match(recording[:80_000], words[8:], start=0.0, end=5.0, offset=-2.0, hasher=hasher)
+    early = compare.compare_match(
+        recording[:80_000], words[8:], start=0.0, end=5.0, offset=-2.0, hasher=hasher
+    )
     assert (early.start_a, early.start_b) == (2.0, 0.0)
     assert early.distance <= 3
     for shift in (0, 800, 2400):  # one segment, as a query of about 1 s has it
         clip = recording[8000 - shift : 8000 + 16_240]
         start = shift / RATE
-        short = compare.compare_match(clip, words, start=start, end=start + 1, offset=0.5, hasher=hasher)
+        short = compare.compare_match(
+            clip, words, start=start, end=start + 1, offset=0.5, hasher=hasher
+        )
         assert (short.codes, short.start_a, short.start_b) == (1, pytest.approx(start), 0.5)
         assert short.distance <= 3
     with pytest.raises(ValueError, match="reference"):
@@ -142,7 +150,9 @@ def test_a_match_is_drawn_from_the_grid_of_the_reference(hasher, recording):
 def test_the_picture_shows_the_bits(tmp_path):
     a = random_words(0, 40, 4)
     found = compare.compare_codes(a, a, 4.0)
-    path = compare.differences_figure(found, tmp_path / "new" / "same.png", title="same", code_rate=4.0)
+    path = compare.differences_figure(
+        found, tmp_path / "new" / "same.png", title="same", code_rate=4.0
+    )
     other = compare.compare_codes(a, a ^ np.uint32(2**32 - 1), 4.0)
     assert other.bit_error_rate > 0.4
     black = compare.differences_figure(other, tmp_path / "other.png", title="same", code_rate=4.0)

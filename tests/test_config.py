@@ -7,7 +7,11 @@ from seqhash.config import Config, ModelConfig, from_flat_dict, override, to_fla
 
 def test_the_paper_is_the_default():
     config = Config()
-    assert (config.mfcc.sample_rate, config.mfcc.frame_length, config.mfcc.frame_step) == (16_000, 400, 160)
+    assert (config.mfcc.sample_rate, config.mfcc.frame_length, config.mfcc.frame_step) == (
+        16_000,
+        400,
+        160,
+    )
     assert (config.mfcc.coeffs, config.mfcc.filters, config.mfcc.fft_length) == (13, 26, 512)
     assert (config.segment_seconds, config.code_rate, config.words) == (1.0, 4.0, 4)
     assert config.code.threshold == "zero"
@@ -15,9 +19,13 @@ def test_the_paper_is_the_default():
 
 
 def test_override_takes_values_and_text_alike():
-    from_text = override(Config(), ["model.hidden_size=256", "train.learning_rate=1e-4", "segment.normalisation=none"])
+    from_text = override(
+        Config(),
+        ["model.hidden_size=256", "train.learning_rate=1e-4", "segment.normalisation=none"],
+    )
     from_values = override(
-        Config(), {"model.hidden_size": 256, "train.learning_rate": 1e-4, "segment.normalisation": "none"}
+        Config(),
+        {"model.hidden_size": 256, "train.learning_rate": 1e-4, "segment.normalisation": "none"},
     )
     assert from_text == from_values
     assert hash(from_text) == hash(from_values)  # legal as a static argument
@@ -33,7 +41,10 @@ def test_a_config_survives_its_flat_dict():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["model.hiden_size=256"], "Unknown config field 'model.hiden_size'; the fields are: mfcc.sample_rate"),
+        (
+            ["model.hiden_size=256"],
+            "Unknown config field 'model.hiden_size'; the fields are: mfcc.sample_rate",
+        ),
         (["hidden_size=256"], "Unknown config field"),
         (["model.hidden_size"], "name=value"),
         (["model.hidden_size=100"], "multiple of 32, got 100"),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import corpus, ingest
+from seqhash import corpus
+from seqhash.index import ingest
 
 RATE = 8_000
 SETTINGS = {"mfcc.coeffs": 2, "mfcc.preemphasis": 0.97}
@@ -45,7 +46,15 @@ def test_manifest(tmp_path):
         files="audio/a.wav b.ogg",
     )
     assert corpus.recordings(path) == (
-        corpus.Recording("first", tmp_path / "audio/a.wav", "w1", "original", "Air, in D", "folk", {"key_shift": "0"}),
+        corpus.Recording(
+            "first",
+            tmp_path / "audio/a.wav",
+            "w1",
+            "original",
+            "Air, in D",
+            "folk",
+            {"key_shift": "0"},
+        ),
         corpus.Recording("b", tmp_path / "b.ogg", "w1", "cover", "Größe", "", {"key_shift": "-3"}),
     )
 
@@ -55,7 +64,9 @@ def test_manifest_with_a_path_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = corpus.read_manifest("manifest.csv")
     assert [r.id for r in found] == ["a/x.wav", "b/x.wav", "y"]
-    assert all(r.path.is_absolute() and r.path.is_file() and (r.work, r.role) == ("", "") for r in found)
+    assert all(
+        r.path.is_absolute() and r.path.is_file() and (r.work, r.role) == ("", "") for r in found
+    )
 
 
 def test_an_id_given_wins_over_an_equal_stem(tmp_path):
@@ -110,10 +121,16 @@ def test_all_problems_of_a_manifest_at_once(tmp_path):
                 "2: 2 fields, 3 expected as in the header",
             ],
         ),
-        ("path,work_id\n", ["1: column 'role' is missing, which 'work_id' needs", "1: no recordings"]),
+        (
+            "path,work_id\n",
+            ["1: column 'role' is missing, which 'work_id' needs", "1: no recordings"],
+        ),
         ("", ["1: an empty file, a header line expected."]),
         ('path\n"a.wav\n', ["2: not CSV (unexpected end of data)."]),
-        ("path\n" + "a" * 5000 + "\n", ["2: path '" + "a" * 5000 + "' is not a file that is there"]),
+        (
+            "path\n" + "a" * 5000 + "\n",
+            ["2: path '" + "a" * 5000 + "' is not a file that is there"],
+        ),
         ("path\n.\n", ["2: path '.' is not a file that is there"]),
     ],
 )
@@ -131,12 +148,23 @@ def test_manifest_that_is_not_utf8(tmp_path):
 
 
 def test_folder(tmp_path):
-    for name in ("b/x.WAV", "a/x.flac", "z.AIFF", "y.opus", ".hidden.wav", ".git/z.wav", "notes.txt", "a/._x.flac"):
+    for name in (
+        "b/x.WAV",
+        "a/x.flac",
+        "z.AIFF",
+        "y.opus",
+        ".hidden.wav",
+        ".git/z.wav",
+        "notes.txt",
+        "a/._x.flac",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     found = corpus.recordings(tmp_path)
     assert [r.id for r in found] == ["a/x.flac", "b/x.WAV", "y", "z"]
-    assert [r.path for r in found] == [tmp_path / name for name in ("a/x.flac", "b/x.WAV", "y.opus", "z.AIFF")]
+    assert [r.path for r in found] == [
+        tmp_path / name for name in ("a/x.flac", "b/x.WAV", "y.opus", "z.AIFF")
+    ]
 
 
 def test_a_folder_that_cannot_be_read_is_not_skipped(tmp_path, monkeypatch):
@@ -150,9 +178,14 @@ def test_a_folder_that_cannot_be_read_is_not_skipped(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", refusing)  # a test may be run by root, whom nothing is denied
+    monkeypatch.setattr(
+        os, "scandir", refusing
+    )  # a test may be run by root, whom nothing is denied
     monkeypatch.setattr(os.path, "isdir", lambda path: Path(path) in {tmp_path, *closed})
-    assert [r.path for r in corpus.recordings(tmp_path)] == [tmp_path / "closed", tmp_path / "x.wav"]
+    assert [r.path for r in corpus.recordings(tmp_path)] == [
+        tmp_path / "closed",
+        tmp_path / "x.wav",
+    ]
     assert ingest._digest(tmp_path / "closed") == "cannot be read (Permission denied)"
     closed.add(tmp_path)
     with pytest.raises(corpus.ManifestError, match=r"cannot be read \(Permission denied\)"):
@@ -161,11 +194,15 @@ def test_a_folder_that_cannot_be_read_is_not_skipped(tmp_path, monkeypatch):
 
 def test_neither_manifest_nor_folder(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(corpus.ManifestError, match=r"notes\.txt: a folder or a manifest \(\.csv\) expected"):
+    with pytest.raises(
+        corpus.ManifestError, match=r"notes\.txt: a folder or a manifest \(\.csv\) expected"
+    ):
         corpus.recordings(tmp_path / "notes.txt")
     with pytest.raises(corpus.ManifestError, match="gone: no such file or folder"):
         corpus.recordings(tmp_path / "gone")
-    with pytest.raises(corpus.ManifestError, match=r"gone\.csv: cannot be read \(No such file or directory\)"):
+    with pytest.raises(
+        corpus.ManifestError, match=r"gone\.csv: cannot be read \(No such file or directory\)"
+    ):
         corpus.recordings(tmp_path / "gone.csv")
     with pytest.raises(corpus.ManifestError, match="no audio files below it"):
         corpus.recordings(tmp_path)
@@ -181,12 +218,15 @@ def test_require_covers():
     good = [_recording("a", "w", "original"), _recording("b", "w", "cover"), _recording("c")]
     corpus.require_covers(good)
     with pytest.raises(
-        corpus.ManifestError, match="no recording has the role original\nno recording has the role cover"
+        corpus.ManifestError,
+        match="no recording has the role original\nno recording has the role cover",
     ):
         corpus.require_covers([_recording("c")])
     with pytest.raises(corpus.ManifestError, match="work 'w' has 2 originals, one expected"):
         corpus.require_covers([*good, _recording("d", "w", "original")])
-    with pytest.raises(corpus.ManifestError, match="cover 'd': there is no original of its work 'v'"):
+    with pytest.raises(
+        corpus.ManifestError, match="cover 'd': there is no original of its work 'v'"
+    ):
         corpus.require_covers([*good, _recording("d", "v", "cover")])
 
 
@@ -196,7 +236,9 @@ def test_a_recording_can_be_hashed_and_pickled():
     assert pickle.loads(pickle.dumps(recording)) == recording
 
 
-@pytest.mark.parametrize(("name", "count", "works"), [("covers", 80, 20), ("covers-real", 40, 10), ("music", 60, 1)])
+@pytest.mark.parametrize(
+    ("name", "count", "works"), [("covers", 80, 20), ("covers-real", 40, 10), ("music", 60, 1)]
+)
 def test_real_manifests(corpora, name, count, works):
     path = corpora / name / "manifest.csv"
     found = corpus.recordings(path)
@@ -223,7 +265,9 @@ def test_split():
     assert counts.max() < 115
 
 
-@pytest.mark.parametrize(("count", "fraction", "held"), [(5, 0.0, 0), (0, 0.0, 0), (2, 0.01, 1), (3, 0.99, 2)])
+@pytest.mark.parametrize(
+    ("count", "fraction", "held"), [(5, 0.0, 0), (0, 0.0, 0), (2, 0.01, 1), (3, 0.99, 2)]
+)
 def test_split_sizes(count, fraction, held):
     recordings = [_recording(f"r{i}") for i in range(count)]
     training, validation = corpus.split(recordings, fraction=fraction, seed=0)
@@ -238,5 +282,7 @@ def test_split_takes_ids_that_are_not_utf8():
 def test_split_options():
     with pytest.raises(ValueError, match=r"fraction must be in \[0, 1\), got 1"):
         corpus.split([_recording("a")], fraction=1, seed=0)
-    with pytest.raises(ValueError, match=r"At least 2 recordings are needed to hold out 0\.1 of them, got 1"):
+    with pytest.raises(
+        ValueError, match=r"At least 2 recordings are needed to hold out 0\.1 of them, got 1"
+    ):
         corpus.split([_recording("a")], fraction=0.1, seed=0)

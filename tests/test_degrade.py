@@ -11,13 +11,42 @@ import pytest
 import scipy.signal
 import soundfile
 
-from seqhash import degrade
+from seqhash.robustness import degrade
 
 RATE = degrade.SAMPLE_RATE
 NAMES = {
-    *("clean", "white_noise_0db", "white_noise_-5db", "noise_10db", "noise_5db", "mix_6db", "room", "echo"),
-    *("mp3_32k", "vorbis_25k", "opus_16k", "gsm", "telephone", "telephone_ulaw", "resample_8k", "equalise", "compress"),
-    *("gain_-20db", "clip_10%", "gaps_20%", "speed_+4%", "speed_-2%", "tempo_-10%", "pitch_+1", "pitch_-2", "bar"),
+    *(
+        "clean",
+        "white_noise_0db",
+        "white_noise_-5db",
+        "noise_10db",
+        "noise_5db",
+        "mix_6db",
+        "room",
+        "echo",
+    ),
+    *(
+        "mp3_32k",
+        "vorbis_25k",
+        "opus_16k",
+        "gsm",
+        "telephone",
+        "telephone_ulaw",
+        "resample_8k",
+        "equalise",
+        "compress",
+    ),
+    *(
+        "gain_-20db",
+        "clip_10%",
+        "gaps_20%",
+        "speed_+4%",
+        "speed_-2%",
+        "tempo_-10%",
+        "pitch_+1",
+        "pitch_-2",
+        "bar",
+    ),
 }
 RANDOM = ("noise", "mix", "room", "gaps", "equalise", "bar", "car", "hall", "radio")
 
@@ -37,21 +66,29 @@ def generator(seed=0):
 
 
 def tone(hertz, seconds=2.0, amplitude=0.3):
-    return (amplitude * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+    return (amplitude * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(
+        np.float32
+    )
 
 
 def white(seed=1, seconds=4.0, amplitude=0.1):
-    return (amplitude * np.random.default_rng(seed).standard_normal(round(seconds * RATE))).astype(np.float32)
+    return (amplitude * np.random.default_rng(seed).standard_normal(round(seconds * RATE))).astype(
+        np.float32
+    )
 
 
 def decibels(a, b):
     """Power of a over that of b."""
-    return 10 * np.log10(np.mean(np.square(a, dtype=np.float64)) / np.mean(np.square(b, dtype=np.float64)))
+    return 10 * np.log10(
+        np.mean(np.square(a, dtype=np.float64)) / np.mean(np.square(b, dtype=np.float64))
+    )
 
 
 def lag(reference, late):
     """Samples by which the second signal comes after the first."""
-    product = scipy.signal.correlate(late.astype(np.float64), reference.astype(np.float64), method="fft")
+    product = scipy.signal.correlate(
+        late.astype(np.float64), reference.astype(np.float64), method="fft"
+    )
     return int(np.argmax(np.abs(product))) - (len(reference) - 1)
 
 
@@ -145,10 +182,14 @@ def test_what_is_not_mono_and_finite_is_refused(table, bad):
 def test_the_registry_pickles_for_workers(table, music):
     sent = pickle.loads(pickle.dumps(table))
     for name in ("noise_0db", "bar", "opus_16k"):
-        assert np.array_equal(sent[name].apply(music, generator()), table[name].apply(music, generator()))
+        assert np.array_equal(
+            sent[name].apply(music, generator()), table[name].apply(music, generator())
+        )
 
 
-@pytest.mark.parametrize("noises", [[], [np.zeros(10)], [np.ones((2, 2))], [np.array([1.0, np.nan])]])
+@pytest.mark.parametrize(
+    "noises", [[], [np.zeros(10)], [np.ones((2, 2))], [np.array([1.0, np.nan])]]
+)
 def test_bad_sources_are_refused(noises):
     room, other = [np.array([1.0])], [np.ones(9)]
     with pytest.raises(ValueError, match=r"noises must be sounds|one-dimensional|finite"):
@@ -156,7 +197,7 @@ def test_bad_sources_are_refused(noises):
 
 
 def test_it_needs_no_jax_and_loads_librosa_late():
-    code = "import sys, seqhash.degrade; sys.exit(bool({'jax', 'librosa'} & set(sys.modules)))"
+    code = "import sys, seqhash.robustness.degrade; sys.exit(bool({'jax', 'librosa'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -191,7 +232,9 @@ def test_a_stretch_of_the_noise_is_added_and_another_seed_takes_another(music):
     source = white(9, seconds=8.0)
     starts = []
     for seed in range(4):
-        added = degrade.noise(0.02 * music, generator(seed), noises=[source], snr=0.0) - 0.02 * music
+        added = (
+            degrade.noise(0.02 * music, generator(seed), noises=[source], snr=0.0) - 0.02 * music
+        )
         at = int(np.argmax(scipy.signal.correlate(source, added, mode="valid", method="fft")))
         assert np.corrcoef(source[at : at + len(added)], added)[0, 1] > 0.9999
         starts.append(at)
@@ -201,7 +244,9 @@ def test_a_stretch_of_the_noise_is_added_and_another_seed_takes_another(music):
 def test_a_short_noise_is_repeated(music):
     source = white(9, seconds=0.1)
     added = degrade.noise(0.02 * music, generator(), noises=[source], snr=0.0) - 0.02 * music
-    np.testing.assert_allclose(added[len(source) : 2 * len(source)], added[: len(source)], atol=1e-7)
+    np.testing.assert_allclose(
+        added[len(source) : 2 * len(source)], added[: len(source)], atol=1e-7
+    )
 
 
 def test_the_silent_part_of_a_noise_is_not_amplified():
@@ -209,7 +254,9 @@ def test_the_silent_part_of_a_noise_is_not_amplified():
     clip = tone(440.0, 0.2)
     for seed in range(40):
         added = degrade.noise(clip, generator(seed), noises=[source], snr=20.0) - clip
-        at = int(np.argmax(np.abs(scipy.signal.correlate(source, added, mode="valid", method="fft"))))
+        at = int(
+            np.argmax(np.abs(scipy.signal.correlate(source, added, mode="valid", method="fft")))
+        )
         assert at + len(clip) > 4 * RATE  # reaches into the half second that is heard
 
 
@@ -230,7 +277,9 @@ def test_a_room_is_a_convolution_with_the_direct_sound_in_place(music):
     oracles = []
     for impulse in rooms:
         full = scipy.signal.fftconvolve(music.astype(np.float64), impulse)
-        oracles.append(full[32 : 32 + len(music)])  # the pulse is 2 ms = 32 samples into the response
+        oracles.append(
+            full[32 : 32 + len(music)]
+        )  # the pulse is 2 ms = 32 samples into the response
     found = set()
     for out in wet:
         assert decibels(out, music) == pytest.approx(0, abs=0.01)
@@ -286,13 +335,17 @@ def test_the_equaliser_has_the_bands_that_it_draws():
         assert decibels(out, clip) == pytest.approx(0, abs=0.01)
         assert lag(clip, out) == 0
         changed = response(clip, out, centres[2:-1])
-        np.testing.assert_allclose(changed - changed.mean(), gains[2:-1] - gains[2:-1].mean(), atol=1.0)
+        np.testing.assert_allclose(
+            changed - changed.mean(), gains[2:-1] - gains[2:-1].mean(), atol=1.0
+        )
 
 
 def test_the_telephone_keeps_300_to_3400_hz(table):
     clip = white(seconds=20.0)
     out = table["telephone"].apply(clip, generator())
-    np.testing.assert_allclose(response(clip, out, np.array([350, 500, 1000, 2000, 3000, 3300])), 0, atol=0.5)
+    np.testing.assert_allclose(
+        response(clip, out, np.array([350, 500, 1000, 2000, 3000, 3300])), 0, atol=0.5
+    )
     assert response(clip, out, np.array([100, 200, 250, 3500, 3900, 5000])).max() < -50
     assert response(clip, out, np.array([300, 3400])) == pytest.approx(-6, abs=1.5)
     assert lag(clip, out) == 0
@@ -300,11 +353,15 @@ def test_the_telephone_keeps_300_to_3400_hz(table):
 
 def test_mu_law_adds_its_quantisation_noise_and_no_more(table, music):
     """Eight bits of mu-law give 38 dB from speech level upwards, and linear eight bits would give less."""
-    plain, coded = (table[name].apply(music, generator()) for name in ("telephone", "telephone_ulaw"))
+    plain, coded = (
+        table[name].apply(music, generator()) for name in ("telephone", "telephone_ulaw")
+    )
     assert 34 < decibels(plain, coded - plain) < 41
 
 
-@pytest.mark.parametrize(("name", "kept", "lost"), [("resample_8k", 3600, 4400), ("resample_4k", 1800, 2200)])
+@pytest.mark.parametrize(
+    ("name", "kept", "lost"), [("resample_8k", 3600, 4400), ("resample_4k", 1800, 2200)]
+)
 def test_resampling_limits_the_band(table, name, kept, lost):
     clip = white(seconds=20.0)
     out = table[name].apply(clip, generator())
@@ -317,7 +374,9 @@ def test_resampling_limits_the_band(table, name, kept, lost):
 
 
 def test_gain_is_in_decibels(table, music):
-    assert decibels(table["gain_-20db"].apply(music, generator()), music) == pytest.approx(-20, abs=1e-4)
+    assert decibels(table["gain_-20db"].apply(music, generator()), music) == pytest.approx(
+        -20, abs=1e-4
+    )
     louder = degrade.gain(music, generator(), decibels=40.0)
     np.testing.assert_allclose(louder, music / np.abs(music).max(), atol=1e-6)
 
@@ -338,7 +397,9 @@ def test_compression_takes_its_ratio_off_what_is_over_the_threshold(ratio):
     steps = [tone(1000.0, 1.0, amplitude) for amplitude in (0.01, 0.1, 0.1 * 10 ** (12 / 20))]
     clip = np.concatenate(steps)
     out = degrade.compress(clip, generator(), threshold=-15.0, ratio=ratio)
-    soft, middle, loud = (out[round((at + 0.6) * RATE) : round((at + 0.9) * RATE)] for at in range(3))
+    soft, middle, loud = (
+        out[round((at + 0.6) * RATE) : round((at + 0.9) * RATE)] for at in range(3)
+    )
     assert decibels(loud, middle) == pytest.approx(12 / ratio, abs=0.1)
     threshold = decibels(clip, np.ones(1)) - 15
     levels = [decibels(step, np.ones(1)) for step in steps]
@@ -348,7 +409,9 @@ def test_compression_takes_its_ratio_off_what_is_over_the_threshold(ratio):
 
 
 def test_compression_does_not_depend_on_the_level(music):
-    one, ten = (degrade.compress(g * music, generator(), threshold=-12.0, ratio=4.0) for g in (0.05, 0.5))
+    one, ten = (
+        degrade.compress(g * music, generator(), threshold=-12.0, ratio=4.0) for g in (0.05, 0.5)
+    )
     np.testing.assert_allclose(10 * one, ten, atol=1e-5)
 
 
@@ -385,7 +448,10 @@ def test_a_codec_has_the_bit_rate_of_its_name(name, music):
 def test_a_codec_keeps_time_and_loses_something(name, music):
     out = degrade.transcode(music, generator(), codec=degrade.CODECS[name])
     assert abs(lag(music, out)) <= 1
-    for part in (slice(0, RATE), slice(-RATE, None)):  # the end is there too, after a delay has been taken out
+    for part in (
+        slice(0, RATE),
+        slice(-RATE, None),
+    ):  # the end is there too, after a delay has been taken out
         assert np.corrcoef(music[part], out[part])[0, 1] > 0.8
     assert 5 < decibels(music, out - music) < 40 or name == "opus_8k"
 
@@ -399,8 +465,12 @@ def test_what_overshoots_in_a_codec_is_not_clipped(name):
 
 
 def test_the_level_of_codecs_is_as_stated(table, music):
-    assert decibels(table["mp3_32k"].apply(music, generator()), music) == pytest.approx(-0.45, abs=0.1)
-    assert decibels(table["vorbis_25k"].apply(music, generator()), music) == pytest.approx(0, abs=0.2)
+    assert decibels(table["mp3_32k"].apply(music, generator()), music) == pytest.approx(
+        -0.45, abs=0.1
+    )
+    assert decibels(table["vorbis_25k"].apply(music, generator()), music) == pytest.approx(
+        0, abs=0.2
+    )
     assert decibels(table["gsm"].apply(music, generator()), music) == pytest.approx(-0.7, abs=0.4)
 
 
@@ -460,7 +530,9 @@ def test_time_and_pitch_change_as_named(table, name):
     assert len(out) == pytest.approx(2 * RATE / factor, abs=1)
     assert strongest(out) == pytest.approx(1000 * 2 ** (semitones / 12), rel=1e-3)
     found = centres(table[name].apply(bursts(), generator()), factor)
-    tolerance = 1e-3 if "speed" in name else 0.05  # the phase vocoder smears; 1 % wrong would be 95 ms at last
+    tolerance = (
+        1e-3 if "speed" in name else 0.05
+    )  # the phase vocoder smears; 1 % wrong would be 95 ms at last
     np.testing.assert_allclose(found, centres(bursts(), 1.0), atol=tolerance)
     assert np.mean(found - centres(bursts(), 1.0)) == pytest.approx(0, abs=0.02)
 
@@ -472,7 +544,9 @@ def test_time_scale_is_one_for_all_others(table):
 def test_speed_tempo_and_pitch_keep_the_level(table, music):
     for name, entry in table.items():
         if entry.family in ("speed", "tempo", "pitch"):
-            assert decibels(entry.apply(music, generator()), music) == pytest.approx(0, abs=0.1), name
+            assert decibels(entry.apply(music, generator()), music) == pytest.approx(0, abs=0.1), (
+                name
+            )
 
 
 def test_a_crop_says_where_it_starts(music):
@@ -483,7 +557,10 @@ def test_a_crop_says_where_it_starts(music):
         assert not np.shares_memory(part, music)
         starts.append(start)
     assert len(set(starts)) == 5
-    assert {degrade.crop(np.arange(3.0), generator(seed), count=2)[1] for seed in range(30)} == {0, 1}
+    assert {degrade.crop(np.arange(3.0), generator(seed), count=2)[1] for seed in range(30)} == {
+        0,
+        1,
+    }
     whole, start = degrade.crop(music, generator(), count=len(music) + 5)
     assert np.array_equal(whole, music)
     assert start == 0
@@ -508,9 +585,13 @@ def test_a_chain_applies_its_parts_in_order(table, music):
 
 
 def test_what_a_part_draws_does_not_move_the_next(table, music):
-    drawing = degrade.Degradation("faint", "white noise", 200, partial(degrade.white_noise, snr=200.0))
+    drawing = degrade.Degradation(
+        "faint", "white noise", 200, partial(degrade.white_noise, snr=200.0)
+    )
     one, other = (degrade.chain(first, table["gaps_20%"]) for first in (table["clean"], drawing))
-    np.testing.assert_allclose(one.apply(music, generator()), other.apply(music, generator()), atol=1e-6)
+    np.testing.assert_allclose(
+        one.apply(music, generator()), other.apply(music, generator()), atol=1e-6
+    )
 
 
 def test_the_bar_is_reverberant_noisy_and_a_telephone(table):
@@ -546,8 +627,14 @@ def test_pink_and_brown_noise_fall_by_three_and_six_decibels_an_octave():
 
 
 def test_measured_noises_and_rooms_do_as_well(corpora, music):
-    noises = [soundfile.read(path, dtype="float32")[0] for path in sorted((corpora / "noise/audio").iterdir())[1::12]]
-    rooms = [soundfile.read(path, dtype="float32")[0] for path in sorted((corpora / "rooms/audio").iterdir())[1::2]]
+    noises = [
+        soundfile.read(path, dtype="float32")[0]
+        for path in sorted((corpora / "noise/audio").iterdir())[1::12]
+    ]
+    rooms = [
+        soundfile.read(path, dtype="float32")[0]
+        for path in sorted((corpora / "rooms/audio").iterdir())[1::2]
+    ]
     table = degrade.registry(noises, rooms, [music])
     quiet = 0.01 * music
     for seed in range(8):
@@ -557,4 +644,6 @@ def test_measured_noises_and_rooms_do_as_well(corpora, music):
     for impulse in rooms:
         direct, strongest_path = degrade.direct_sound(impulse), int(np.argmax(np.abs(impulse)))
         assert direct <= 0.004 * RATE  # they start 2 ms before it, or less
-        assert lag(clip, degrade.room(clip, generator(), rooms=[impulse])) == strongest_path - direct
+        assert (
+            lag(clip, degrade.room(clip, generator(), rooms=[impulse])) == strongest_path - direct
+        )

@@ -32,10 +32,16 @@ def corpus_of_walks(works: int = 4) -> Store:
             "cov2": other,
         }
         for name, values in versions.items():
-            role, key = ("original", "0") if name == "orig" else ("cover", "0" if name == "cov1" else "5")
+            role, key = (
+                ("original", "0") if name == "orig" else ("cover", "0" if name == "cov1" else "5")
+            )
             path = Path(f"w{work}_{name}.wav")
             genre = "country" if work < 2 else "classical"
-            rows.append(Recording(path.stem, path, f"w{work}", role, f"Work {work}", genre, {"key_shift": key}))
+            rows.append(
+                Recording(
+                    path.stem, path, f"w{work}", role, f"Work {work}", genre, {"key_shift": key}
+                )
+            )
             cepstra.append(values)
     return Store(tuple(rows), tuple(cepstra), {}, ())
 
@@ -44,8 +50,12 @@ def corpus_of_walks(works: int = 4) -> Store:
 def result():
     store = corpus_of_walks()
     hasher = floors.untrained(jax.random.key(0), CONFIG, STATISTICS)
-    system = evaluate.measure([evaluate.hash_corpus(hasher, store.cepstra)], store.recordings, lengths=(1, 9))
-    others = evaluate.floor_systems(CONFIG, STATISTICS, store.cepstra, store.recordings, store.cepstra, lengths=(1, 9))
+    system = evaluate.measure(
+        [evaluate.hash_corpus(hasher, store.cepstra)], store.recordings, lengths=(1, 9)
+    )
+    others = evaluate.floor_systems(
+        CONFIG, STATISTICS, store.cepstra, store.recordings, store.cepstra, lengths=(1, 9)
+    )
     return evaluate.report(system, others, store.recordings, config=CONFIG, resamples=100)
 
 
@@ -59,17 +69,28 @@ def test_covers_that_are_copies_are_found_and_splits_tell_them_apart(result):
 
 
 def test_floors_are_there_and_chance_is_chance(result):
-    assert set(result["floors"]) == {"chance", "untrained LSTM", "random projection", "PCA-sign", "random codes"}
+    assert set(result["floors"]) == {
+        "chance",
+        "untrained LSTM",
+        "random projection",
+        "PCA-sign",
+        "random codes",
+    }
     assert result["floors"]["chance"]["cover_accuracy"]["1"]["value"] == 0.25
     assert result["floors"]["random codes"]["cover_accuracy"]["1"]["lenient"] < 0.45
-    assert len(result["floors"]["untrained LSTM"]["cover_accuracy"]["1"]["by_seed"]) == evaluate.FLOOR_SEEDS
+    assert (
+        len(result["floors"]["untrained LSTM"]["cover_accuracy"]["1"]["by_seed"])
+        == evaluate.FLOOR_SEEDS
+    )
     assert result["corpus"] == {"recordings": 12, "originals": 4, "covers": 8, "works_left_out": []}
 
 
 def test_gain_is_the_difference_of_the_accuracies(result):
     for name, gain in result["gain"].items():
         for n, difference in gain.items():
-            ours, theirs = (source["cover_accuracy"][n]["value"] for source in (result, result["floors"][name]))
+            ours, theirs = (
+                source["cover_accuracy"][n]["value"] for source in (result, result["floors"][name])
+            )
             assert np.isclose(difference["value"], ours - theirs, atol=1e-9)
             assert difference["low"] <= difference["value"] <= difference["high"]
 
@@ -77,10 +98,15 @@ def test_gain_is_the_difference_of_the_accuracies(result):
 def test_table_and_verdict_read_as_sentences(result):
     lines = evaluate.table(result, name="mine").splitlines()
     assert len({line.count("|") for line in lines}) == 1  # a rectangle
-    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines}
+    cells = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
+        for line in lines
+    }
     assert cells["paper, its own corpus"][:2] == ["10.42", "20.28"]
     accuracy = result["cover_accuracy"]["1"]
-    assert cells["mine"][0].startswith(f"{100 * accuracy['value']:.2f} [{100 * accuracy['low']:.1f}, ")
+    assert cells["mine"][0].startswith(
+        f"{100 * accuracy['value']:.2f} [{100 * accuracy['low']:.1f}, "
+    )
     assert cells["chance"][:2] == ["25.00", "25.00"]
     splits = evaluate.split_table(result, name="mine").splitlines()
     assert len(splits) == 2 + 4 * 3
@@ -90,9 +116,16 @@ def test_table_and_verdict_read_as_sentences(result):
 def test_verdict_needs_five_works(result):
     assert {gain["works"] for gains in result["gain"].values() for gain in gains.values()} == {4}
     assert evaluate.verdict(result).count("too few works to say") == 4
-    for works, value, word in ((5, 0.1, "better"), (5, -0.1, "worse"), (5, 0.0, "no different"), (4, 0.1, "too few")):
+    for works, value, word in (
+        (5, 0.1, "better"),
+        (5, -0.1, "worse"),
+        (5, 0.0, "no different"),
+        (4, 0.1, "too few"),
+    ):
         gain = {"1": {"value": value, "low": value - 0.01, "high": value + 0.01, "works": works}}
-        assert word in evaluate.verdict({"gain": {"untrained LSTM": gain, "random projection": gain}})
+        assert word in evaluate.verdict(
+            {"gain": {"untrained LSTM": gain, "random projection": gain}}
+        )
 
 
 def test_epoch_metrics_with_and_without_roles():
@@ -102,7 +135,8 @@ def test_epoch_metrics_with_and_without_roles():
     assert row["unique_rate"] + row["collision_rate"] == 1.0
     codes = evaluate.hash_corpus(hasher, store.cepstra)
     covers, originals = (
-        [i for i, r in enumerate(store.recordings) if r.role == role] for role in ("cover", "original")
+        [i for i, r in enumerate(store.recordings) if r.role == role]
+        for role in ("cover", "original")
     )
     expected = metrics.cover_accuracy(
         [codes[i] for i in covers],
@@ -120,15 +154,26 @@ def test_covers_whose_original_could_not_be_read_are_left_out(capsys):
     whole = corpus_of_walks()
     keep = [i for i, recording in enumerate(whole.recordings) if recording.id != "w1_orig"]
     store = whole._replace(
-        recordings=tuple(whole.recordings[i] for i in keep), cepstra=tuple(whole.cepstra[i] for i in keep)
+        recordings=tuple(whole.recordings[i] for i in keep),
+        cepstra=tuple(whole.cepstra[i] for i in keep),
     )
     hasher = floors.untrained(jax.random.key(0), CONFIG, STATISTICS)
     codes = evaluate.hash_corpus(hasher, store.cepstra)
     system = evaluate.measure([codes], store.recordings, lengths=(1, 9))
     assert system.tallies[1].windows.shape == (6,)
-    result = evaluate.report(system, {"same": system}, store.recordings, config=CONFIG, resamples=10)
-    assert result["corpus"] == {"recordings": 11, "originals": 3, "covers": 6, "works_left_out": ["w1"]}
-    assert evaluate.epoch_metrics(hasher, store.recordings, store.cepstra)["accuracy"] == system.by_seed[0]
+    result = evaluate.report(
+        system, {"same": system}, store.recordings, config=CONFIG, resamples=10
+    )
+    assert result["corpus"] == {
+        "recordings": 11,
+        "originals": 3,
+        "covers": 6,
+        "works_left_out": ["w1"],
+    }
+    assert (
+        evaluate.epoch_metrics(hasher, store.recordings, store.cepstra)["accuracy"]
+        == system.by_seed[0]
+    )
     workdir.require_covers(store)
     assert capsys.readouterr().err == "work w1 is left out: its original could not be read\n"
     covers = Store(*(tuple(part[i] for i in (1, 2)) for part in whole[:2]), {}, ())
@@ -141,11 +186,16 @@ def test_pca_sign_is_scikit_learns():
     store = corpus_of_walks()
     hasher = floors.pca_sign(store.cepstra, CONFIG, STATISTICS)
     segments = np.concatenate(
-        [np.stack([np.clip(one[i : i + 20], -5, 5) for i in range(0, 281, 10)]) for one in store.cepstra]
+        [
+            np.stack([np.clip(one[i : i + 20], -5, 5) for i in range(0, 281, 10)])
+            for one in store.cepstra
+        ]
     ).reshape(-1, 260)
     components = PCA(32, svd_solver="full").fit_transform(segments)
     states = np.concatenate([hasher.states_of(one) for one in store.cepstra])
-    np.testing.assert_allclose(np.abs(states), np.abs(components), atol=2e-2)  # a component's sign is free
+    np.testing.assert_allclose(
+        np.abs(states), np.abs(components), atol=2e-2
+    )  # a component's sign is free
 
 
 def test_random_projection_keeps_angles():
@@ -166,7 +216,9 @@ def test_floors_of_a_trained_run_use_its_normalisation():
     dataset = batches.make_dataset(store, config=config)
     hasher = floors.pca_sign(store.cepstra, config, dataset.statistics)
     shifted = store.cepstra[0] * 3 + 10  # undone by the recording's own statistics
-    np.testing.assert_allclose(hasher.states_of(shifted), hasher.states_of(store.cepstra[0]), atol=1e-3)
+    np.testing.assert_allclose(
+        hasher.states_of(shifted), hasher.states_of(store.cepstra[0]), atol=1e-3
+    )
 
 
 def with_key_shift(shift: str) -> Recording:
@@ -191,6 +243,8 @@ def test_a_recording_of_one_code_is_prepared_and_a_sample_less_is_not(tmp_path):
     samples = 0.1 * np.random.default_rng(0).standard_normal(16_081)
     for name, signal in {"one": samples, "none": samples[1:]}.items():
         soundfile.write(tmp_path / f"{name}.wav", signal, 16_000)
-    report = workdir.prepare(corpus.recordings(tmp_path), tmp_path / "features", Config(), workers=1)
+    report = workdir.prepare(
+        corpus.recordings(tmp_path), tmp_path / "features", Config(), workers=1
+    )
     assert [Path(path).name for path, _ in report.failed] == ["none.wav"]
     assert "too short" in report.failed[0][1]

@@ -13,7 +13,8 @@ from tests.test_mfcc import music_like
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 STATISTICS = mfcc.Statistics(
-    np.array([-2, *np.linspace(-20, 20, 12)], np.float32), np.array([4, *np.linspace(10, 30, 12)], np.float32)
+    np.array([-2, *np.linspace(-20, 20, 12)], np.float32),
+    np.array([4, *np.linspace(10, 30, 12)], np.float32),
 )
 
 
@@ -62,7 +63,11 @@ def test_short_recordings_have_no_codes_in_the_reference_either(tmp_path):
     hasher, directory = exported(tmp_path)
     for samples in (0, 100, 16_080):
         short = music_like(5000)[:samples] if samples < 5000 else music_like(samples)
-        assert hasher.hash_samples(short).shape == reference.hash_samples(directory, short).shape == (0, 2)
+        assert (
+            hasher.hash_samples(short).shape
+            == reference.hash_samples(directory, short).shape
+            == (0, 2)
+        )
 
 
 def test_exporting_again_replaces(tmp_path):

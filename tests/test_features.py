@@ -49,7 +49,9 @@ class _Counting:
         return _features(blocks)
 
 
-def _prepare(recordings, directory, function=_features, settings=SETTINGS, minimum_seconds=0.5, workers=2):
+def _prepare(
+    recordings, directory, function=_features, settings=SETTINGS, minimum_seconds=0.5, workers=2
+):
     return features.prepare(
         recordings,
         directory,
@@ -143,7 +145,10 @@ def test_a_killed_run_is_continued_and_ends_equal(five, tmp_path):
     assert subprocess.run(command, cwd=root, capture_output=True).returncode == -signal.SIGKILL
     assert _prepare(five, killed).reused == ("r0", "r1", "r2")
     _prepare(five, tmp_path / "whole")
-    files = [sorted(p for p in folder.rglob("*") if p.is_file()) for folder in (killed, tmp_path / "whole")]
+    files = [
+        sorted(p for p in folder.rglob("*") if p.is_file())
+        for folder in (killed, tmp_path / "whole")
+    ]
     assert [p.name for p in files[0]] == [p.name for p in files[1]]
     assert [p.read_bytes() for p in files[0]] == [p.read_bytes() for p in files[1]]
 
@@ -167,7 +172,9 @@ def test_bad_files_are_left_out_and_listed(five, tmp_path):
     assert report.prepared == ("r3",)
     paths, reasons = zip(*report.failed, strict=True)
     assert paths == tuple(str(folder / f"r{i}.wav") for i in (0, 1, 2, 4))
-    for reason, word in zip(reasons, ["not audio", "too short", "truncated", "no such file"], strict=True):
+    for reason, word in zip(
+        reasons, ["not audio", "too short", "truncated", "no such file"], strict=True
+    ):
         assert word in reason
     store = features.open_store(tmp_path / "store")
     assert store.failed == report.failed
@@ -190,8 +197,13 @@ def test_what_features_leave_unread_is_still_checked(five, tmp_path):
 def test_cepstra_that_are_no_good(five, tmp_path):
     nan = lambda blocks: _features(blocks) + np.float32(np.nan)  # noqa: E731
     assert "not finite" in _prepare(five[:1], tmp_path, nan).failed[0][1]
-    assert "not one frame" in _prepare(five[:1], tmp_path, lambda blocks: _features(blocks)[:0]).failed[0][1]
-    with pytest.raises(features.StoreError, match=r"holds no recording; 1 failed\n.*r0\.wav: too short"):
+    assert (
+        "not one frame"
+        in _prepare(five[:1], tmp_path, lambda blocks: _features(blocks)[:0]).failed[0][1]
+    )
+    with pytest.raises(
+        features.StoreError, match=r"holds no recording; 1 failed\n.*r0\.wav: too short"
+    ):
         features.open_store(tmp_path)
     with pytest.raises(ValueError, match=r"must return float32 \(frames, coeffs\), got float64"):
         _prepare(five[:1], tmp_path, lambda blocks: _features(blocks).astype(np.float64))
@@ -244,7 +256,9 @@ def test_decoders_wait_and_give_up_when_nobody_takes_their_blocks(five, tmp_path
 
     with pytest.raises(ZeroDivisionError):  # and not waiting for ever for the decoders to end
         _prepare(five, tmp_path / "store", features)
-    assert len(made) <= 7  # two threads: one block in hand and two queued each, and the one that was taken
+    assert (
+        len(made) <= 7
+    )  # two threads: one block in hand and two queued each, and the one that was taken
 
 
 def test_hostile_ids_stay_in_the_folder(five, tmp_path):
@@ -262,7 +276,9 @@ def test_hostile_ids_stay_in_the_folder(five, tmp_path):
 def test_a_directory_that_cannot_be_written(five, tmp_path):
     (tmp_path / "file").write_text("x")
     features = _Counting()
-    with pytest.raises(OSError, match=r"The feature store .*file/store cannot be written: Not a directory"):
+    with pytest.raises(
+        OSError, match=r"The feature store .*file/store cannot be written: Not a directory"
+    ):
         _prepare(five, tmp_path / "file" / "store", features)
     assert features.calls == 0
 
@@ -297,13 +313,17 @@ def _damage(directory: Path, how: str) -> None:
         np.save(victim, np.load(victim).astype(np.float64))
 
 
-@pytest.mark.parametrize("how", ["truncated", "longer", "empty", "garbage", "missing", "another dtype"])
+@pytest.mark.parametrize(
+    "how", ["truncated", "longer", "empty", "garbage", "missing", "another dtype"]
+)
 def test_damaged_cepstra(five, tmp_path, how):
     directory = tmp_path / "store"
     _prepare(five, directory)
     good = [np.array(c) for c in features.open_store(directory).cepstra]
     _damage(directory, how)
-    with pytest.raises(features.StoreError, match=r"store: the store is damaged \(r1-.*\.npy.*; prepare again"):
+    with pytest.raises(
+        features.StoreError, match=r"store: the store is damaged \(r1-.*\.npy.*; prepare again"
+    ):
         features.open_store(directory)
     assert _prepare(five, directory).prepared == ("r1",)  # mends it
     for cepstra, expected in zip(features.open_store(directory).cepstra, good, strict=True):
@@ -326,7 +346,10 @@ def test_cepstra_of_another_shape(five, tmp_path):
         ("[]", "store.json is damaged"),
         ('{"version": 1}', "the store is damaged"),
         ('{"version": 99}', "a store of version 1 expected, got 99"),
-        ('{"version": 1, "settings": {}, "failed": [], "recordings": [{}]}', "the store is damaged"),
+        (
+            '{"version": 1, "settings": {}, "failed": [], "recordings": [{}]}',
+            "the store is damaged",
+        ),
     ],
 )
 def test_store_json_that_is_no_good(tmp_path, text, message):
@@ -341,7 +364,13 @@ def test_a_store_can_be_moved(five, tmp_path):
     shutil.move(tmp_path / "store", tmp_path / "elsewhere")
     assert len(features.open_store(tmp_path / "elsewhere").cepstra) == 5
     listed = json.loads((tmp_path / "elsewhere" / "store.json").read_text())
-    assert [row["frames"] for row in listed["recordings"]] == [80, 100, 120, 140, 160]  # of 100 samples at 8 kHz
+    assert [row["frames"] for row in listed["recordings"]] == [
+        80,
+        100,
+        120,
+        140,
+        160,
+    ]  # of 100 samples at 8 kHz
 
 
 def test_settings_must_be_json(five, tmp_path):
@@ -358,7 +387,9 @@ def test_statistics(monkeypatch):
     mean, std = features.statistics(cepstra)
     whole = np.concatenate(cepstra).astype(np.float64)
     np.testing.assert_allclose(mean, whole.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(std, whole.std(axis=0), rtol=1e-9)  # float32 sums would be wrong in the first digit
+    np.testing.assert_allclose(
+        std, whole.std(axis=0), rtol=1e-9
+    )  # float32 sums would be wrong in the first digit
     assert mean.dtype == std.dtype == np.float64
     with pytest.raises(ValueError, match="at least one frame"):
         features.statistics([np.zeros((0, 3), np.float32)])

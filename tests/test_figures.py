@@ -26,7 +26,12 @@ ROWS = [
     for epoch in range(4)
 ]
 TABLE = {
-    "trained": {1: (0.10, 0.08, 0.13), 9: (0.18, 0.13, 0.23), 17: (0.20, 0.15, 0.26), 37: (0.24, 0.17, 0.31)},
+    "trained": {
+        1: (0.10, 0.08, 0.13),
+        9: (0.18, 0.13, 0.23),
+        17: (0.20, 0.15, 0.26),
+        37: (0.24, 0.17, 0.31),
+    },
     "untrained LSTM": {1: (0.11, 0.08, 0.14), 9: (0.19, 0.14, 0.25)},
     "random codes": {1: (0.04, 0.03, 0.05), 9: (0.05, 0.04, 0.06)},
 }
@@ -86,7 +91,11 @@ def test_mfcc_has_white_at_zero_time_in_seconds_and_low_coefficients_below():
     assert image.get_extent() == pytest.approx((0, 2.0, -0.5, 12.5))
     low, high = image.get_clim()
     assert low == -high
-    assert [to_hex(image.to_rgba(value)) for value in (low, 0.0, high)] == ["#0000ff", "#fffefe", "#ff0000"]
+    assert [to_hex(image.to_rgba(value)) for value in (low, 0.0, high)] == [
+        "#0000ff",
+        "#fffefe",
+        "#ff0000",
+    ]
     assert axes.get_title() == "first second"
     assert axes.get_xlabel() == "time (s)"
 
@@ -112,7 +121,9 @@ def test_dollars_of_a_manifest_are_no_mathematics(tmp_path):
     figures.pca_figure(STATES, works, tmp_path / "pca.png", titles={"w01": title}, genres=works)
     literal = r"\$A_ & \$x^"
     assert figures.draw_mfcc(CEPSTRA, title=title).axes[0].get_title() == literal
-    assert {literal, r"\$w_\$"} <= set(legend_of(figures.draw_pca(STATES, works, titles={"w01": title}).axes[0]))
+    assert {literal, r"\$w_\$"} <= set(
+        legend_of(figures.draw_pca(STATES, works, titles={"w01": title}).axes[0])
+    )
 
 
 def test_pca_finds_the_plane_of_the_data():
@@ -154,7 +165,9 @@ def test_pca_draws_a_fixed_sample_of_many_points(monkeypatch):
     points = np.concatenate([cloud.get_offsets() for cloud in first.collections])
     assert points.shape == (100, 2)
     assert len(np.unique(points, axis=0)) == 100
-    np.testing.assert_array_equal(points, np.concatenate([cloud.get_offsets() for cloud in second.collections]))
+    np.testing.assert_array_equal(
+        points, np.concatenate([cloud.get_offsets() for cloud in second.collections])
+    )
     assert len(legend_of(first)) == 20
 
 
@@ -176,11 +189,17 @@ def test_training_draws_every_curve():
 
 
 def test_training_leaves_out_what_is_not_there():
-    rows = [{"epoch": 0, "train_loss": 9.0, "validation_loss": None}, {"epoch": 2, "train_loss": 5.0, "accuracy": None}]
+    rows = [
+        {"epoch": 0, "train_loss": 9.0, "validation_loss": None},
+        {"epoch": 2, "train_loss": 5.0, "accuracy": None},
+    ]
     loss, repeats = figures.draw_training(rows).axes
     assert legend_of(loss) == ["training"]
     assert list(repeats.lines) == []
-    partly = [{"epoch": 0, "train_loss": None, "accuracy": {1: 0.1}}, {"epoch": 1, "train_loss": 7.0}]
+    partly = [
+        {"epoch": 0, "train_loss": None, "accuracy": {1: 0.1}},
+        {"epoch": 1, "train_loss": 7.0},
+    ]
     loss, _, accuracy = figures.draw_training(partly).axes
     assert line(loss, "training").get_xdata().tolist() == [1]
     assert line(accuracy, "1 hash").get_xdata().tolist() == [0]
@@ -203,7 +222,10 @@ def test_accuracy_places_hashes_at_their_seconds():
 
 
 def test_accuracy_tells_a_trained_system_and_five_floors_apart():
-    table = {name: TABLE["trained"] for name in ("trained", "median", "untrained", "projection", "PCA", "random")}
+    table = {
+        name: TABLE["trained"]
+        for name in ("trained", "median", "untrained", "projection", "PCA", "random")
+    }
     (axes,) = figures.draw_accuracy(table, chance=0.05).axes
     assert len({bars[0].get_marker() for bars in axes.containers}) == 6
 
@@ -212,11 +234,15 @@ def test_accuracy_draws_values_intervals_paper_and_chance():
     (axes,) = figures.draw_accuracy(TABLE, chance=0.05).axes
     for bars, (name, numbers) in zip(axes.containers, TABLE.items(), strict=True):
         assert bars.get_label() == name
-        np.testing.assert_allclose(bars[0].get_ydata().astype(float), [value for value, _, _ in numbers.values()])
+        np.testing.assert_allclose(
+            bars[0].get_ydata().astype(float), [value for value, _, _ in numbers.values()]
+        )
         ends = [segment[:, 1] for segment in bars[2][0].get_segments()]
         np.testing.assert_allclose(ends, [(low, high) for _, low, high in numbers.values()])
         seconds = [1 + (n - 1) / 4 for n in numbers]
-        np.testing.assert_allclose(bars[0].get_xdata().astype(float), seconds, rtol=0.04)  # dodged, a little
+        np.testing.assert_allclose(
+            bars[0].get_xdata().astype(float), seconds, rtol=0.04
+        )  # dodged, a little
     at_one = [bars[0].get_xdata()[0] for bars in axes.containers]
     assert len(set(at_one)) == 3
     stars = line(axes, "paper (its own corpus)")
@@ -263,12 +289,18 @@ def test_bits_sorts_the_shares_and_counts_the_dead():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: figures.draw_mfcc(CEPSTRA[0], title=""), r"cepstra must be \(frames, coeffs\).*got shape \(13,\)"),
+        (
+            lambda: figures.draw_mfcc(CEPSTRA[0], title=""),
+            r"cepstra must be \(frames, coeffs\).*got shape \(13,\)",
+        ),
         (lambda: figures.draw_mfcc(CEPSTRA[:0], title=""), "not empty"),
         (lambda: figures.draw_mfcc(np.full((2, 2), np.nan), title=""), "finite, got 4 values"),
         (lambda: figures.draw_pca(STATES[:1], WORKS[:1]), "at least 2 segments"),
         (lambda: figures.draw_pca(STATES[:, :1], WORKS), "2 hidden units"),
-        (lambda: figures.draw_pca(STATES, WORKS[:-1]), r"works must hold one label .*\(400,\), got \(399,\)"),
+        (
+            lambda: figures.draw_pca(STATES, WORKS[:-1]),
+            r"works must hold one label .*\(400,\), got \(399,\)",
+        ),
         (lambda: figures.draw_pca(STATES, WORKS, genres=["a"]), r"genres must hold .*got \(1,\)"),
         (lambda: figures.draw_training([]), "got 0 rows"),
         (lambda: figures.draw_training([{"train_loss": 1.0}]), "each with an epoch"),

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from seqhash import songbook, systems
-from seqhash.baselines import haitsma
-from seqhash.baselines.haitsma import DEFAULT, PAPER, HaitsmaConfig
+from seqhash import songbook
+from seqhash.robustness import systems
+from seqhash.robustness.baselines import haitsma
+from seqhash.robustness.baselines.haitsma import DEFAULT, PAPER, HaitsmaConfig
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -28,7 +29,9 @@ def band_music(seconds: float, seed: int, *, pitch: float = 1.0) -> np.ndarray:
     signal = np.zeros(samples)
     for hz, phase in zip(np.geomspace(250, 2300, 90), rng.uniform(0, 6.28, 90), strict=True):
         level = np.interp(
-            t, np.arange(0, seconds + 0.2, 0.12), rng.exponential(1, len(np.arange(0, seconds + 0.2, 0.12)))
+            t,
+            np.arange(0, seconds + 0.2, 0.12),
+            rng.exponential(1, len(np.arange(0, seconds + 0.2, 0.12))),
         )
         signal += level * np.sin(2 * np.pi * hz * pitch * t + phase)
     return (0.005 * signal + 1e-4 * rng.standard_normal(samples)).astype(np.float32)
@@ -50,7 +53,10 @@ def plain_energies(samples: np.ndarray) -> np.ndarray:
         hz = np.arange(6144) * 16_000 / 6144
         half = 16_000 / 6144 / 2  # a bin belongs to a band from its edge on, to the nearest bin
         rows.append(
-            [np.sum(np.abs(spectrum[(hz >= a - half) & (hz < b - half)]) ** 2) for a, b in itertools.pairwise(edges)]
+            [
+                np.sum(np.abs(spectrum[(hz >= a - half) & (hz < b - half)]) ** 2)
+                for a, b in itertools.pairwise(edges)
+            ]
         )
     return np.array(rows)
 
@@ -88,7 +94,9 @@ def index(recordings):
 
 
 def test_energies_are_the_plain_ones_at_the_full_rate():
-    signal = band_music(2.3, 0) + 0.2 * np.sin(2 * np.pi * 5000 * np.arange(36_800) / 16_000).astype(np.float32)
+    signal = band_music(2.3, 0) + 0.2 * np.sin(
+        2 * np.pi * 5000 * np.arange(36_800) / 16_000
+    ).astype(np.float32)
     expected = plain_energies(signal)
     got = np.asarray(haitsma.band_energies(signal))
     assert got.shape == expected.shape == (haitsma.frame_count(len(signal)), 33)
@@ -97,12 +105,18 @@ def test_energies_are_the_plain_ones_at_the_full_rate():
 
 
 def test_codes_are_the_papers_formula(recordings):
-    for signal in (band_music(2, 1), recordings[0][:40_000], with_noise(recordings[1][:40_000], 0, 0)):
+    for signal in (
+        band_music(2, 1),
+        recordings[0][:40_000],
+        with_noise(recordings[1][:40_000], 0, 0),
+    ):
         energies = plain_energies(signal)
         expected = plain_bits(energies)
         got = bits_of(haitsma.fingerprint(signal))
         assert got.shape == expected.shape
-        assert (got != expected).mean() < 3e-3  # where a difference is nearly nothing, rounding decides
+        assert (
+            got != expected
+        ).mean() < 3e-3  # where a difference is nearly nothing, rounding decides
         wrong = haitsma.differences(signal)[got != expected]
         assert np.abs(wrong).max(initial=0) < 2e-3 * np.abs(haitsma.differences(signal)).max()
 
@@ -133,7 +147,14 @@ def test_a_tone_that_swells_sets_its_bit_and_clears_the_one_below():
 def test_lengths_and_rates():
     assert DEFAULT.code_rate == pytest.approx(86.02, abs=0.01)
     assert DEFAULT.frame_length / DEFAULT.rate == pytest.approx(0.372)
-    assert [haitsma.frame_count(n) for n in (0, 5951, 5952, 6137, 6138, 16_000)] == [0, 0, 1, 1, 2, 55]
+    assert [haitsma.frame_count(n) for n in (0, 5951, 5952, 6137, 6138, 16_000)] == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        55,
+    ]
     for samples in (0, 5952, 6138, 16_000, 6138 + 62 * HOP, 6138 + 63 * HOP):
         codes = haitsma.fingerprint(band_music(2, 0)[:samples])
         assert codes.dtype == np.uint32
@@ -156,10 +177,16 @@ def test_other_rates_give_nearly_the_same_codes(rate):
     decimation = {8_000: 1, 44_100: 8}[rate]
     step = round(rate / decimation * 0.011625)
     config = HaitsmaConfig(
-        sample_rate=rate, decimation=decimation, frame_step=step, frame_length=32 * step, fft_length=4096
+        sample_rate=rate,
+        decimation=decimation,
+        frame_step=step,
+        frame_length=32 * step,
+        fft_length=4096,
     )
     signal = band_music(3, 3)
-    codes = haitsma.fingerprint(soxr.resample(signal, 16_000, rate).astype(np.float32), config=config)
+    codes = haitsma.fingerprint(
+        soxr.resample(signal, 16_000, rate).astype(np.float32), config=config
+    )
     there = np.round(np.arange(len(codes)) / config.code_rate * DEFAULT.code_rate).astype(int)
     there = there[there < len(haitsma.fingerprint(signal))]
     assert error(codes[: len(there)], haitsma.fingerprint(signal)[there]) < 0.08
@@ -171,7 +198,9 @@ def test_other_rates_give_nearly_the_same_codes(rate):
 def test_gain_does_not_matter(recordings):
     signal = recordings[2][:32_000]
     codes = haitsma.fingerprint(signal)
-    np.testing.assert_array_equal(haitsma.fingerprint(signal / 64), codes)  # a power of two is exact
+    np.testing.assert_array_equal(
+        haitsma.fingerprint(signal / 64), codes
+    )  # a power of two is exact
     assert error(haitsma.fingerprint(signal * np.float32(0.0137)), codes) < 1e-3
 
 
@@ -193,7 +222,9 @@ def test_unreliable_bits_are_the_ones_that_noise_flips(recordings):
     signal = recordings[4][:80_000]
     signed = haitsma.differences(signal)
     flipped = bits_of(haitsma.fingerprint(with_noise(signal, 10, 0))) != (signed > 0)
-    rank = np.argsort(np.argsort(np.abs(signed), axis=1), axis=1)  # 0: the least reliable of its code
+    rank = np.argsort(
+        np.argsort(np.abs(signed), axis=1), axis=1
+    )  # 0: the least reliable of its code
     assert flipped[rank < 4].mean() > 4 * flipped[rank >= 28].mean()
 
 
@@ -217,12 +248,15 @@ def test_silence_has_code_zero_and_is_neither_looked_up_nor_found():
 
 
 @pytest.mark.parametrize(
-    ("rate", "bits"), [(0.5, 1728), (0.45, 8192), (0.35, 8192), (0.2, 8192), (0.0, 26_528), (0.6, 64)]
+    ("rate", "bits"),
+    [(0.5, 1728), (0.45, 8192), (0.35, 8192), (0.2, 8192), (0.0, 26_528), (0.6, 64)],
 )
 def test_score_is_the_normal_tail(rate, bits):
     z = (1 - 2 * rate) * np.sqrt(bits) / 3
     expected = -scipy.stats.norm.logsf(z) / np.log(10) - 5
-    assert haitsma.score(rate, bits=bits, tries=10**5) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert haitsma.score(rate, bits=bits, tries=10**5) == pytest.approx(
+        expected, rel=1e-4, abs=1e-6
+    )
 
 
 def test_limit_follows_the_length_and_accepts_at_the_rate():
@@ -244,7 +278,9 @@ def brute_force(index, clip, config) -> tuple[int, float, float] | None:
         for row in range(low, high - len(query) + 1):
             window = index.words[row : row + len(query)]
             if config.search == "lookup":
-                for there, code, reliability in zip(window[:, 0], query[:, 0], np.abs(signed), strict=True):
+                for there, code, reliability in zip(
+                    window[:, 0], query[:, 0], np.abs(signed), strict=True
+                ):
                     weak = sum(1 << int(bit) for bit in np.argsort(reliability)[: config.flips])
                     if there and code and not (int(there) ^ int(code)) & ~weak:
                         break
@@ -256,7 +292,9 @@ def brute_force(index, clip, config) -> tuple[int, float, float] | None:
     return best
 
 
-@pytest.mark.parametrize("config", [DEFAULT, LOOKUP, replace(LOOKUP, flips=3)], ids=["exhaustive", "lookup", "flips"])
+@pytest.mark.parametrize(
+    "config", [DEFAULT, LOOKUP, replace(LOOKUP, flips=3)], ids=["exhaustive", "lookup", "flips"]
+)
 def test_search_is_brute_force(config, monkeypatch):
     monkeypatch.setattr(haitsma, "PIECE", 150)  # so that the look-up takes more than one piece
     signals = [band_music(2.5, seed) for seed in range(3)]
@@ -288,7 +326,10 @@ def test_flips_are_all_combinations_of_the_least_reliable_bits():
 def test_flips_find_what_exact_codes_do_not(recordings, index):
     clips = [with_noise(signal[20_000:][:CLIP], 0, i) for i, signal in enumerate(recordings)]
     found = [
-        sum(bool(m) and m[0].recording == i for i, m in enumerate(haitsma.identify(index, clips, config=config)))
+        sum(
+            bool(m) and m[0].recording == i
+            for i, m in enumerate(haitsma.identify(index, clips, config=config))
+        )
         for config in (LOOKUP, replace(LOOKUP, flips=8), DEFAULT)
     ]
     assert found[0] < found[1] <= found[2]
@@ -302,15 +343,21 @@ def test_clips_at_random_offsets_are_found_where_they_are(recordings, index, con
     for seconds in (1.5, 1.5) * 4 if config.search == "exhaustive" else (1.0, 1.7, 3.0, 5.0) * 2:
         recording, first = int(rng.integers(len(recordings))), int(rng.integers(0, 6 * 16_000))
         wanted.append((recording, first / 16_000))
-        clips.append(with_noise(recordings[recording][first : first + round(16_000 * seconds)], 15, first))
+        clips.append(
+            with_noise(recordings[recording][first : first + round(16_000 * seconds)], 15, first)
+        )
     answers = haitsma.identify(index, clips, config=config)
     assert [matches[0].recording for matches in answers] == [recording for recording, _ in wanted]
     for clip, (best, *_), (_, offset) in zip(clips, answers, wanted, strict=True):
-        assert best.offset - best.start == pytest.approx(offset, abs=0.0125)  # a code, and a bit for noise
+        assert best.offset - best.start == pytest.approx(
+            offset, abs=0.0125
+        )  # a code, and a bit for noise
         assert best.bit_error_rate < 0.25
         assert best.score > 2
         assert best.end <= len(clip) / 16_000 + 1e-9
-    one = haitsma.identify(index, clips[2:3], config=config)[0]  # a batch answers as its clips do alone
+    one = haitsma.identify(index, clips[2:3], config=config)[
+        0
+    ]  # a batch answers as its clips do alone
     assert one == answers[2]
 
 
@@ -341,7 +388,9 @@ def test_blocks_find_two_recordings_in_one_clip(recordings, index):
     assert lags[0] == pytest.approx(1.0, abs=0.02)
     assert lags[4] == pytest.approx(2.0 - 3.5, abs=0.02)
     assert {match.recording for match in matches} == {0, 4}
-    assert max(match.end for match in matches) == pytest.approx(7, abs=0.02)  # the last block ends with the clip
+    assert max(match.end for match in matches) == pytest.approx(
+        7, abs=0.02
+    )  # the last block ends with the clip
     short = haitsma.identify(index, [recordings[0][:CLIP]], config=replace(DEFAULT, block=256))
     assert short == haitsma.identify(index, [recordings[0][:CLIP]])
 
@@ -391,15 +440,23 @@ def test_a_transposed_clip_is_found_by_shifted_bits_only(search, semitone):
     assert best.recording == 2
     assert best.offset == pytest.approx(1.0, abs=0.03)
     assert best.bit_error_rate < 0.3
-    assert best.distance == round(best.bit_error_rate * (32 - abs(semitone)) * len(haitsma.fingerprint(clip[0])))
+    assert best.distance == round(
+        best.bit_error_rate * (32 - abs(semitone)) * len(haitsma.fingerprint(clip[0]))
+    )
 
 
 def test_an_untransposed_clip_is_found_among_the_shifts_too(recordings, index):
     clip = [recordings[3][50_000:][:CLIP]]
     plain = haitsma.identify(index, clip)[0][0]
     best = haitsma.identify(index, clip, config=HaitsmaConfig(semitones=3))[0][0]
-    assert (best.recording, best.offset, best.distance) == (plain.recording, plain.offset, plain.distance)
-    assert best.score == pytest.approx(plain.score - np.log10(7))  # seven times as many windows compared
+    assert (best.recording, best.offset, best.distance) == (
+        plain.recording,
+        plain.offset,
+        plain.distance,
+    )
+    assert best.score == pytest.approx(
+        plain.score - np.log10(7)
+    )  # seven times as many windows compared
 
 
 # ------------------------------------------------------------------------------------------------ edges

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqhash import hamming, parallel, planar
+from seqhash import parallel
+from seqhash.search import hamming, planar
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -20,7 +21,9 @@ def _collection(seed, recordings, words, *, longest=60, distinct=None):
     starts = np.concatenate([[0], np.cumsum(rng.integers(0, longest, recordings))])
     codes = rng.integers(0, 2**32, (starts[-1], words), np.uint32)
     if distinct:
-        codes = rng.integers(0, 2**32, (distinct, words), np.uint32)[rng.integers(0, distinct, starts[-1])]
+        codes = rng.integers(0, 2**32, (distinct, words), np.uint32)[
+            rng.integers(0, distinct, starts[-1])
+        ]
     return codes, starts
 
 
@@ -29,7 +32,9 @@ def _queries(seed, codes, count, n, *, flip=0.1):
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, max(1, len(codes) - n), count)
     windows = np.stack([np.resize(codes[row : row + n], (n, codes.shape[1])) for row in rows])
-    flips = np.packbits(rng.random((*windows.shape, 32)) < flip, axis=-1, bitorder="little").view("<u4")[..., 0]
+    flips = np.packbits(rng.random((*windows.shape, 32)) < flip, axis=-1, bitorder="little").view(
+        "<u4"
+    )[..., 0]
     return windows ^ flips
 
 
@@ -41,7 +46,9 @@ def _brute_force(codes, starts, queries, hidden=()):
         if recording in hidden:
             continue
         for row in range(low, high - n + 1):
-            distance[:, row] = np.bitwise_count(queries ^ codes[None, row : row + n]).sum(axis=(1, 2), dtype=np.int64)
+            distance[:, row] = np.bitwise_count(queries ^ codes[None, row : row + n]).sum(
+                axis=(1, 2), dtype=np.int64
+            )
     return distance
 
 
@@ -99,7 +106,9 @@ def test_bits_are_counted_alike_with_and_without_adders(monkeypatch, words, n):
 def test_ones_are_the_bits_set_in_all_terms(terms, adders):
     values = np.random.default_rng(terms).integers(0, 2**32, (terms, 50), np.uint32)
     values[:, 0], values[:, 1] = 2**32 - 1, 0
-    np.testing.assert_array_equal(hamming._ones(list(values), adders), np.bitwise_count(values).sum(axis=0))
+    np.testing.assert_array_equal(
+        hamming._ones(list(values), adders), np.bitwise_count(values).sum(axis=0)
+    )
 
 
 @pytest.mark.parametrize("k", [1, 100])
@@ -108,17 +117,25 @@ def test_blocks_are_selected_by_runs(k, distinct):
     codes, starts = _collection(k, 1500, 2, distinct=distinct)
     database, queries = planar.build(codes, starts), _queries(1, codes, 5, 1)
     plan = hamming._plan(1, database, queries=5, selected=hamming._selected(k))
-    assert (plan.blocks >= 4 * hamming.RUN * (hamming._selected(k) + 1)) == (k < 100)  # both ways are taken
+    assert (plan.blocks >= 4 * hamming.RUN * (hamming._selected(k) + 1)) == (
+        k < 100
+    )  # both ways are taken
     _assert_agrees(hamming.search(database, queries, k), _brute_force(codes, starts, queries), k)
 
 
-@pytest.mark.parametrize(("words", "n", "count", "devices"), [(4, 1, 2, 1), (3, 5, 1, 4), (4, 9, 1, 1), (4, 9, 2, 1)])
+@pytest.mark.parametrize(
+    ("words", "n", "count", "devices"), [(4, 1, 2, 1), (3, 5, 1, 4), (4, 9, 1, 1), (4, 9, 2, 1)]
+)
 def test_few_queries_meet_all_rows_one_by_one(monkeypatch, words, n, count, devices):
     monkeypatch.setattr(hamming, "LITTLE", 0)
     codes, starts = _collection(n, 600, words, longest=53)
     rows = int(starts[np.searchsorted(starts, 3600 * devices)])
     codes, starts = codes[:rows], starts[starts <= rows]
-    mesh = None if devices == 1 else jax.sharding.Mesh(np.asarray(jax.devices()[:devices]), (planar.AXIS,))
+    mesh = (
+        None
+        if devices == 1
+        else jax.sharding.Mesh(np.asarray(jax.devices()[:devices]), (planar.AXIS,))
+    )
     database, queries = planar.build(codes, starts, mesh=mesh), _queries(count, codes, count, n)
     plans, make = [], hamming._plan
 
@@ -159,17 +176,25 @@ def test_a_window_longer_than_the_spare_rows():
     codes, starts = _collection(5, 3, 1, longest=9000)
     n = planar.SPARE + 100
     queries = _queries(6, codes, 1, n)
-    _assert_agrees(hamming.search(planar.build(codes, starts), queries, 2), _brute_force(codes, starts, queries), 2)
+    _assert_agrees(
+        hamming.search(planar.build(codes, starts), queries, 2),
+        _brute_force(codes, starts, queries),
+        2,
+    )
 
 
 def test_silence_everywhere_is_settled_by_row():
     codes = np.zeros((50_000, 4), np.uint32)
-    found = hamming.search(planar.build(codes, np.array([0, 20_000, 50_000])), np.zeros((9, 4), np.uint32), 100)
+    found = hamming.search(
+        planar.build(codes, np.array([0, 20_000, 50_000])), np.zeros((9, 4), np.uint32), 100
+    )
     np.testing.assert_array_equal(found.row[0], np.arange(100))
     assert (found.distance == 0).all()
 
 
-@pytest.mark.parametrize(("n", "radius", "count"), [(1, 40, 5), (1, 40, 300), (9, 130, 5), (9, 500, 5), (3, 0, 5)])
+@pytest.mark.parametrize(
+    ("n", "radius", "count"), [(1, 40, 5), (1, 40, 300), (9, 130, 5), (9, 500, 5), (3, 0, 5)]
+)
 def test_within_finds_every_window(n, radius, count):
     codes, starts = _collection(7, 60, 4)
     queries = _queries(8, codes, count, n)
@@ -189,13 +214,17 @@ def test_extending_equals_building_and_removing_hides():
     half = 150
     database = planar.build(codes[: starts[half]], starts[: half + 1])
     for low, high in ((half, half + 1), (half + 1, 300), (300, 400)):
-        database = planar.extend(database, codes[starts[low] : starts[high]], starts[low : high + 1] - starts[low])
+        database = planar.extend(
+            database, codes[starts[low] : starts[high]], starts[low : high + 1] - starts[low]
+        )
     assert database.rows == len(codes)
     _assert_agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries), 5)
     hidden = {int(planar.locate(starts, hamming.search(database, queries, 5).row[0])[0][0]), 7}
     for recording in hidden:
         database = planar.remove(database, starts[recording], starts[recording + 1])
-    _assert_agrees(hamming.search(database, queries, 5), _brute_force(codes, starts, queries, hidden), 5)
+    _assert_agrees(
+        hamming.search(database, queries, 5), _brute_force(codes, starts, queries, hidden), 5
+    )
 
 
 def test_appending_copies_nothing():
@@ -214,9 +243,13 @@ def test_shards_on_devices_equal_one():
     four = planar.build(codes, starts, mesh=mesh)
     assert len(four.used) == 4
     assert set(four.first) <= set(starts)
-    for a, b in zip(hamming.search(one, queries, 10), hamming.search(four, queries, 10), strict=True):
+    for a, b in zip(
+        hamming.search(one, queries, 10), hamming.search(four, queries, 10), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
-    for a, b in zip(hamming.within(one, queries, 400), hamming.within(four, queries, 400), strict=True):
+    for a, b in zip(
+        hamming.within(one, queries, 400), hamming.within(four, queries, 400), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 
@@ -229,7 +262,9 @@ def test_several_shards_on_one_device(monkeypatch):
     _assert_agrees(hamming.search(database, queries, 10), _brute_force(codes, starts, queries), 10)
 
 
-@pytest.mark.parametrize(("recordings", "words", "k"), [(3, 4, 1), (400, 1, 20), (400, 4, 1), (3000, 2, 20)])
+@pytest.mark.parametrize(
+    ("recordings", "words", "k"), [(3, 4, 1), (400, 1, 20), (400, 4, 1), (3000, 2, 20)]
+)
 def test_a_single_code(recordings, words, k):
     codes, starts = _collection(21, recordings, words)
     half = recordings // 2  # then it grows, and a recording goes
@@ -238,7 +273,9 @@ def test_a_single_code(recordings, words, k):
     database = planar.remove(database, starts[1], starts[2])
     for flip in (0.1, 0.5):
         queries = _queries(22, codes, 1, 1, flip=flip)
-        _assert_agrees(hamming.search(database, queries, k), _brute_force(codes, starts, queries, {1}), k)
+        _assert_agrees(
+            hamming.search(database, queries, k), _brute_force(codes, starts, queries, {1}), k
+        )
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -251,7 +288,9 @@ def test_batches_in_threads_equal_one_after_another(monkeypatch, progressive):
     monkeypatch.setattr(hamming, "THREAD_POPCOUNTS", 1)
     names = set()
     answer = hamming._answer
-    monkeypatch.setattr(hamming, "_answer", lambda *a: (names.add(threading.current_thread().name), answer(*a))[1])
+    monkeypatch.setattr(
+        hamming, "_answer", lambda *a: (names.add(threading.current_thread().name), answer(*a))[1]
+    )
     together = hamming.search(database, queries, progressive=progressive)
     assert len(names) > 1
     for one, other in zip(alone, together, strict=True):
@@ -263,7 +302,11 @@ def test_windows_of_all_lengths_share_a_program_in_a_small_collection():
     database, programs = planar.build(codes, starts), []
     for n in (4, 5, 9, 17, 33, 64):
         queries = _queries(n, codes, 4, n)
-        _assert_agrees(hamming.search(database, queries, progressive=False), _brute_force(codes, starts, queries), 1)
+        _assert_agrees(
+            hamming.search(database, queries, progressive=False),
+            _brute_force(codes, starts, queries),
+            1,
+        )
         programs.append(hamming._nearest.jitted._cache_size())
     assert len(set(programs)) == 1
 
@@ -284,7 +327,9 @@ def test_distances_of_faiss():
     index = faiss.IndexBinaryFlat(128)
     index.add(codes.view(np.uint8))
     distance, _ = index.search(np.ascontiguousarray(queries[:, 0]).view(np.uint8), 20)
-    np.testing.assert_array_equal(hamming.search(planar.build(codes, starts), queries, 20).distance, distance)
+    np.testing.assert_array_equal(
+        hamming.search(planar.build(codes, starts), queries, 20).distance, distance
+    )
 
 
 def test_mistakes_are_named():

@@ -5,9 +5,10 @@ import pytest
 import soundfile
 
 import seqhash
-from seqhash import calibration, identify, ingest, songbook
+from seqhash import songbook
 from seqhash.audio import AudioError
-from seqhash.index import Collection, Entry, IndexFileError, Row, open_index
+from seqhash.index import calibration, identify, ingest
+from seqhash.index.catalogue import Collection, Entry, IndexFileError, Row, open_index
 
 RATE = 16_000
 WORKS = [work.work_id for work in songbook.works()][::2]
@@ -28,7 +29,13 @@ def index(hasher, music, tmp_path_factory):
     """All works but the last two."""
     path = tmp_path_factory.mktemp("index") / "index"
     entries = [
-        Entry(f"{work}.flac", f"{i:064x}", hasher.hash_samples(music[work]), len(music[work]) / RATE, title=work)
+        Entry(
+            f"{work}.flac",
+            f"{i:064x}",
+            hasher.hash_samples(music[work]),
+            len(music[work]) / RATE,
+            title=work,
+        )
         for i, work in enumerate(WORKS[:-2])
     ]
     with open_index(path, identity=ingest.identity_of(hasher), create=True) as opened:
@@ -58,7 +65,9 @@ def test_excerpts_are_found_at_their_offsets(searcher, music):
             errors.append(abs(best.offset - best.start - place))
             assert 0 <= best.start < best.end <= 5.3
             assert best.score >= 2
-            assert best.distance == round(best.bit_error_rate * 128 * (1 + round(4 * (best.end - best.start - 1))))
+            assert best.distance == round(
+                best.bit_error_rate * 128 * (1 + round(4 * (best.end - best.start - 1)))
+            )
             assert matches == sorted(matches, key=lambda match: -match.score)
     assert np.mean(hits) >= 0.95
     assert np.median(errors) < 0.05
@@ -66,7 +75,10 @@ def test_excerpts_are_found_at_their_offsets(searcher, music):
 
 
 def test_what_is_not_there_is_not_found(searcher, music):
-    answers = [bool(searcher.identify(excerpt)) for _, _, excerpt in _excerpts(music, WORKS[-2:], 5, seed=2, each=20)]
+    answers = [
+        bool(searcher.identify(excerpt))
+        for _, _, excerpt in _excerpts(music, WORKS[-2:], 5, seed=2, each=20)
+    ]
     assert np.mean(answers) <= 0.1
     noise = np.random.default_rng(3).standard_normal(5 * RATE).astype(np.float32) / 10
     assert searcher.identify(noise) == []
@@ -75,7 +87,12 @@ def test_what_is_not_there_is_not_found(searcher, music):
 def test_a_mix_is_taken_apart(searcher, music, tmp_path):
     noise = np.random.default_rng(4).standard_normal(9 * RATE).astype(np.float32) / 10
     a, b, absent = music[WORKS[1]], music[WORKS[4]], music[WORKS[-1]]
-    parts = [a[40_000 : 40_000 + 13 * RATE], noise, b[100_000 : 100_000 + 11 * RATE], absent[: 12 * RATE]]
+    parts = [
+        a[40_000 : 40_000 + 13 * RATE],
+        noise,
+        b[100_000 : 100_000 + 11 * RATE],
+        absent[: 12 * RATE],
+    ]
     soundfile.write(tmp_path / "mix.flac", np.concatenate(parts), RATE)
     found = sorted(searcher.identify_file(tmp_path / "mix.flac"), key=lambda match: match.start)
     assert [match.title for match in found] == [WORKS[1], WORKS[4]]
@@ -88,7 +105,9 @@ def test_a_mix_is_taken_apart(searcher, music, tmp_path):
 def test_short_queries_may_hold_two_recordings_or_begin_before_one(searcher, music):
     a, b, absent = music[WORKS[1]], music[WORKS[4]], music[WORKS[-1]]
     two = searcher.identify(np.concatenate([a[160_000:240_000], b[100_000:180_000]]))
-    assert sorted((m.title, round(m.start / 5)) for m in two) == sorted([(WORKS[1], 0), (WORKS[4], 1)])
+    assert sorted((m.title, round(m.start / 5)) for m in two) == sorted(
+        [(WORKS[1], 0), (WORKS[4], 1)]
+    )
     before = searcher.identify(np.concatenate([absent[: 3 * RATE], a[: 5 * RATE]]))
     assert [m.title for m in before] == [WORKS[1]]
     assert before[0].offset - before[0].start == pytest.approx(-3.0, abs=0.1)
@@ -106,7 +125,9 @@ def test_recordings_shorter_than_the_query_are_found_in_it(hasher, music):
     words = [hasher.hash_samples(part) for part in parts]
     starts = np.concatenate([[0], np.cumsum([len(w) for w in words])])
     rows = [Row(i, f"{i}.flac", "", "", "", "", 5.0, len(w), {}) for i, w in enumerate(words)]
-    searcher = identify.Searcher(hasher, rows, Collection(np.concatenate(words), starts, np.arange(len(words))))
+    searcher = identify.Searcher(
+        hasher, rows, Collection(np.concatenate(words), starts, np.arange(len(words)))
+    )
     assert [m.recording for m in searcher.identify(parts[3])] == [3]
     rest = 0.1 * np.random.default_rng(5).standard_normal(6 * RATE).astype(np.float32)
     (match,) = searcher.identify(np.concatenate([rest, parts[3], rest]))
@@ -119,27 +140,46 @@ def test_silence_and_steady_tones_match_nothing(searcher, hasher, seconds):
     kinds = {
         "dither": lambda count: np.round(0.7 * rng.standard_normal(count)) / 2**15,
         "tone": lambda count: 0.3 * np.sin(2 * np.pi * 440 * np.arange(count) / RATE),
-        "hum": lambda count: 0.1 * np.sin(np.arange(count) * 2 * np.pi * 50 / RATE) + rng.standard_normal(count) / 1000,
+        "hum": lambda count: (
+            0.1 * np.sin(np.arange(count) * 2 * np.pi * 50 / RATE)
+            + rng.standard_normal(count) / 1000
+        ),
     }
     words, starts, ids = searcher.collection
     for name, signal in kinds.items():
         own = hasher.hash_samples(signal(25 * RATE).astype(np.float32))
         row = Row(99, f"{name}.flac", "", "", "", "", 25.0, len(own), {})
-        more = Collection(np.concatenate([words, own]), np.append(starts, len(words) + len(own)), np.append(ids, 99))
+        more = Collection(
+            np.concatenate([words, own]),
+            np.append(starts, len(words) + len(own)),
+            np.append(ids, 99),
+        )
         there = identify.Searcher(hasher, [*searcher.rows, row], more)
         assert there.identify(signal(seconds * RATE + 1234).astype(np.float32)) == [], name
 
 
 @pytest.mark.slow
 def test_jingles_among_songs_are_found_in_a_long_query(hasher, music, searcher):
-    stranger, *others = music[WORKS[-1]], music[WORKS[-2]], songbook.render(songbook.works()[1].work_id, "orig", seed=0)
+    stranger, *others = (
+        music[WORKS[-1]],
+        music[WORKS[-2]],
+        songbook.render(songbook.works()[1].work_id, "orig", seed=0),
+    )
     jingles = [other[round(3.3 * RATE) :][: 5 * RATE] for other in others]
     words = [hasher.hash_samples(jingle) for jingle in jingles]
     collection = searcher.collection
-    rows = searcher.rows + [searcher.rows[0]._replace(id=90 + i, title=f"jingle {i}", work=f"j{i}") for i in range(2)]
-    starts = np.append(collection.starts, collection.starts[-1] + np.cumsum([len(one) for one in words]))
-    together = Collection(np.concatenate([collection.words, *words]), starts, np.array([row.id for row in rows]))
-    broadcast = np.concatenate([stranger[: 9 * RATE], jingles[0], stranger[9 * RATE : 20 * RATE], jingles[1]])
+    rows = searcher.rows + [
+        searcher.rows[0]._replace(id=90 + i, title=f"jingle {i}", work=f"j{i}") for i in range(2)
+    ]
+    starts = np.append(
+        collection.starts, collection.starts[-1] + np.cumsum([len(one) for one in words])
+    )
+    together = Collection(
+        np.concatenate([collection.words, *words]), starts, np.array([row.id for row in rows])
+    )
+    broadcast = np.concatenate(
+        [stranger[: 9 * RATE], jingles[0], stranger[9 * RATE : 20 * RATE], jingles[1]]
+    )
     matches = identify.Searcher(hasher, rows, together).identify(broadcast)
     assert sorted((match.title, round(match.start - match.offset)) for match in matches) == [
         ("jingle 0", 9),
@@ -148,7 +188,9 @@ def test_jingles_among_songs_are_found_in_a_long_query(hasher, music, searcher):
 
 
 def test_the_multi_index_answers_as_the_scan_does(searcher, music, monkeypatch):
-    excerpts = [excerpt for _, _, excerpt in _excerpts(music, WORKS[:4] + WORKS[-1:], 5, seed=5, each=2)]
+    excerpts = [
+        excerpt for _, _, excerpt in _excerpts(music, WORKS[:4] + WORKS[-1:], 5, seed=5, each=2)
+    ]
     scanned = [searcher.identify(excerpt)[:1] for excerpt in excerpts]
     monkeypatch.setattr(identify, "MULTI_INDEX_ROWS", 0)
     monkeypatch.setattr(identify, "MULTI_INDEX_QUERIES", 0)
@@ -165,7 +207,9 @@ def test_an_empty_index_finds_nothing(hasher, tmp_path, music):
 def test_one_recording_is_enough(hasher, music):
     words = hasher.hash_samples(music[WORKS[0]])
     row = Row(7, "one.flac", "", "", "", "", 30.0, len(words), {})
-    searcher = identify.Searcher(hasher, [row], Collection(words, np.array([0, len(words)]), np.array([7])))
+    searcher = identify.Searcher(
+        hasher, [row], Collection(words, np.array([0, len(words)]), np.array([7]))
+    )
     found = searcher.identify(music[WORKS[0]][100_000:180_000])
     assert [match.recording for match in found] == [7]
     assert searcher.identify(music[WORKS[5]][100_000:180_000]) == []
@@ -187,7 +231,9 @@ def test_another_hasher_is_refused(index, hasher):
     from dataclasses import replace
 
     with pytest.raises(IndexFileError, match=r"paper-128.*other|other.*paper-128"):
-        identify.open_searcher(index, replace(hasher, name="other", thresholds=hasher.thresholds + 0.1))
+        identify.open_searcher(
+            index, replace(hasher, name="other", thresholds=hasher.thresholds + 0.1)
+        )
 
 
 # ------------------------------------------------------------------------------------------------ the parts
@@ -195,22 +241,33 @@ def test_another_hasher_is_refused(index, hasher):
 
 def _hits(window, shift, recording, row, chance):
     count = len(window)
-    return identify._Hits(*(np.array(v) for v in (window, shift, recording, row, [1] * count, [2] * count, chance)))
+    return identify._Hits(
+        *(np.array(v) for v in (window, shift, recording, row, [1] * count, [2] * count, chance))
+    )
 
 
 def test_windows_that_share_no_code_are_evidence_together():
     begins = np.array([0, 10, 20, 30])  # of 20 codes each
     hits = _hits([0, 1, 2, 3], [0] * 4, [0] * 4, [0] * 4, [-2.0, -5.0, -2.0, -1.0])
-    assert identify._evidence(hits, np.arange(4), begins, 20) == -6.0  # windows 1 and 3, not 0 and 2
+    assert (
+        identify._evidence(hits, np.arange(4), begins, 20) == -6.0
+    )  # windows 1 and 3, not 0 and 2
     assert identify._evidence(hits, np.array([0, 2]), begins, 20) == -4.0
     assert identify._evidence(hits, np.array([0, 1]), begins, 20) == -5.0
 
 
 def test_hits_agree_by_recording_alignment_and_time():
     begins = np.array([0, 10, 20, 200])
-    hits = _hits([0, 1, 2, 3, 1], [0, 4, 0, 0, 0], [5, 5, 5, 5, 6], [100, 111, 140, 300, 110], [-1.0] * 5)
+    hits = _hits(
+        [0, 1, 2, 3, 1], [0, 4, 0, 0, 0], [5, 5, 5, 5, 6], [100, 111, 140, 300, 110], [-1.0] * 5
+    )
     groups = identify._groups(hits, begins, 5, 4.0)
-    assert sorted(sorted(group.tolist()) for group in groups) == [[0, 1], [2], [3], [4]]  # 3 is 45 s after 1
+    assert sorted(sorted(group.tolist()) for group in groups) == [
+        [0, 1],
+        [2],
+        [3],
+        [4],
+    ]  # 3 is 45 s after 1
 
 
 def test_the_extent_is_the_best_of_all_that_hold_the_seed():
@@ -224,7 +281,9 @@ def test_the_extent_is_the_best_of_all_that_hold_the_seed():
         assert gains[first:last].sum() == pytest.approx(max(ranges)[0])
 
 
-@pytest.mark.parametrize(("count", "length", "begins"), [(9, 9, [0]), (42, 42, [0]), (52, 20, [0, 10, 20, 30, 32])])
+@pytest.mark.parametrize(
+    ("count", "length", "begins"), [(9, 9, [0]), (42, 42, [0]), (52, 20, [0, 10, 20, 30, 32])]
+)
 def test_long_queries_are_cut_into_windows(count, length, begins):
     found = identify._cut(count, 4.0)
     assert found[0] == length
@@ -240,13 +299,17 @@ def test_the_false_positive_rate_is_as_stated():
     words, starts = _works(7, 40)
     null = calibration.estimate(words, starts, np.arange(40), n=4, tries=2, code_rate=4.0)
     queries = np.random.default_rng(8).integers(0, 2**32, (4000, 4, 4), np.uint32)
-    from seqhash import hamming, planar
+    from seqhash.search import hamming, planar
 
     nearest = hamming.search(planar.build(words, starts), queries, 1).distance[:, 0]
-    chance = calibration.probability(null, (nearest / calibration.typical(null.sample, queries)).reshape(-1, 2).min(1))
+    chance = calibration.probability(
+        null, (nearest / calibration.typical(null.sample, queries)).reshape(-1, 2).min(1)
+    )
     for rate in (0.01, 0.05, 0.2):
         assert 0.2 * rate <= np.mean(chance <= rate) <= 2 * rate
-        assert calibration.probability(null, calibration.largest(null, rate)) == pytest.approx(rate, rel=0.02)
+        assert calibration.probability(null, calibration.largest(null, rate)) == pytest.approx(
+            rate, rel=0.02
+        )
 
 
 def test_a_few_copies_do_not_spoil_the_rate():
@@ -254,7 +317,9 @@ def test_a_few_copies_do_not_spoil_the_rate():
     words[starts[1] : starts[2]] = words[: starts[1]]  # two works of forty are one
     null = calibration.estimate(words, starts, np.arange(40), n=4, tries=2, code_rate=4.0)
     honest = calibration.estimate(*_works(9, 40), np.arange(40), n=4, tries=2, code_rate=4.0)
-    assert calibration.largest(null, 0.01) == pytest.approx(calibration.largest(honest, 0.01), rel=0.2)
+    assert calibration.largest(null, 0.01) == pytest.approx(
+        calibration.largest(honest, 0.01), rel=0.2
+    )
 
 
 def test_versions_of_one_work_are_kept_together():
@@ -275,4 +340,7 @@ def test_the_order_of_the_recordings_does_not_matter():
 
 
 def test_windows_longer_than_every_recording():
-    assert calibration.estimate(*_works(11, 10, rows=20), np.arange(10), n=30, tries=5, code_rate=4.0) is None
+    assert (
+        calibration.estimate(*_works(11, 10, rows=20), np.arange(10), n=30, tries=5, code_rate=4.0)
+        is None
+    )

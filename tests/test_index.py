@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqhash import exchange, index
-from seqhash.index import Entry, Identity, IndexFileError, open_index
+from seqhash.index import catalogue, exchange
+from seqhash.index.catalogue import Entry, Identity, IndexFileError, open_index
 
 ROOT = Path(__file__).parents[1]
 IDENTITY = Identity("paper-128", "ab" * 32, 4.0, 4, 8_000)
@@ -35,7 +35,15 @@ def _make(path: Path, entries=(), *, identity: Identity = IDENTITY) -> Path:
 
 
 def _facts(row) -> tuple:
-    return (row.path, row.digest, row.title, row.artist, row.work, row.duration, dict(row.metadata or {}))
+    return (
+        row.path,
+        row.digest,
+        row.title,
+        row.artist,
+        row.work,
+        row.duration,
+        dict(row.metadata or {}),
+    )
 
 
 def _state(path: Path) -> tuple:
@@ -60,7 +68,7 @@ def _sql(path: Path, *statements: str) -> list:
 
 
 def test_needs_no_jax():
-    code = "import sys, seqhash.index, seqhash.exchange; sys.exit('jax' in sys.modules)"
+    code = "import sys, seqhash.index.catalogue, seqhash.index.exchange; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
@@ -70,7 +78,10 @@ _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 @settings(max_examples=25, deadline=None)
 @given(
     words=st.sampled_from([1, 4, 8]),
-    groups=st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 400), _TEXT, _TEXT), max_size=4), max_size=4),
+    groups=st.lists(
+        st.lists(st.tuples(st.integers(0, 9), st.integers(0, 400), _TEXT, _TEXT), max_size=4),
+        max_size=4,
+    ),
 )
 def test_equals_a_list(tmp_path_factory, words, groups):
     """Any groups of recordings, some of them twice, some without codes."""
@@ -90,10 +101,17 @@ def test_equals_a_list(tmp_path_factory, words, groups):
         rows, collection = opened.rows(), opened.load()
         assert [_facts(row) for row in rows] == [_facts(entry) for entry in everything]
         assert [row.codes for row in rows] == [len(entry.words) for entry in everything]
-        assert collection.ids.tolist() == [row.id for row in rows] == sorted({row.id for row in rows})
+        assert (
+            collection.ids.tolist() == [row.id for row in rows] == sorted({row.id for row in rows})
+        )
         blank = np.zeros((0, words), np.uint32)
-        np.testing.assert_array_equal(collection.words, np.concatenate([blank, *(e.words for e in everything)]))
-        assert collection.starts.tolist() == np.cumsum([0, *(len(e.words) for e in everything)]).tolist()
+        np.testing.assert_array_equal(
+            collection.words, np.concatenate([blank, *(e.words for e in everything)])
+        )
+        assert (
+            collection.starts.tolist()
+            == np.cumsum([0, *(len(e.words) for e in everything)]).tolist()
+        )
         assert (collection.words.dtype, collection.starts.dtype, collection.ids.dtype) == (
             np.uint32,
             np.int64,
@@ -117,7 +135,17 @@ def test_the_file_by_sqlite_alone(tmp_path):
     assert header[68:72] == b"sqhx"
     assert header[18:20] == b"\1\1"  # rollback journal, not WAL
     recordings, codes = _sql(path, "SELECT * FROM recordings", "SELECT * FROM codes")
-    assert recordings[0][:9] == (1, entry.path, entry.digest, "Air", "B", "w", 0.75, 3, '{"genre": "folk"}')
+    assert recordings[0][:9] == (
+        1,
+        entry.path,
+        entry.digest,
+        "Air",
+        "B",
+        "w",
+        0.75,
+        3,
+        '{"genre": "folk"}',
+    )
     blob = b"".join(struct.pack("<4I", *map(int, code)) for code in entry.words)
     assert codes == [(1, zlib.crc32(entry.digest.encode() + blob), blob)]
 
@@ -141,7 +169,10 @@ def test_many_a_file_name(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"words": np.zeros((3, 4), np.int32)}, "words must be uint32 .codes, 4., got int32 .3, 4."),
+        (
+            {"words": np.zeros((3, 4), np.int32)},
+            "words must be uint32 .codes, 4., got int32 .3, 4.",
+        ),
         ({"words": np.zeros((3, 2), np.uint32)}, "got uint32 .3, 2."),
         ({"words": np.zeros(4, np.uint32)}, "got uint32 .4,."),
         ({"digest": "AB" * 32}, "digest must be 64 hexadecimal digits, got 'AB"),
@@ -160,7 +191,10 @@ def test_an_invalid_entry_adds_none(tmp_path, change, reason):
 
 
 def test_negative_zero_and_numpy_numbers(tmp_path):
-    path = _make(tmp_path / "i", [_entry(1)._replace(duration=-0.0), _entry(2)._replace(duration=np.float32(0.5))])
+    path = _make(
+        tmp_path / "i",
+        [_entry(1)._replace(duration=-0.0), _entry(2)._replace(duration=np.float32(0.5))],
+    )
     with open_index(path) as opened:
         assert [row.duration for row in opened.rows()] == [0.0, 0.5]
 
@@ -169,7 +203,9 @@ def test_remove(tmp_path):
     with open_index(_make(tmp_path / "i", map(_entry, range(4)))) as opened:
         assert opened.remove([2, 4, 4, 99, -1, 2**70]) == 2
         assert [row.id for row in opened.rows()] == [1, 3]
-        np.testing.assert_array_equal(opened.load().words, np.concatenate([_entry(0).words, _entry(2).words]))
+        np.testing.assert_array_equal(
+            opened.load().words, np.concatenate([_entry(0).words, _entry(2).words])
+        )
         with pytest.raises(IndexFileError, match="there is no recording 4; 'seqhash list'"):
             opened.words_of([1, 4])
         assert opened.add([_entry(3), _entry(1)]) == [True, True]
@@ -178,7 +214,7 @@ def test_remove(tmp_path):
 
 
 def test_a_snapshot_is_of_one_moment(tmp_path, monkeypatch):
-    monkeypatch.setattr(index, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(catalogue, "BUSY_SECONDS", 0.05)
     path = _make(tmp_path / "i", [_entry(1)])
     with open_index(path) as opened, open_index(path) as other:
         with opened.snapshot():
@@ -198,7 +234,13 @@ def test_info(tmp_path):
         assert opened.info() == {
             "path": str(path),
             "schema": 1,
-            "hasher": {"name": "paper-128", "digest": "ab" * 32, "code_rate": 4.0, "words": 4, "sample_rate": 8_000},
+            "hasher": {
+                "name": "paper-128",
+                "digest": "ab" * 32,
+                "code_rate": 4.0,
+                "words": 4,
+                "sample_rate": 8_000,
+            },
             "recordings": 2,
             "codes": 7,
             "duration": 1.75,
@@ -224,7 +266,10 @@ def test_compact(tmp_path):
 
 def test_twenty_bytes_a_code(tmp_path):
     """Recordings of 4 minutes at 4 codes a second with long names; 16 of the 20 bytes are the words."""
-    entries = [_entry(i, 960, title="t" * 40, artist="a" * 30)._replace(path="p" * 120 + f"{i}") for i in range(200)]
+    entries = [
+        _entry(i, 960, title="t" * 40, artist="a" * 30)._replace(path="p" * 120 + f"{i}")
+        for i in range(200)
+    ]
     assert _make(tmp_path / "i", entries).stat().st_size < 20 * 960 * 200
 
 
@@ -232,7 +277,9 @@ def test_reading_only_and_closed(tmp_path):
     path = _make(tmp_path / "i", [_entry(1)])
     with open_index(path, readonly=True) as opened:
         for change in (lambda: opened.add([_entry(2)]), lambda: opened.remove([1]), opened.compact):
-            with pytest.raises(IndexFileError, match="i: opened for reading only; open it for writing"):
+            with pytest.raises(
+                IndexFileError, match="i: opened for reading only; open it for writing"
+            ):
                 change()
     with pytest.raises(IndexFileError, match="i: Cannot operate on a closed database"):
         opened.rows()
@@ -252,11 +299,18 @@ def test_another_hasher_is_refused(tmp_path):
         "'mine' (digest cdcdcdcdcdcd, 64 bits, 8 codes/s); their codes cannot be compared. Use the first one, or "
         "another index."
     )
-    for change in ({"digest": "cd" * 32}, {"code_rate": 5.0}, {"words": 2}, {"sample_rate": 16_000}):
+    for change in (
+        {"digest": "cd" * 32},
+        {"code_rate": 5.0},
+        {"words": 2},
+        {"sample_rate": 16_000},
+    ):
         for create in (False, True):
             with pytest.raises(IndexFileError, match="not with"):
                 open_index(path, identity=IDENTITY._replace(**change), create=create)
-    with open_index(path, identity=IDENTITY._replace(name="renamed")) as opened:  # the same function
+    with open_index(
+        path, identity=IDENTITY._replace(name="renamed")
+    ) as opened:  # the same function
         assert opened.identity == IDENTITY
 
 
@@ -279,7 +333,8 @@ def test_a_newer_version_is_refused(tmp_path):
     content = path.read_bytes()
     for arguments in ({}, {"readonly": True}, {"identity": IDENTITY, "create": True}):
         with pytest.raises(
-            IndexFileError, match=r"i: made by a newer seqhash \(schema 2, .* up to 1\); update seqhash"
+            IndexFileError,
+            match=r"i: made by a newer seqhash \(schema 2, .* up to 1\); update seqhash",
         ):
             open_index(path, **arguments)
     assert path.read_bytes() == content
@@ -288,8 +343,12 @@ def test_a_newer_version_is_refused(tmp_path):
 def test_an_older_version_is_migrated(tmp_path, monkeypatch):
     path = _make(tmp_path / "i", [_entry(1)])
     before = _state(path)
-    monkeypatch.setattr(index, "STEPS", (*index.STEPS, ("ALTER TABLE recordings ADD COLUMN year TEXT",)))
-    with pytest.raises(IndexFileError, match="i: made by an older seqhash; open it for writing once"):
+    monkeypatch.setattr(
+        catalogue, "STEPS", (*catalogue.STEPS, ("ALTER TABLE recordings ADD COLUMN year TEXT",))
+    )
+    with pytest.raises(
+        IndexFileError, match="i: made by an older seqhash; open it for writing once"
+    ):
         open_index(path, readonly=True)
     with open_index(path) as opened:
         assert opened.info()["schema"] == 2
@@ -299,8 +358,11 @@ def test_an_older_version_is_migrated(tmp_path, monkeypatch):
 
 def test_a_failed_migration_changes_nothing(tmp_path, monkeypatch):
     path = _make(tmp_path / "i", [_entry(1)])
-    step = ("ALTER TABLE recordings ADD COLUMN year TEXT", "ALTER TABLE nothing ADD COLUMN year TEXT")
-    monkeypatch.setattr(index, "STEPS", (*index.STEPS, step))
+    step = (
+        "ALTER TABLE recordings ADD COLUMN year TEXT",
+        "ALTER TABLE nothing ADD COLUMN year TEXT",
+    )
+    monkeypatch.setattr(catalogue, "STEPS", (*catalogue.STEPS, step))
     with pytest.raises(IndexFileError, match=r"i: .*nothing"):
         open_index(path)
     monkeypatch.undo()
@@ -313,13 +375,28 @@ def test_a_failed_migration_changes_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        ("UPDATE recordings SET title = 'x' WHERE id = 2", "recording 2 .* catalogue line is not as it was written"),
-        ("UPDATE recordings SET codes = 4 WHERE id = 2", "recording 2 .* catalogue line is not as it was written"),
+        (
+            "UPDATE recordings SET title = 'x' WHERE id = 2",
+            "recording 2 .* catalogue line is not as it was written",
+        ),
+        (
+            "UPDATE recordings SET codes = 4 WHERE id = 2",
+            "recording 2 .* catalogue line is not as it was written",
+        ),
         ("UPDATE recordings SET metadata = 'x' WHERE id = 2", "recording 2 .* catalogue line"),
-        ("UPDATE codes SET words = zeroblob(80) WHERE recording = 2", "recording 2 .* words are not as they were"),
-        ("UPDATE codes SET words = zeroblob(64) WHERE recording = 2", "recording 2 .* not those of 5 codes"),
+        (
+            "UPDATE codes SET words = zeroblob(80) WHERE recording = 2",
+            "recording 2 .* words are not as they were",
+        ),
+        (
+            "UPDATE codes SET words = zeroblob(64) WHERE recording = 2",
+            "recording 2 .* not those of 5 codes",
+        ),
         ("UPDATE codes SET words = 7 WHERE recording = 2", "recording 2 .* not those of 5 codes"),
-        ("UPDATE codes SET checksum = checksum + 1 WHERE recording = 2", "recording 2 .* words are not as they were"),
+        (
+            "UPDATE codes SET checksum = checksum + 1 WHERE recording = 2",
+            "recording 2 .* words are not as they were",
+        ),
         ("DELETE FROM codes WHERE recording = 2", "recording 2 .* has no words"),
         (
             "UPDATE codes SET (words, checksum) = (SELECT words, checksum FROM codes WHERE recording = 1) "
@@ -352,7 +429,9 @@ def test_words_of_no_recording_are_found(tmp_path):
 
 def test_every_flipped_bit_is_found_or_harmless(tmp_path):
     """Any single bit of the file: refused, reported by verify, or nothing that the index says has changed."""
-    path = _make(tmp_path / "i", [_entry(i, 300, title="Air", metadata={"a": "b"}) for i in range(3)])
+    path = _make(
+        tmp_path / "i", [_entry(i, 300, title="Air", metadata={"a": "b"}) for i in range(3)]
+    )
     content, good = path.read_bytes(), _state(path)
     random = np.random.default_rng(7)
     everywhere = random.integers(0, len(content), 150)
@@ -380,7 +459,9 @@ def test_every_flipped_bit_is_found_or_harmless(tmp_path):
 def test_merge(tmp_path, monkeypatch):
     monkeypatch.setattr(exchange, "GROUP", 2)
     ours = _make(tmp_path / "a", [_entry(1, 3, title="kept"), _entry(2)])
-    theirs = _make(tmp_path / "b", [_entry(1, 3), *(_entry(i, i, metadata={"n": str(i)}) for i in range(3, 8))])
+    theirs = _make(
+        tmp_path / "b", [_entry(1, 3), *(_entry(i, i, metadata={"n": str(i)}) for i in range(3, 8))]
+    )
     content = theirs.read_bytes()
     with open_index(ours, identity=IDENTITY) as opened:
         assert exchange.merge(opened, theirs) == (5, 1)
@@ -390,17 +471,23 @@ def test_merge(tmp_path, monkeypatch):
         assert [row.path for row in rows] == [f"/music/{i}.flac" for i in (1, 2, 3, 4, 5, 6, 7)]
         assert (rows[0].title, rows[3].metadata) == ("kept", {"n": "4"})
         expected = [_entry(1, 3), _entry(2), *(_entry(i, i) for i in range(3, 8))]
-        np.testing.assert_array_equal(opened.load().words, np.concatenate([e.words for e in expected]))
+        np.testing.assert_array_equal(
+            opened.load().words, np.concatenate([e.words for e in expected])
+        )
     assert theirs.read_bytes() == content
 
 
 def test_merge_refuses(tmp_path):
     ours = _make(tmp_path / "a", [_entry(1)])
-    other = _make(tmp_path / "b", [_entry(2)], identity=IDENTITY._replace(name="other", digest="cd" * 32))
+    other = _make(
+        tmp_path / "b", [_entry(2)], identity=IDENTITY._replace(name="other", digest="cd" * 32)
+    )
     damaged = _make(tmp_path / "c", [_entry(2), _entry(3)])
     _sql(damaged, "UPDATE codes SET words = zeroblob(80) WHERE recording = 2")
     with open_index(ours) as opened:
-        with pytest.raises(IndexFileError, match=r"b: made with hasher 'other' .*, not with 'paper-128'"):
+        with pytest.raises(
+            IndexFileError, match=r"b: made with hasher 'other' .*, not with 'paper-128'"
+        ):
             exchange.merge(opened, other)
         with pytest.raises(IndexFileError, match=r"c: recording 2 .* damaged"):
             exchange.merge(opened, damaged)
@@ -425,13 +512,20 @@ def test_export_faiss_by_bytes(tmp_path):
         ids = exchange.export_faiss(opened, tmp_path / "x.faiss")
     data = (tmp_path / "x.faiss").read_bytes()
     assert struct.unpack("<4siiqBiQ", data[:33]) == (b"IBxF", 128, 16, 100, 1, 1, 1600)
-    assert data[33:] == b"".join(entry.words.tobytes() for entry in entries)  # this test's machine is little-endian
+    assert data[33:] == b"".join(
+        entry.words.tobytes() for entry in entries
+    )  # this test's machine is little-endian
     assert ids == tmp_path / "x.faiss.csv"
     lines = ids.read_bytes().split(b"\n")
     assert lines[0] == b"row,codes,recording,path,digest,title,artist,work,duration"
     digest = entries[1].digest.encode()
-    assert lines[2] == b'0,70,2,/music/1.flac,%s,"Air, ""in D""",Gr\xc3\xb6\xc3\x9fe,w1,17.5' % digest
-    assert [line.split(b",")[:3] for line in lines[3:5]] == [[b"70", b"0", b"3"], [b"70", b"30", b"4"]]
+    assert (
+        lines[2] == b'0,70,2,/music/1.flac,%s,"Air, ""in D""",Gr\xc3\xb6\xc3\x9fe,w1,17.5' % digest
+    )
+    assert [line.split(b",")[:3] for line in lines[3:5]] == [
+        [b"70", b"0", b"3"],
+        [b"70", b"30", b"4"],
+    ]
     assert b"caf\xe9" in lines[4]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["i", "x.faiss", "x.faiss.csv"]
 
@@ -506,7 +600,10 @@ def test_import_of_the_required_arrays(tmp_path, monkeypatch):
         ({"words": None}, "words missing"),
         ({"words": np.zeros((5, 4), np.int64)}, "words must be uint32"),
         ({"words": np.zeros(20, np.uint32)}, r"words must be \(rows, words\), got \(20,\)"),
-        ({"words": np.zeros((5, 2), np.uint32)}, "made with hasher 'paper-128' .*64 bits.*, not with 'paper-128'"),
+        (
+            {"words": np.zeros((5, 2), np.uint32)},
+            "made with hasher 'paper-128' .*64 bits.*, not with 'paper-128'",
+        ),
         ({"hasher_digest": "cd" * 32}, "made with hasher 'paper-128' .digest cdcdcdcdcdcd"),
         ({"code_rate": np.zeros(2)}, "the hasher's"),
         ({"starts": np.array([0, 2, 4])}, "starts must rise from 0 to the number of rows, 5"),
@@ -523,7 +620,10 @@ def test_import_of_the_required_arrays(tmp_path, monkeypatch):
         ({"metadata": np.array(["{}", "{"])}, "cannot be imported: Expecting"),
         ({"metadata": np.array(["{}", '{"a": 1}'])}, "b: metadata must be texts by name"),
         ({"metadata": np.array(["{}", "7"])}, "cannot be imported"),
-        ({"path": np.array(["a", None], object)}, "not an npz file, or damaged"),  # pickles are not read
+        (
+            {"path": np.array(["a", None], object)},
+            "not an npz file, or damaged",
+        ),  # pickles are not read
     ],
 )
 def test_import_refuses(tmp_path, change, reason):
@@ -545,7 +645,15 @@ def test_import_refuses_other_files(tmp_path):
     flipped[flipped.index(struct.pack("<4I", *range(4)))] ^= 1
     (tmp_path / "flipped.npz").write_bytes(flipped)
     with open_index(_make(tmp_path / "i")) as opened:
-        for name in ("array.npy", "text.npz", "empty.npz", "short.npz", "flipped.npz", "missing.npz", "."):
+        for name in (
+            "array.npy",
+            "text.npz",
+            "empty.npz",
+            "short.npz",
+            "flipped.npz",
+            "missing.npz",
+            ".",
+        ):
             with pytest.raises(IndexFileError, match=r": (not an npz file|cannot be read)"):
                 exchange.import_npz(opened, tmp_path / name)
         assert opened.rows() == []
@@ -580,7 +688,10 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with (
         open_index(_make(tmp_path / "i")) as opened,
-        pytest.raises(IndexFileError, match="x: Parquet needs pyarrow; 'pip install pyarrow', or export to npz"),
+        pytest.raises(
+            IndexFileError,
+            match="x: Parquet needs pyarrow; 'pip install pyarrow', or export to npz",
+        ),
     ):
         exchange.export_parquet(opened, tmp_path / "x")
 

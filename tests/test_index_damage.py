@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqhash.index import Entry, Identity, IndexFileError, open_index
+from seqhash.index.catalogue import Entry, Identity, IndexFileError, open_index
 
 FLIPS = int(os.environ.get("SEQHASH_FLIPS", "300"))
 IDENTITY = Identity("paper-128", "ab" * 32, 4.0, 4, 8_000)
@@ -23,7 +23,18 @@ def path(tmp_path_factory) -> Path:
     with open_index(path, identity=IDENTITY, create=True) as index:
         for i in range(8):
             words = rng.integers(0, 2**32, (30, 4), np.uint32)
-            index.add([Entry(f"/music/{i}.flac", f"{i:064x}", words, 8.0, title="Air", metadata={"a": "b"})])
+            index.add(
+                [
+                    Entry(
+                        f"/music/{i}.flac",
+                        f"{i:064x}",
+                        words,
+                        8.0,
+                        title="Air",
+                        metadata={"a": "b"},
+                    )
+                ]
+            )
     return path
 
 
@@ -37,7 +48,13 @@ def _read(path: Path) -> tuple[list[str], object]:
     try:
         with open_index(path, readonly=True) as index:
             words, starts, ids = index.load()
-            return problems, (index.rows(), words.tobytes(), starts.tobytes(), ids.tobytes(), index.identity)
+            return problems, (
+                index.rows(),
+                words.tobytes(),
+                starts.tobytes(),
+                ids.tobytes(),
+                index.identity,
+            )
     except IndexFileError:
         return problems, None
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqhash import exchange, index
-from seqhash.index import Entry, Identity, IndexFileError, open_index
+from seqhash.index import catalogue, exchange
+from seqhash.index.catalogue import Entry, Identity, IndexFileError, open_index
 
 ROOT = Path(__file__).parents[1]
 IDENTITY = Identity("paper-128", "ab" * 32, 4.0, 4, 8_000)
@@ -25,7 +25,7 @@ KILLS = int(os.environ.get("SEQHASH_KILLS", "15"))  # of a writer, at random mom
 WRITER = """
 import sys, time
 import numpy as np
-from seqhash.index import Entry, Identity, open_index
+from seqhash.index.catalogue import Entry, Identity, open_index
 
 def entry(i):  # as _entry
     words = np.random.default_rng(i).integers(0, 2**32, (i * 7919 % 2000, 4), np.uint32)
@@ -50,7 +50,9 @@ with open_index(path, identity=Identity("paper-128", "ab" * 32, 4.0, 4, 8_000), 
 
 def _entry(i: int) -> Entry:
     words = np.random.default_rng(i).integers(0, 2**32, (i * 7919 % 2000, 4), np.uint32)
-    return Entry(f"/music/{i}.flac", f"{i:064x}", words, float(i), f"title {i}", metadata={"n": str(i)})
+    return Entry(
+        f"/music/{i}.flac", f"{i:064x}", words, float(i), f"title {i}", metadata={"n": str(i)}
+    )
 
 
 def _make(path: Path, ids=()) -> Path:
@@ -71,7 +73,12 @@ def _writer(
         str(path),
         *map(str, (first, last, group, pause, *([limit] if limit else []))),
     ]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
     with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
         try:
             assert process.stdout.readline() == "ready\n", process.stderr.read()
@@ -92,7 +99,9 @@ def _check(path: Path) -> set[int]:
         rows, collection = opened.rows(), opened.load()
     numbers = [int(row.metadata["n"]) for row in rows]
     assert len(set(numbers)) == len(numbers)
-    for row, n, start, end in zip(rows, numbers, collection.starts[:-1], collection.starts[1:], strict=True):
+    for row, n, start, end in zip(
+        rows, numbers, collection.starts[:-1], collection.starts[1:], strict=True
+    ):
         expected = _entry(n)
         assert (row.path, row.digest, row.title) == (expected.path, expected.digest, expected.title)
         np.testing.assert_array_equal(collection.words[start:end], expected.words)
@@ -111,7 +120,9 @@ def _is_made(path: Path) -> bool:
     return False
 
 
-def kill_writers(path: Path, *, kills: int, seed: int, group: int = 3, longest: float = 0.1) -> tuple[int, int]:
+def kill_writers(
+    path: Path, *, kills: int, seed: int, group: int = 3, longest: float = 0.1
+) -> tuple[int, int]:
     """Kills writers at random moments, checking after each; then lets one end. Kills and hot journals seen."""
     random = np.random.default_rng(seed)
     reported: set[int] = set()
@@ -138,7 +149,9 @@ def kill_writers(path: Path, *, kills: int, seed: int, group: int = 3, longest: 
     with _writer(path, 0, last, group) as process:
         output, errors = process.communicate("go\n", timeout=120)
     assert (process.returncode, errors) == (0, "")
-    assert [int(word) for word in output.split()] == list(range(len(reported), last))  # goes on where it stopped
+    assert [int(word) for word in output.split()] == list(
+        range(len(reported), last)
+    )  # goes on where it stopped
     assert _check(path) == set(range(last))
     return kills, hot
 
@@ -184,14 +197,14 @@ def test_the_journal_is_a_file_that_is_synced(tmp_path, monkeypatch, mode):
     db = sqlite3.connect(path)
     assert db.execute(f"PRAGMA journal_mode = {mode}").fetchone() == (mode,)
     db.close()
-    insert, seen = index._insert, []
+    insert, seen = catalogue._insert, []
 
     def watched(*arguments):
         new = insert(*arguments)
         seen.append(sorted(os.listdir(tmp_path)))
         return new
 
-    monkeypatch.setattr(index, "_insert", watched)
+    monkeypatch.setattr(catalogue, "_insert", watched)
     with open_index(path) as opened:
         assert opened.add([_entry(2)]) == [True]
         assert opened._connection.execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA
@@ -205,7 +218,10 @@ def test_killed_while_it_was_made(tmp_path):
     """SQLite makes the file first, empty, and fills it in one transaction."""
     path = tmp_path / "i"
     path.touch()
-    with pytest.raises(IndexFileError, match="i: empty, as an interrupted 'seqhash add' may leave it; run that again"):
+    with pytest.raises(
+        IndexFileError,
+        match="i: empty, as an interrupted 'seqhash add' may leave it; run that again",
+    ):
         open_index(path)
     _make(path, [1])
     assert _check(path) == {1}
@@ -214,7 +230,7 @@ def test_killed_while_it_was_made(tmp_path):
 def test_an_error_in_the_middle_of_a_group_adds_none_of_it(tmp_path, monkeypatch):
     """Whatever it is: Ctrl-C between two recordings."""
     path = _make(tmp_path / "i", [1])
-    insert, calls = index._insert, []
+    insert, calls = catalogue._insert, []
 
     def interrupted(*arguments):
         calls.append(arguments)
@@ -222,7 +238,7 @@ def test_an_error_in_the_middle_of_a_group_adds_none_of_it(tmp_path, monkeypatch
             raise KeyboardInterrupt
         return insert(*arguments)
 
-    monkeypatch.setattr(index, "_insert", interrupted)
+    monkeypatch.setattr(catalogue, "_insert", interrupted)
     with open_index(path) as opened:
         with pytest.raises(KeyboardInterrupt):
             opened.add(map(_entry, range(2, 6)))
@@ -263,7 +279,10 @@ def test_disk_full(tmp_path):
         output, errors = process.communicate("go\n", timeout=60)
     reported = [int(word) for word in output.split()]
     assert process.returncode == 1
-    assert f"IndexFileError: {path}: reading or writing failed; what was added before is kept. If the disk" in errors
+    assert (
+        f"IndexFileError: {path}: reading or writing failed; what was added before is kept. If the disk"
+        in errors
+    )
     assert 0 < len(reported) < 100
     assert _check(path) == {*range(1, 5), *reported}
     with _writer(path, 0, 30, 3) as process:  # the same command again, with space
@@ -275,7 +294,9 @@ def test_full_by_sqlite(tmp_path):
     path = _make(tmp_path / "i", range(1, 5))
     with open_index(path) as opened:
         opened._connection.execute("PRAGMA max_page_count = 40")
-        with pytest.raises(IndexFileError, match="i: the disk is full; what was added before is kept"):
+        with pytest.raises(
+            IndexFileError, match="i: the disk is full; what was added before is kept"
+        ):
             opened.add(map(_entry, range(5, 40)))
         assert len(opened.rows()) == 4
         opened._connection.execute("PRAGMA max_page_count = 4000000")
@@ -288,13 +309,15 @@ def test_no_space_for_an_export(tmp_path):
     path = _make(tmp_path / "i", range(1, 9))
     (tmp_path / "x.npz").write_text("older")
     code = (
-        "import sys, resource; from seqhash import exchange; from seqhash.index import open_index\n"
+        "import sys, resource; from seqhash.index import exchange; from seqhash.index.catalogue import open_index\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "exchange.export_npz(open_index(sys.argv[1], readonly=True), sys.argv[2])"
     )
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "x.npz")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert "x.npz: cannot be written (File too large); mend that, or name another file." in done.stderr
+    assert (
+        "x.npz: cannot be written (File too large); mend that, or name another file." in done.stderr
+    )
     assert (tmp_path / "x.npz").read_text() == "older"
     assert sorted(os.listdir(tmp_path)) == ["i", "x.npz"]
 
@@ -309,16 +332,22 @@ def test_two_writers(tmp_path):
         _start(one)
         _start(other)
         outputs = [process.communicate(timeout=60) for process in (one, other)]
-    assert [(one.returncode, other.returncode), *(errors for _, errors in outputs)] == [(0, 0), "", ""]
-    new = [int(word) for output, _ in outputs for word in output.split() if not word.startswith("-")]
+    assert [(one.returncode, other.returncode), *(errors for _, errors in outputs)] == [
+        (0, 0),
+        "",
+        "",
+    ]
+    new = [
+        int(word) for output, _ in outputs for word in output.split() if not word.startswith("-")
+    ]
     assert sorted(new) == list(range(180))
     assert _check(path) == set(range(180))
 
 
 def test_made_by_another_while_it_is_looked_at(tmp_path, monkeypatch):
     """What tells an empty file from a foreign one is read at one moment."""
-    monkeypatch.setattr(index, "BUSY_SECONDS", 0.05)
-    path, pragma, tried = tmp_path / "i", index._pragma, []
+    monkeypatch.setattr(catalogue, "BUSY_SECONDS", 0.05)
+    path, pragma, tried = tmp_path / "i", catalogue._pragma, []
 
     def interrupted(db, name):
         value = pragma(db, name)
@@ -328,7 +357,7 @@ def test_made_by_another_while_it_is_looked_at(tmp_path, monkeypatch):
                 _make(path, [1])
         return value
 
-    monkeypatch.setattr(index, "_pragma", interrupted)
+    monkeypatch.setattr(catalogue, "_pragma", interrupted)
     _make(path, [2])
     assert tried
     assert _check(path) >= {2}
@@ -341,7 +370,9 @@ def test_a_reader_during_a_write(tmp_path):
         _start(process)
         while process.poll() is None:
             sizes.append(len(_check(path)))
-            assert len(opened.load().ids) % 3 == 0  # whole transactions, through a connection that stays open too
+            assert (
+                len(opened.load().ids) % 3 == 0
+            )  # whole transactions, through a connection that stays open too
         process.communicate(timeout=60)
     assert all(size % 3 == 0 for size in sizes)
     assert sizes == sorted(sizes)
@@ -349,13 +380,15 @@ def test_a_reader_during_a_write(tmp_path):
 
 
 def test_a_writer_that_does_not_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(index, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(catalogue, "BUSY_SECONDS", 0.1)
     path = _make(tmp_path / "i", [1])
     other = sqlite3.connect(path, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
         with open_index(path) as opened:
-            with pytest.raises(IndexFileError, match=r"i: another process has been using it for 0.1 s; wait"):
+            with pytest.raises(
+                IndexFileError, match=r"i: another process has been using it for 0.1 s; wait"
+            ):
                 opened.add([_entry(2)])
             assert len(opened.rows()) == 1  # reading goes on
             other.execute("ROLLBACK")
@@ -377,7 +410,9 @@ def test_another_thread_is_told(tmp_path):
         thread = threading.Thread(target=use)
         thread.start()
         thread.join()
-    assert "i: SQLite objects created in a thread can only be used in that same thread" in messages[0]
+    assert (
+        "i: SQLite objects created in a thread can only be used in that same thread" in messages[0]
+    )
 
 
 # Files that are no index.
@@ -396,19 +431,36 @@ def _cut(path: Path, *, keep: float) -> None:
 
 
 FOREIGN = {
-    "text": (lambda path: path.write_text("Dear diary, " * 100), "not a seqhash index; name another file"),
+    "text": (
+        lambda path: path.write_text("Dear diary, " * 100),
+        "not a seqhash index; name another file",
+    ),
     "short": (lambda path: path.write_text("Hi!"), "not a seqhash index; name another file"),
-    "wav": (lambda path: path.write_bytes(b"RIFF" + bytes(2_000)), "not a seqhash index; name another file"),
-    "database": (_other_database, "an SQLite database of something else, not a seqhash index; name another file"),
-    "cut short": (lambda path: _cut(path, keep=0.7), "damaged or cut short; restore it from a copy"),
-    "cut to a page": (lambda path: _cut(path, keep=0.02), "damaged or cut short; restore it from a copy"),
+    "wav": (
+        lambda path: path.write_bytes(b"RIFF" + bytes(2_000)),
+        "not a seqhash index; name another file",
+    ),
+    "database": (
+        _other_database,
+        "an SQLite database of something else, not a seqhash index; name another file",
+    ),
+    "cut short": (
+        lambda path: _cut(path, keep=0.7),
+        "damaged or cut short; restore it from a copy",
+    ),
+    "cut to a page": (
+        lambda path: _cut(path, keep=0.02),
+        "damaged or cut short; restore it from a copy",
+    ),
     "folder": (lambda path: path.mkdir(), "a folder; name a file, such as .*i/music.index"),
     "pipe": (os.mkfifo, "not a regular file; name another one"),
 }
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-@pytest.mark.parametrize("arguments", [{}, {"readonly": True}, {"identity": IDENTITY, "create": True}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"readonly": True}, {"identity": IDENTITY, "create": True}]
+)
 def test_foreign_files_are_refused_and_kept(tmp_path, kind, arguments):
     make, reason = FOREIGN[kind]
     path = tmp_path / "i"
@@ -425,7 +477,11 @@ def test_nothing_there(tmp_path):
         (tmp_path / "i", False, "no such index; 'seqhash add' makes one"),
         (tmp_path / "folder" / "i", False, "no such index"),
         (tmp_path / "folder" / "i", True, "its folder is not there; make it first"),
-        (_make(tmp_path / "file") / "i", True, "cannot be opened .*Not a directory.*; check the path"),
+        (
+            _make(tmp_path / "file") / "i",
+            True,
+            "cannot be opened .*Not a directory.*; check the path",
+        ),
         (tmp_path / ("x" * 300), True, "cannot be opened .*File name too long"),
         (tmp_path / "a\0b", True, "cannot be opened .*null"),
     ):
@@ -456,7 +512,7 @@ def guarded() -> Iterator[Path]:
             os.chown(folder, 65_534, 65_534)
             os.seteuid(65_534)
         try:
-            if not index._writable(folder):
+            if not catalogue._writable(folder):
                 pytest.skip(f"{folder.parent} is closed to other users")
             yield folder
         finally:
@@ -471,14 +527,22 @@ def test_a_readonly_folder(guarded):
     guarded.chmod(0o500)
     assert _check(path) == set(range(1, 5))  # opens it for reading only
     for arguments in ({}, {"identity": IDENTITY, "create": True}):
-        with pytest.raises(IndexFileError, match="i: its folder cannot be written, and writing needs a file beside it"):
+        with pytest.raises(
+            IndexFileError,
+            match="i: its folder cannot be written, and writing needs a file beside it",
+        ):
             open_index(path, **arguments)
     with pytest.raises(IndexFileError, match="new: its folder cannot be written"):
         open_index(guarded / "new", identity=IDENTITY, create=True)
-    with open_index(path, readonly=True) as opened, pytest.raises(IndexFileError, match=r"x: cannot be written .Perm"):
+    with (
+        open_index(path, readonly=True) as opened,
+        pytest.raises(IndexFileError, match=r"x: cannot be written .Perm"),
+    ):
         exchange.export_npz(opened, guarded / "x")
     folder_of_hot.chmod(0o500)
-    with pytest.raises(IndexFileError, match=r"i: reading or writing failed; .* or the folder not writable"):
+    with pytest.raises(
+        IndexFileError, match=r"i: reading or writing failed; .* or the folder not writable"
+    ):
         open_index(folder_of_hot / "i", readonly=True)
     folder_of_hot.chmod(0o700)
     assert _check(folder_of_hot / "i") == set(range(1, 5))
@@ -499,7 +563,9 @@ def test_a_readonly_file(guarded):
     path = _make(guarded / "i", [1])
     path.chmod(0o400)
     assert _check(path) == {1}
-    with pytest.raises(IndexFileError, match="i: cannot be written; give yourself write permission"):
+    with pytest.raises(
+        IndexFileError, match="i: cannot be written; give yourself write permission"
+    ):
         open_index(path)
     path.chmod(0o200)
     with pytest.raises(IndexFileError, match="i: it cannot be opened"):

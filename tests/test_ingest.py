@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import audio, corpus, index, ingest, mfcc, model
+from seqhash import audio, corpus, mfcc, model
 from seqhash.codes import make_hasher
 from seqhash.config import Config, override
+from seqhash.index import catalogue, ingest
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -57,7 +58,7 @@ def write(path, seconds=2.0, *, seed=0, rate=RATE, **tags):
 
 
 def opened(path, hasher):
-    return index.open_index(path, identity=ingest.identity_of(hasher), create=True)
+    return catalogue.open_index(path, identity=ingest.identity_of(hasher), create=True)
 
 
 def add(store, hasher, items, workers=2):
@@ -68,11 +69,16 @@ def add(store, hasher, items, workers=2):
 def hasher():
     config = override(Config(), {"model.hidden_size": 64})
     statistics = mfcc.Statistics(np.linspace(-2, 20, 13), np.linspace(4, 30, 13))
-    return make_hasher(config, model.init_params(jax.random.key(0), config), statistics, name="small")
+    return make_hasher(
+        config, model.init_params(jax.random.key(0), config), statistics, name="small"
+    )
 
 
 def test_what_is_added_are_the_codes_of_the_files(tmp_path, hasher):
-    files = [write(tmp_path / f"{i}.{suffix}", 2 + i, seed=i) for i, suffix in enumerate(["wav", "flac", "ogg"])]
+    files = [
+        write(tmp_path / f"{i}.{suffix}", 2 + i, seed=i)
+        for i, suffix in enumerate(["wav", "flac", "ogg"])
+    ]
     files.append(write(tmp_path / "other_rate.wav", 3.0, seed=3, rate=22_050))
     with opened(tmp_path / "index", hasher) as store:
         assert add(store, hasher, [tmp_path]) == (4, 0, [])
@@ -95,7 +101,10 @@ def test_what_is_there_is_passed_over_before_it_is_decoded(tmp_path, monkeypatch
         monkeypatch.setattr(ingest, "_start", lambda settings: pytest.fail("a process was started"))
         assert add(store, hasher, [tmp_path / "music"]) == (0, 3, [])
         names = {Path(row.path).name for row in store.rows()}
-        assert names in ({"a.wav", "b.wav"}, {"copy.wav", "b.wav"})  # of two equal files the first that is decoded
+        assert names in (
+            {"a.wav", "b.wav"},
+            {"copy.wav", "b.wav"},
+        )  # of two equal files the first that is decoded
 
 
 def test_bad_files_are_listed_with_the_reason_and_the_others_added(tmp_path):
@@ -143,7 +152,12 @@ def test_manifest_columns_and_tags_become_fields_and_metadata(tmp_path):
         ("", "", ""),
     ]
     assert rows["a.flac"].metadata == {"album": "Album", "role": "original"}
-    assert rows["b.flac"].metadata == {"recording_id": "x7", "role": "cover", "genre": "folk", "licence": "CC0"}
+    assert rows["b.flac"].metadata == {
+        "recording_id": "x7",
+        "role": "cover",
+        "genre": "folk",
+        "licence": "CC0",
+    }
     assert rows["c.wav"].metadata == {}
 
 
@@ -167,7 +181,9 @@ def test_a_broken_manifest_adds_nothing(tmp_path):
 def test_a_path_named_twice_is_one_recording(tmp_path, monkeypatch):
     path = write(tmp_path / "a.wav")
     monkeypatch.chdir(tmp_path)
-    assert [r.path for r in ingest.gather(["a.wav", path, tmp_path, tmp_path / "x" / ".." / "a.wav"])] == [path]
+    assert [
+        r.path for r in ingest.gather(["a.wav", path, tmp_path, tmp_path / "x" / ".." / "a.wav"])
+    ] == [path]
 
 
 @pytest.mark.parametrize("changes", [{}, {"segment.normalisation": "recording"}])
@@ -178,7 +194,9 @@ def test_codes_in_blocks_are_those_of_the_whole(monkeypatch, hasher, changes):
     rng = np.random.default_rng(0)
     piece = 6 * 4000 + 16_240  # samples of seven codes: 6 hops, and the 100 frames of one
     for count in (70_000,) if changes else (0, 16_081, piece, piece + 1, 70_000):
-        samples = (0.1 * rng.standard_normal(count) * np.hanning(4096)[np.arange(count) % 4096]).astype(np.float32)
+        samples = (
+            0.1 * rng.standard_normal(count) * np.hanning(4096)[np.arange(count) % 4096]
+        ).astype(np.float32)
         expected = hasher.hash_samples(samples)
         for blocks in (np.array_split(samples, 3), np.split(samples, np.arange(9999, count, 9999))):
             before, words = ingest.hash_streams(hasher, [iter([samples[:20_000]]), iter(blocks)])
@@ -201,7 +219,10 @@ def test_a_long_recording_is_hashed_while_it_is_decoded(tmp_path, monkeypatch):
         return counting_words(samples)
 
     hasher = fake_hasher(hash_samples)
-    long, short = write(tmp_path / "long.flac", 250.0, seed=1), write(tmp_path / "short.flac", seed=2)
+    long, short = (
+        write(tmp_path / "long.flac", 250.0, seed=1),
+        write(tmp_path / "short.flac", seed=2),
+    )
     with opened(tmp_path / "index", hasher) as store:
         assert add(store, hasher, [long, short]) == (2, 0, [])
         assert {Path(r.path).name: (r.codes, r.duration) for r in store.rows()} == {
@@ -236,7 +257,9 @@ def test_decoding_stays_a_few_recordings_ahead(tmp_path, monkeypatch, most):
 
 
 def test_short_recordings_are_hashed_together_and_a_long_one_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(ingest, "BLOCKS", 4)  # and as many items of a box: a block and the tags of two short ones
+    monkeypatch.setattr(
+        ingest, "BLOCKS", 4
+    )  # and as many items of a box: a block and the tags of two short ones
     files = [write(tmp_path / f"{i}.wav", 1.5, seed=i) for i in range(9)]
     files.insert(4, write(tmp_path / "long.wav", 250.0))
     groups, hashing = [], threading.Event()
@@ -262,9 +285,14 @@ def test_short_recordings_are_hashed_together_and_a_long_one_alone(tmp_path, mon
 
 def test_a_bad_file_costs_those_hashed_with_it_nothing(tmp_path, monkeypatch):
     files = [write(tmp_path / f"{i}.wav", 1.5, seed=i) for i in range(3)]
-    jobs = [ingest._Job(corpus.Recording(f.stem, f, "", "", "", "", {}), f.stem, ingest._stamp(f)) for f in files]
+    jobs = [
+        ingest._Job(corpus.Recording(f.stem, f, "", "", "", "", {}), f.stem, ingest._stamp(f))
+        for f in files
+    ]
     block = audio.read(files[0], sample_rate=RATE)
-    for job, items in zip(jobs, ([block, {}], [block, audio.AudioError(files[1], "cut")], [block, {}]), strict=True):
+    for job, items in zip(
+        jobs, ([block, {}], [block, audio.AudioError(files[1], "cut")], [block, {}]), strict=True
+    ):
         for item in items:
             job.box.put(item)
     received = [ingest._Received(job) for job in ingest._together(collections.deque(jobs))]
@@ -306,13 +334,22 @@ def test_a_long_job_is_announced_once_and_always_ends(tmp_path, monkeypatch, err
         yield {}
 
     monkeypatch.setattr(ingest, "BLOCKS", 1)
-    for name, fake in {"_answers": answers, "_await_start": lambda *_: None, "_end": lambda *_: None}.items():
+    for name, fake in {
+        "_answers": answers,
+        "_await_start": lambda *_: None,
+        "_end": lambda *_: None,
+    }.items():
         monkeypatch.setattr(ingest, name, fake)
     waiting, ready = queue.SimpleQueue(), queue.SimpleQueue()
     path = write(tmp_path / "long.wav")
-    for job in (ingest._Job(corpus.Recording("long", path, "", "", "", "", {}), "0", ingest._stamp(path)), None):
+    for job in (
+        ingest._Job(corpus.Recording("long", path, "", "", "", "", {}), "0", ingest._stamp(path)),
+        None,
+    ):
         waiting.put(job)
-    relay = threading.Thread(target=ingest._serve, args=(None, None, waiting, ready, threading.Event()), daemon=True)
+    relay = threading.Thread(
+        target=ingest._serve, args=(None, None, waiting, ready, threading.Event()), daemon=True
+    )
     relay.start()
     received = ingest._Received(ready.get(timeout=10))
     for _ in received.blocks():
@@ -343,7 +380,10 @@ def test_nothing_is_left_behind_when_hashing_fails(tmp_path):
     def fail(samples):
         raise MemoryError("the device is full")
 
-    with opened(tmp_path / "index", fake_hasher()) as store, pytest.raises(MemoryError, match="device"):
+    with (
+        opened(tmp_path / "index", fake_hasher()) as store,
+        pytest.raises(MemoryError, match="device"),
+    ):
         add(store, fake_hasher(fail), files)
     assert threading.active_count() == before
 
@@ -366,19 +406,24 @@ def test_the_shortest_recording_has_one_code(changes):
     config = override(Config(), changes)
     samples = round(ingest.shortest_seconds(config) * RATE)
     codes = [
-        mfcc.segment_count(mfcc.frame_count(count, config.mfcc) if count else 0, config=config.segment)
+        mfcc.segment_count(
+            mfcc.frame_count(count, config.mfcc) if count else 0, config=config.segment
+        )
         for count in (samples - 1, samples)
     ]
     assert codes == [0, 1]
 
 
 def test_workers_must_be_positive(tmp_path):
-    with opened(tmp_path / "index", fake_hasher()) as store, pytest.raises(ValueError, match="workers"):
+    with (
+        opened(tmp_path / "index", fake_hasher()) as store,
+        pytest.raises(ValueError, match="workers"),
+    ):
         add(store, fake_hasher(), [], workers=0)
 
 
 def test_worker_processes_import_no_jax():
-    program = "import sys, seqhash.ingest; assert not {'jax', 'flax', 'sklearn'} & sys.modules.keys()"
+    program = "import sys, seqhash.index.ingest; assert not {'jax', 'flax', 'sklearn'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
@@ -388,7 +433,7 @@ def script(tmp_path, *, pause, guarded=True):
 import time
 from types import SimpleNamespace
 import numpy as np
-from seqhash import index, ingest
+from seqhash.index import catalogue, ingest
 from seqhash.config import Config
 
 def hash_many(recordings):
@@ -399,7 +444,7 @@ def main():
     hasher = SimpleNamespace(name="fake", digest="0" * 64, config=Config(), code_rate=4.0, sample_rate=16000,
                              thresholds=np.zeros(128), hash_many=hash_many)
     identity = ingest.identity_of(hasher)
-    with index.open_index({str(tmp_path / "index")!r}, identity=identity, create=True) as store:
+    with catalogue.open_index({str(tmp_path / "index")!r}, identity=identity, create=True) as store:
         print("ready", flush=True)
         print(ingest.add_files(store, hasher, [{str(tmp_path / "music")!r}], workers=2, progress=False))
 
@@ -411,7 +456,12 @@ def main():
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [sys.executable, path], env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        [sys.executable, path],
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -429,18 +479,20 @@ def test_a_killed_run_leaves_a_good_index_and_no_processes_and_is_continued(tmp_
     identity = ingest.identity_of(fake_hasher())
     with script(tmp_path, pause=0.2) as process:
         process.stdout.readline()
-        with index.open_index(tmp_path / "index", readonly=True) as store:
+        with catalogue.open_index(tmp_path / "index", readonly=True) as store:
             while not store.rows() and process.poll() is None:
                 time.sleep(0.02)
         os.killpg(process.pid, number) if number == signal.SIGINT else process.kill()
         _, err = process.communicate(timeout=30)
     assert process.returncode != 0
-    assert err.count("Traceback") == (number == signal.SIGINT)  # the processes that decode say nothing
+    assert err.count("Traceback") == (
+        number == signal.SIGINT
+    )  # the processes that decode say nothing
     deadline = time.monotonic() + 10
     while living(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not living(process.pid)
-    with index.open_index(tmp_path / "index", identity=identity) as store:
+    with catalogue.open_index(tmp_path / "index", identity=identity) as store:
         assert store.verify() == []
         there = len(store.rows())
         assert 0 < there < 24

@@ -69,8 +69,12 @@ def test_nearest_equals_brute_force(words, levels):
         distances, positions = brute_nearest(query, references, n)
         assert found[n].distance.dtype == np.int32
         assert found[n].distance.shape == (max(23 - n + 1, 0), 5)
-        np.testing.assert_array_equal(found[n].distance, np.array(distances, np.int32).reshape(-1, 5))
-        np.testing.assert_array_equal(found[n].positions, np.array(positions, np.int32).reshape(-1, 5))
+        np.testing.assert_array_equal(
+            found[n].distance, np.array(distances, np.int32).reshape(-1, 5)
+        )
+        np.testing.assert_array_equal(
+            found[n].positions, np.array(positions, np.int32).reshape(-1, 5)
+        )
 
 
 @settings(max_examples=60, deadline=None)
@@ -115,7 +119,9 @@ def test_nearest_is_exact_where_sums_exceed_16_bits():
 def test_distance_of_a_known_bit():
     """Bit 35 is bit 3 of word 1."""
     query = np.array([[0, 1 << 3]], np.uint32)
-    assert metrics.nearest(query, [np.zeros((1, 2), np.uint32)], lengths=[1])[1].distance.tolist() == [[1]]
+    assert metrics.nearest(query, [np.zeros((1, 2), np.uint32)], lengths=[1])[
+        1
+    ].distance.tolist() == [[1]]
     means = metrics.bit_means([query])
     assert means.shape == (64,)
     assert np.flatnonzero(means).tolist() == [35]
@@ -153,15 +159,22 @@ def test_cover_accuracy_equals_brute_force():
     references = [random_codes(generator, count, 1, 99) for count in (20, 14, 3)]
     queries = [random_codes(generator, count, 1, 99) for count in (15, 9, 2, 0, 12)]
     works = ["b", "a", "c", "a", "b"]
-    result = metrics.cover_accuracy(queries, works, references, ["a", "b", "c"], lengths=(1, 2, 4), resamples=20)
+    result = metrics.cover_accuracy(
+        queries, works, references, ["a", "b", "c"], lengths=(1, 2, 4), resamples=20
+    )
     for n in (1, 2, 4):
-        judged = [brute_judge(q, references, "abc".index(w), n) for q, w in zip(queries, works, strict=True)]
+        judged = [
+            brute_judge(q, references, "abc".index(w), n)
+            for q, w in zip(queries, works, strict=True)
+        ]
         windows = np.array([max(len(query) - n + 1, 0) for query in queries])
         strict, lenient = np.array(judged).T
         assert result[n].value == pytest.approx(strict.sum() / windows.sum())
         assert result[n].lenient == pytest.approx(lenient.sum() / windows.sum())
         assert 0 < strict.sum() < lenient.sum()  # the example has what it is to show
-        assert result[n].by_recording == pytest.approx(np.mean(strict[windows > 0] / windows[windows > 0]))
+        assert result[n].by_recording == pytest.approx(
+            np.mean(strict[windows > 0] / windows[windows > 0])
+        )
         assert (result[n].windows, result[n].recordings) == (windows.sum(), (windows > 0).sum())
         assert result[n].works == (3 if n < 4 else 2)
 
@@ -177,7 +190,9 @@ def test_a_database_finds_itself():
 
 
 def test_accuracy_by_hand():
-    tally = Tally(strict=np.array([1, 0, 9]), lenient=np.array([2, 0, 9]), windows=np.array([10, 0, 10]))
+    tally = Tally(
+        strict=np.array([1, 0, 9]), lenient=np.array([2, 0, 9]), windows=np.array([10, 0, 10])
+    )
     result = metrics.accuracy(tally, ["a", "b", "a"], resamples=200)
     assert (result.value, result.lenient, result.by_recording) == (0.5, 0.55, 0.5)
     assert (result.low, result.high) == (0.1, 0.9)  # draws of two recordings: 0.1, 0.5 or 0.9
@@ -246,7 +261,9 @@ def test_interval_over_works_is_wider_when_covers_of_a_work_agree():
     grouped = metrics.share(correct, np.full(60, 100), groups=works, resamples=2000)
     assert grouped.value == single.value == 0.475
     # A third as many independent draws: wider by sqrt(3).
-    assert (grouped.high - grouped.low) / (single.high - single.low) == pytest.approx(math.sqrt(3), rel=0.15)
+    assert (grouped.high - grouped.low) / (single.high - single.low) == pytest.approx(
+        math.sqrt(3), rel=0.15
+    )
 
 
 def test_draws_depend_on_the_seed_alone():
@@ -260,7 +277,9 @@ def test_paired_difference_cancels_what_is_hard_for_both():
     generator = np.random.default_rng(4)
     windows = np.full(60, 100)
     b = generator.integers(0, 90, 60)
-    a = b + generator.integers(2, 6, 60)  # a little better everywhere, on queries of very unequal difficulty
+    a = b + generator.integers(
+        2, 6, 60
+    )  # a little better everywhere, on queries of very unequal difficulty
     difference = metrics.paired_difference(a, b, windows)
     assert difference.value == pytest.approx((a.sum() - b.sum()) / 6000)
     assert 0.02 < difference.low < difference.value < difference.high < 0.06
@@ -311,7 +330,9 @@ def test_dead_bits_by_hand():
     bits = np.zeros((1000, 32), bool)
     bits[:19, 0] = bits[:20, 1] = bits[:980, 2] = bits[:981, 3] = bits[:500, 4] = True
     codes = (bits * 2 ** np.arange(32)).sum(axis=1).astype(np.uint32).reshape(-1, 1)
-    np.testing.assert_allclose(metrics.bit_means([codes[:300], codes[300:]])[:5], [0.019, 0.02, 0.98, 0.981, 0.5])
+    np.testing.assert_allclose(
+        metrics.bit_means([codes[:300], codes[300:]])[:5], [0.019, 0.02, 0.98, 0.981, 0.5]
+    )
     assert metrics.dead_bits([codes[:300], codes[300:]]) == 32 - 3  # all but bits 1, 2 and 4
 
 
@@ -322,15 +343,21 @@ def test_effective_bits_of_independent_and_copied_bits():
     assert metrics.effective_bits([independent]) == pytest.approx(63.8, abs=0.1)
     copied = np.where(generator.random((500, 1)) < 0.5, 2**32 - 1, 0).astype(np.uint32)
     assert metrics.effective_bits([copied]) == pytest.approx(1)
-    complements = np.where(generator.random((500, 1)) < 0.5, 0xFFFF0000, 0x0000FFFF).astype(np.uint32)
+    complements = np.where(generator.random((500, 1)) < 0.5, 0xFFFF0000, 0x0000FFFF).astype(
+        np.uint32
+    )
     assert metrics.effective_bits([complements]) == pytest.approx(1)
-    assert metrics.effective_bits([independent & 7]) == pytest.approx(6, abs=0.01)  # the other 58 are constant
+    assert metrics.effective_bits([independent & 7]) == pytest.approx(
+        6, abs=0.01
+    )  # the other 58 are constant
 
 
 def test_effective_bits_equal_eigenvalues():
     generator = np.random.default_rng(7)
     codes = random_codes(generator, 300, 1, 2**32) & random_codes(generator, 300, 1, 2**20)
-    signs = np.array([[1.0 if code >> j & 1 else -1.0 for j in range(32)] for code in codes.ravel().tolist()])
+    signs = np.array(
+        [[1.0 if code >> j & 1 else -1.0 for j in range(32)] for code in codes.ravel().tolist()]
+    )
     eigenvalues = np.linalg.eigvalsh(np.cov(signs.T))
     expected = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
     assert metrics.effective_bits([codes[:100], codes[100:]]) == pytest.approx(expected, rel=1e-6)
@@ -338,7 +365,11 @@ def test_effective_bits_equal_eigenvalues():
 
 def test_nothing_to_measure():
     empty = np.zeros((0, 4), np.uint32)
-    assert metrics.collisions([]) == metrics.collisions([empty]) == Collisions(1.0, 0.0, 0.0, 0.0, 0, 0, 0.0)
+    assert (
+        metrics.collisions([])
+        == metrics.collisions([empty])
+        == Collisions(1.0, 0.0, 0.0, 0.0, 0, 0, 0.0)
+    )
     for codes in ([], [empty]):
         assert metrics.dead_bits(codes) == 0
         assert metrics.effective_bits(codes) == 0.0
@@ -356,29 +387,62 @@ ONE = np.zeros((3, 4), np.uint32)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.nearest(ONE.astype(np.int32), [ONE], lengths=[1]), r"query\[0\] .* uint32 .*, got int32"),
-        (lambda: metrics.nearest(ONE, [ONE, ONE[0]], lengths=[1]), r"references\[1\] .* got uint32 of shape \(4,\)"),
-        (lambda: metrics.nearest(ONE, [[[1]]], lengths=[1]), r"references\[0\] must be a numpy array.*got list"),
-        (lambda: metrics.nearest(ONE, [ONE[:, :2]], lengths=[1]), r"references\[0\] must have 4 words a code, got 2"),
+        (
+            lambda: metrics.nearest(ONE.astype(np.int32), [ONE], lengths=[1]),
+            r"query\[0\] .* uint32 .*, got int32",
+        ),
+        (
+            lambda: metrics.nearest(ONE, [ONE, ONE[0]], lengths=[1]),
+            r"references\[1\] .* got uint32 of shape \(4,\)",
+        ),
+        (
+            lambda: metrics.nearest(ONE, [[[1]]], lengths=[1]),
+            r"references\[0\] must be a numpy array.*got list",
+        ),
+        (
+            lambda: metrics.nearest(ONE, [ONE[:, :2]], lengths=[1]),
+            r"references\[0\] must have 4 words a code, got 2",
+        ),
         (lambda: metrics.collisions([ONE[:, :0]]), "at least 1 word a code, got 0"),
         (lambda: metrics.nearest(ONE, [ONE], lengths=[]), "lengths must be"),
         (lambda: metrics.nearest(ONE, [ONE], lengths=[0]), "each at least 1"),
         (lambda: metrics.nearest(ONE, [ONE], lengths=[1.5]), "whole numbers"),
         (lambda: metrics.judge(metrics.nearest(ONE, [ONE], lengths=[1])[1], 1), "0 to 0, got 1"),
         (lambda: metrics.judge(metrics.nearest(ONE, [ONE], lengths=[1])[1], -1), "got -1"),
-        (lambda: metrics.tally_covers([ONE], [], [ONE], "a"), "query_works must .* expected 1, got 0"),
-        (lambda: metrics.tally_covers([ONE], "a", [ONE], "ab"), "reference_works must .* expected 1, got 2"),
+        (
+            lambda: metrics.tally_covers([ONE], [], [ONE], "a"),
+            "query_works must .* expected 1, got 0",
+        ),
+        (
+            lambda: metrics.tally_covers([ONE], "a", [ONE], "ab"),
+            "reference_works must .* expected 1, got 2",
+        ),
         (lambda: metrics.tally_covers([ONE], "z", [ONE], "a"), r"without a reference: \['z'\]"),
-        (lambda: metrics.tally_covers([ONE], "a", [ONE, ONE], "aa"), r"several references of \['a'\]"),
-        (lambda: metrics.tally_covers([ONE[:, :1]], "a", [ONE], "a"), r"queries\[0\] must have 4 words"),
-        (lambda: metrics.cover_accuracy([ONE], "a", [ONE], "a", resamples=0), "resamples must be at least 1, got 0"),
+        (
+            lambda: metrics.tally_covers([ONE], "a", [ONE, ONE], "aa"),
+            r"several references of \['a'\]",
+        ),
+        (
+            lambda: metrics.tally_covers([ONE[:, :1]], "a", [ONE], "a"),
+            r"queries\[0\] must have 4 words",
+        ),
+        (
+            lambda: metrics.cover_accuracy([ONE], "a", [ONE], "a", resamples=0),
+            "resamples must be at least 1, got 0",
+        ),
         (lambda: metrics.share([1, 2], [1]), "alike, got"),
         (lambda: metrics.share([1], [-1]), "at least 0, got -1"),
         (lambda: metrics.share([1], [1], groups="ab"), "groups must .* expected 1, got 2"),
         (lambda: metrics.paired_difference([1, 1], [1], [1]), "one shape, got"),
         (lambda: metrics.collisions([ONE], silence=[]), "silence must .* expected 1, got 0"),
-        (lambda: metrics.collisions([ONE], silence=[np.zeros(2, bool)]), r"silence\[0\] must be bool \(3,\)"),
-        (lambda: metrics.subset(Tally(*np.ones((3, 2), int)), np.array([1, 0])), "keep must be bool"),
+        (
+            lambda: metrics.collisions([ONE], silence=[np.zeros(2, bool)]),
+            r"silence\[0\] must be bool \(3,\)",
+        ),
+        (
+            lambda: metrics.subset(Tally(*np.ones((3, 2), int)), np.array([1, 0])),
+            "keep must be bool",
+        ),
         (lambda: metrics.subset(Tally(*np.ones((3, 2), int)), [True]), r"of shape \(2,\)"),
     ],
 )

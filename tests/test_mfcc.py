@@ -21,7 +21,9 @@ def music_like(samples: int, seed: int = 0) -> np.ndarray:
     """Partials that come and go in coloured noise, with a stretch of digital silence."""
     rng = np.random.default_rng(seed)
     t = np.arange(samples) / 16_000
-    tones = sum(np.sin(2 * np.pi * f * t + f) / (i + 1) for i, f in enumerate([220.0, 440.3, 661.0, 1320.7]))
+    tones = sum(
+        np.sin(2 * np.pi * f * t + f) / (i + 1) for i, f in enumerate([220.0, 440.3, 661.0, 1320.7])
+    )
     signal = 0.2 * tones * (1 + np.sin(2 * np.pi * 3 * t)) + 0.01 * rng.standard_normal(samples)
     signal[samples // 2 : samples // 2 + 2000] = 0
     return signal.astype(np.float32)
@@ -33,7 +35,14 @@ def psf_mfcc(samples: np.ndarray) -> np.ndarray:
 
 def librosa_mfcc(samples: np.ndarray) -> np.ndarray:
     return librosa.feature.mfcc(
-        y=samples, sr=16_000, n_mfcc=13, n_fft=512, win_length=400, hop_length=160, n_mels=26, center=False
+        y=samples,
+        sr=16_000,
+        n_mfcc=13,
+        n_fft=512,
+        win_length=400,
+        hop_length=160,
+        n_mels=26,
+        center=False,
     ).T
 
 
@@ -94,25 +103,39 @@ def test_steps_against_their_oracles():
     with_first = jnp.concatenate([jnp.zeros(1), signal])
     emphasised = np.asarray(m.preemphasize(with_first, coefficient=0.97))
     np.testing.assert_allclose(emphasised, psf.sigproc.preemphasis(signal, 0.97), atol=1e-6)
-    frames = np.asarray(m.frame(jnp.asarray(np.pad(signal, (0, 800))), frames=23, length=400, step=160))
+    frames = np.asarray(
+        m.frame(jnp.asarray(np.pad(signal, (0, 800))), frames=23, length=400, step=160)
+    )
     np.testing.assert_array_equal(frames, psf.sigproc.framesig(signal, 400, 160)[:23])
     power = np.asarray(m.power_spectrum(jnp.asarray(frames), fft_length=512)) / 512
     np.testing.assert_allclose(power, psf.sigproc.powspec(frames, 512), rtol=1e-3, atol=1e-7)
-    np.testing.assert_allclose(m.mel_filters(PSF).T, psf.base.get_filterbanks(26, 512, 16_000), atol=1e-12)
     np.testing.assert_allclose(
-        m.mel_filters(LIBROSA).T, librosa.filters.mel(sr=16_000, n_fft=512, n_mels=26, dtype=np.float64), atol=1e-12
+        m.mel_filters(PSF).T, psf.base.get_filterbanks(26, 512, 16_000), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        m.mel_filters(LIBROSA).T,
+        librosa.filters.mel(sr=16_000, n_fft=512, n_mels=26, dtype=np.float64),
+        atol=1e-12,
     )
     identity = scipy.fft.dct(np.eye(26), type=2, norm="ortho")[:, :13]
     np.testing.assert_allclose(m.dct_matrix(PSF), identity, atol=1e-12)
-    np.testing.assert_allclose(m.lifter_weights(PSF), psf.base.lifter(np.ones((1, 13)), 22)[0], atol=1e-12)
+    np.testing.assert_allclose(
+        m.lifter_weights(PSF), psf.base.lifter(np.ones((1, 13)), 22)[0], atol=1e-12
+    )
     energies = np.asarray(m.mel_energies(jnp.asarray(power * 512), config=PSF))
-    np.testing.assert_allclose(energies[:, :-1], power @ psf.base.get_filterbanks(26, 512, 16_000).T, rtol=1e-5)
+    np.testing.assert_allclose(
+        energies[:, :-1], power @ psf.base.get_filterbanks(26, 512, 16_000).T, rtol=1e-5
+    )
     np.testing.assert_allclose(energies[:, -1], power.sum(axis=1), rtol=1e-5)
     logs = np.asarray(m.log_levels(jnp.asarray(energies), config=PSF))
-    np.testing.assert_allclose(logs, np.log(np.where(energies == 0, np.finfo(float).eps, energies)), rtol=1e-5)
+    np.testing.assert_allclose(
+        logs, np.log(np.where(energies == 0, np.finfo(float).eps, energies)), rtol=1e-5
+    )
     bands = scipy.fft.dct(logs[:, :-1], type=2, norm="ortho")[:, :13]
     np.testing.assert_allclose(m.dct(logs[:, :-1], config=PSF), bands, atol=1e-4)
-    np.testing.assert_allclose(m.lifter(jnp.asarray(bands), config=PSF), psf.base.lifter(bands, 22), rtol=1e-5)
+    np.testing.assert_allclose(
+        m.lifter(jnp.asarray(bands), config=PSF), psf.base.lifter(bands, 22), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,8 +187,12 @@ def test_normalisation(kind):
     statistics = m.frame_statistics(jnp.asarray(cepstra), 150)
     np.testing.assert_allclose(statistics.mean, cepstra[:150].mean(axis=0), rtol=1e-5)
     segments = jnp.asarray(cepstra[:100])[None]
-    got = np.asarray(m.normalise(segments, m.Statistics(*(s[None, None] for s in statistics)), config=config))
-    chosen = {"corpus": cepstra[:150], "recording": cepstra[:150], "segment": cepstra[:100]}.get(kind)
+    got = np.asarray(
+        m.normalise(segments, m.Statistics(*(s[None, None] for s in statistics)), config=config)
+    )
+    chosen = {"corpus": cepstra[:150], "recording": cepstra[:150], "segment": cepstra[:100]}.get(
+        kind
+    )
     if chosen is None:
         np.testing.assert_array_equal(got[0], cepstra[:100])
         return
@@ -177,11 +204,24 @@ def test_normalisation(kind):
 def test_other_parameters_match_the_reference_too():
     config = override(
         Config(),
-        {"mfcc.coeffs": 20, "mfcc.filters": 40, "mfcc.lifter": 0, "mfcc.low_hz": 100.0, "mfcc.frame_step": 200},
+        {
+            "mfcc.coeffs": 20,
+            "mfcc.filters": 40,
+            "mfcc.lifter": 0,
+            "mfcc.low_hz": 100.0,
+            "mfcc.frame_step": 200,
+        },
     ).mfcc
     signal = music_like(20_000)
     expected = psf.mfcc(
-        signal.astype(np.float64), 16_000, winstep=0.0125, numcep=20, nfilt=40, nfft=512, lowfreq=100, ceplifter=0
+        signal.astype(np.float64),
+        16_000,
+        winstep=0.0125,
+        numcep=20,
+        nfilt=40,
+        nfft=512,
+        lowfreq=100,
+        ceplifter=0,
     )
     np.testing.assert_allclose(m.stream([signal], config=config), expected, rtol=1e-3, atol=1e-3)
 
@@ -197,7 +237,11 @@ def test_oracle_on_every_real_recording(corpora):
         for path in paths:
             with soundfile.SoundFile(path) as audio:
                 samples = audio.read(5 * audio.samplerate, dtype="float32", always_2d=True)
-                signal = soxr.resample(np.ascontiguousarray(samples[:, 0]), audio.samplerate, 16_000)
+                signal = soxr.resample(
+                    np.ascontiguousarray(samples[:, 0]), audio.samplerate, 16_000
+                )
             expected = psf_mfcc(signal)
-            error = np.abs(m.stream([signal], config=PSF) - expected) / np.maximum(np.abs(expected), 1)
+            error = np.abs(m.stream([signal], config=PSF) - expected) / np.maximum(
+                np.abs(expected), 1
+            )
             assert 0 < error.max() <= 1e-3, path

@@ -26,7 +26,10 @@ def lstm_loop(params, inputs, carry):
     states = []
     for x in inputs:
         gate = {
-            g: x @ params[f"i{g}"]["kernel"] + h @ params[f"h{g}"]["kernel"] + params[f"h{g}"]["bias"] for g in "ifgo"
+            g: x @ params[f"i{g}"]["kernel"]
+            + h @ params[f"h{g}"]["kernel"]
+            + params[f"h{g}"]["bias"]
+            for g in "ifgo"
         }
         c = sigmoid(gate["f"]) * c + sigmoid(gate["i"]) * np.tanh(gate["g"])
         h = sigmoid(gate["o"]) * np.tanh(c)
@@ -47,10 +50,20 @@ def test_parameter_count_of_the_paper():
 
 def test_initial_weights_depend_on_shapes_and_seed_alone():
     params, programs = model.init_params(jax.random.key(0), SMALL), model._init._cache_size()
-    changes = {"handover": "hidden_and_cell", "decoder_order": "forward", "decoder_input": "own", "truncation": 5}
-    other = override(SMALL, {f"model.{name}": value for name, value in changes.items()} | {"model.dtype": "bfloat16"})
+    changes = {
+        "handover": "hidden_and_cell",
+        "decoder_order": "forward",
+        "decoder_input": "own",
+        "truncation": 5,
+    }
+    other = override(
+        SMALL,
+        {f"model.{name}": value for name, value in changes.items()} | {"model.dtype": "bfloat16"},
+    )
     jax.tree.map(np.testing.assert_array_equal, params, model.init_params(jax.random.key(0), other))
-    fresh = model.make_model(other).init(jax.random.key(0), segments_of(other))["params"]  # as linen makes them
+    fresh = model.make_model(other).init(jax.random.key(0), segments_of(other))[
+        "params"
+    ]  # as linen makes them
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, fresh)
     assert model._init._cache_size() == programs
 
@@ -67,7 +80,10 @@ def test_initial_weights_depend_on_shapes_and_seed_alone():
     ],
 )
 def test_against_a_loop_in_numpy(handover, order, fed):
-    config = override(SMALL, {"model.handover": handover, "model.decoder_order": order, "model.decoder_input": fed})
+    config = override(
+        SMALL,
+        {"model.handover": handover, "model.decoder_order": order, "model.decoder_input": fed},
+    )
     segments = segments_of(config)
     params = jax.tree.map(np.asarray, model.init_params(jax.random.key(1), config))
     states, reconstruction = reconstruct(params, segments, config=config)
@@ -86,7 +102,9 @@ def test_against_a_loop_in_numpy(handover, order, fed):
             outputs.append(hidden[0] @ read["kernel"] + read["bias"])
             previous = outputs[-1] if fed == "own" else target[t]
         expected = np.stack(outputs)
-        np.testing.assert_allclose(output, expected[::-1] if order == "reversed" else expected, atol=1e-5)
+        np.testing.assert_allclose(
+            output, expected[::-1] if order == "reversed" else expected, atol=1e-5
+        )
 
 
 def test_two_layers_hash_the_top_state():
@@ -123,7 +141,12 @@ def test_hidden_handover_lets_nothing_pass_around_the_hash():
     module = model.make_model(config)
 
     def decode(state, target):
-        return module.apply({"params": params}, model._from_hidden(state, 1), target, method=model.Autoencoder._decode)
+        return module.apply(
+            {"params": params},
+            model._from_hidden(state, 1),
+            target,
+            method=model.Autoencoder._decode,
+        )
 
     state = encode(params, segments, config=config)
     np.testing.assert_array_equal(decode(state, segments), decode(state, -segments))
@@ -133,7 +156,11 @@ def test_truncation_keeps_values_and_cuts_gradients():
     free, cut = SMALL, override(SMALL, {"model.truncation": 5})
     params = model.init_params(jax.random.key(5), free)
     segments = segments_of(free)
-    for a, b in zip(reconstruct(params, segments, config=free), reconstruct(params, segments, config=cut), strict=True):
+    for a, b in zip(
+        reconstruct(params, segments, config=free),
+        reconstruct(params, segments, config=cut),
+        strict=True,
+    ):
         np.testing.assert_array_equal(a, b)
 
     def gradient_of_input(config):
@@ -149,7 +176,9 @@ def test_truncation_keeps_values_and_cuts_gradients():
 
     def reconstruction_gradient(config):
         def loss(segments):
-            return jnp.sum(reconstruct(params, segments, config=config)[1][:, -1])  # decoded first (reversed)
+            return jnp.sum(
+                reconstruct(params, segments, config=config)[1][:, -1]
+            )  # decoded first (reversed)
 
         return np.abs(np.asarray(jax.grad(loss)(segments))).max()
 
@@ -163,9 +192,13 @@ def test_gradients_are_those_of_finite_differences():
 
     @jax.jit
     def loss(params):
-        return losses.reconstruction_error(segments, reconstruct(params, segments, config=config)[1])
+        return losses.reconstruction_error(
+            segments, reconstruct(params, segments, config=config)[1]
+        )
 
-    check_grads(loss, (params,), order=1, modes=["rev"], rtol=2e-2, atol=2e-2, eps=1e-2)  # float32 differences
+    check_grads(
+        loss, (params,), order=1, modes=["rev"], rtol=2e-2, atol=2e-2, eps=1e-2
+    )  # float32 differences
 
 
 def test_stored_gates_give_the_gradients_of_plain_differentiation(monkeypatch):
@@ -173,7 +206,9 @@ def test_stored_gates_give_the_gradients_of_plain_differentiation(monkeypatch):
     params = model.init_params(jax.random.key(3), SMALL)
 
     def loss(params):
-        return losses.reconstruction_error(segments, model.reconstruct(params, segments, config=SMALL)[1])
+        return losses.reconstruction_error(
+            segments, model.reconstruct(params, segments, config=SMALL)[1]
+        )
 
     stored = jax.jit(jax.value_and_grad(loss))(params)
     monkeypatch.setattr(model, "_sigmoid", jax.nn.sigmoid)
@@ -184,7 +219,11 @@ def test_stored_gates_give_the_gradients_of_plain_differentiation(monkeypatch):
 
 def test_states_are_in_the_open_interval():
     config = SMALL
-    states = encode(model.init_params(jax.random.key(7), config), 100 * segments_of(config, batch=64), config=config)
+    states = encode(
+        model.init_params(jax.random.key(7), config),
+        100 * segments_of(config, batch=64),
+        config=config,
+    )
     assert states.dtype == jnp.float32
     assert (np.abs(np.asarray(states)) < 1).all()
 

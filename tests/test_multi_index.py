@@ -3,11 +3,13 @@ import itertools
 import numpy as np
 import pytest
 
-from seqhash import multi_index
-from seqhash.hamming import NOWHERE
+from seqhash.search import multi_index
+from seqhash.search.hamming import NOWHERE
 
 
-def collection(rng: np.random.Generator, lengths, words: int, *, dull: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def collection(
+    rng: np.random.Generator, lengths, words: int, *, dull: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Random codes of recordings of those lengths; dull ones have few distinct values: full buckets, and ties."""
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     codes = rng.integers(0, 2**32, (int(starts[-1]), words), dtype=np.uint32)
@@ -20,7 +22,9 @@ def flipped(rng: np.random.Generator, codes: np.ndarray, share: float) -> np.nda
     return codes ^ np.packbits(flips, axis=-1, bitorder="little").view("<u4")[..., 0]
 
 
-def queries_like(rng: np.random.Generator, codes: np.ndarray, n: int, count: int, share: float = 0.1) -> np.ndarray:
+def queries_like(
+    rng: np.random.Generator, codes: np.ndarray, n: int, count: int, share: float = 0.1
+) -> np.ndarray:
     """Windows from anywhere, borders included, with flipped bits; random ones where the collection is too short."""
     if len(codes) < n:
         return rng.integers(0, 2**32, (count, n, codes.shape[1]), dtype=np.uint32)
@@ -32,14 +36,18 @@ def brute_force(codes: np.ndarray, starts: np.ndarray, query: np.ndarray) -> lis
     """(distance, row) of every window, in order: one XOR after another."""
     n = len(query)
     windows = [row for low, high in itertools.pairwise(starts) for row in range(low, high - n + 1)]
-    return sorted((int(np.bitwise_count(codes[row : row + n] ^ query).sum()), int(row)) for row in windows)
+    return sorted(
+        (int(np.bitwise_count(codes[row : row + n] ^ query).sum()), int(row)) for row in windows
+    )
 
 
 def answers(found, query: int) -> list[tuple[int, int]]:
     real = found.row[query] >= 0
     assert (found.distance[query][~real] == NOWHERE).all()
     assert not real[np.argmin(real) :].any() or real.all()  # padding comes last
-    return list(zip(found.distance[query][real].tolist(), found.row[query][real].tolist(), strict=True))
+    return list(
+        zip(found.distance[query][real].tolist(), found.row[query][real].tolist(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -47,15 +55,30 @@ def test_an_answer_called_exact_is_the_brute_force_answer(seed):
     """And any other answer is true windows with their true distances, in order, without repetition."""
     rng = np.random.default_rng(seed)
     words, n = int(rng.choice([1, 2, 3, 4])), int(rng.integers(1, 13))
-    codes, starts = collection(rng, rng.integers(0, 40, int(rng.integers(0, 8))), words, dull=seed % 3 == 0)
-    tables = multi_index.build(codes, starts, bits=None if seed % 4 == 0 else int(rng.integers(1, 12)))
+    codes, starts = collection(
+        rng, rng.integers(0, 40, int(rng.integers(0, 8))), words, dull=seed % 3 == 0
+    )
+    tables = multi_index.build(
+        codes, starts, bits=None if seed % 4 == 0 else int(rng.integers(1, 12))
+    )
     for share in (0.0, 0.03, 0.12):
         queries = queries_like(rng, codes, n, 3, share)
-        k, limit = int(rng.choice([1, 2, 10, 500])), None if rng.random() < 0.5 else int(rng.integers(0, 40 * n))
-        options = {"radius": int(rng.integers(0, 4)), "limit": limit, "cap": rng.choice([None, 1, 4])}
+        k, limit = (
+            int(rng.choice([1, 2, 10, 500])),
+            None if rng.random() < 0.5 else int(rng.integers(0, 40 * n)),
+        )
+        options = {
+            "radius": int(rng.integers(0, 4)),
+            "limit": limit,
+            "cap": rng.choice([None, 1, 4]),
+        }
         found = multi_index.search(tables, queries, k, provable=bool(rng.integers(2)), **options)
         assert found.distance.shape == found.row.shape == (3, k)
-        assert (found.distance.dtype, found.row.dtype, found.exact.dtype) == (np.int32, np.int64, bool)
+        assert (found.distance.dtype, found.row.dtype, found.exact.dtype) == (
+            np.int32,
+            np.int64,
+            bool,
+        )
         for query in range(3):
             wanted = brute_force(codes, starts, queries[query])
             wanted = [pair for pair in wanted if limit is None or pair[0] <= limit]
@@ -66,13 +89,17 @@ def test_an_answer_called_exact_is_the_brute_force_answer(seed):
                 assert got == wanted[:k]
 
 
-@pytest.mark.parametrize(("words", "n", "bits"), [(4, 3, 8), (2, 9, 8), (1, 12, 5), (1, 1, 9), (4, 1, 11), (3, 5, 13)])
+@pytest.mark.parametrize(
+    ("words", "n", "bits"), [(4, 3, 8), (2, 9, 8), (1, 12, 5), (1, 1, 9), (4, 1, 11), (3, 5, 13)]
+)
 @pytest.mark.parametrize("radius", [0, 1, 2])
 def test_all_windows_below_the_bound_are_found(words, n, bits, radius, monkeypatch):
     """The pigeonhole where it is tight: radius + 1 flips in every substring but one, which has radius."""
     rng = np.random.default_rng(words + n)
     substrings = 32 * words // bits
-    spread = np.zeros((4 * words, 256, substrings), np.int64)  # bit s b + i of a code is bit i of substring s
+    spread = np.zeros(
+        (4 * words, 256, substrings), np.int64
+    )  # bit s b + i of a code is bit i of substring s
     for substring, place in np.ndindex(substrings, bits):
         octet, bit = divmod(substring * bits + place, 8)
         spread[octet, :, substring] += (np.arange(256) >> bit & 1) << place
@@ -96,7 +123,9 @@ def test_all_windows_below_the_bound_are_found(words, n, bits, radius, monkeypat
     wanted = brute_force(codes, starts, query)
     near = [pair for pair in wanted if pair[0] < bound]
     assert len(near) >= len(rows) // 2
-    found = multi_index.search(tables, query, len(near) + 1, radius=radius, limit=bound - 1, cap=None)
+    found = multi_index.search(
+        tables, query, len(near) + 1, radius=radius, limit=bound - 1, cap=None
+    )
     assert found.exact.all()
     assert answers(found, 0) == near
     hits = multi_index.within(tables, query, bound - 1)
@@ -197,7 +226,9 @@ def test_options_that_stop_early(large, monkeypatch):
     tables, rows, windows = large
     shells = []
     shell = multi_index._shell
-    monkeypatch.setattr(multi_index, "_shell", lambda bits, radius: (shells.append(radius), shell(bits, radius))[1])
+    monkeypatch.setattr(
+        multi_index, "_shell", lambda bits, radius: (shells.append(radius), shell(bits, radius))[1]
+    )
 
     def looked_up(queries, **options):
         """(the last radius looked up, the answer)"""
@@ -215,7 +246,11 @@ def test_options_that_stop_early(large, monkeypatch):
     depth, found = looked_up(near, radius=2, provable=True)
     assert (depth, found.exact.item(), found.row.item()) == (2, True, rows[0])
     depth, found = looked_up(far, radius=3, limit=100)
-    assert (depth, found.exact.item(), found.row.item()) == (1, True, -1)  # proven that there is nothing
+    assert (depth, found.exact.item(), found.row.item()) == (
+        1,
+        True,
+        -1,
+    )  # proven that there is nothing
 
 
 def test_full_buckets_are_capped_and_the_proof_withdrawn(monkeypatch):
@@ -247,7 +282,9 @@ def test_many_candidates_are_taken_in_parts(monkeypatch):
     monkeypatch.setattr(multi_index, "_CANDIDATES", 50)
     monkeypatch.setattr(multi_index, "_BLOCK", 7)
     monkeypatch.setattr(multi_index, "_QUERIES", 3)
-    for got, wanted in zip(multi_index.search(tables, queries, 20, radius=2, cap=None), whole, strict=True):
+    for got, wanted in zip(
+        multi_index.search(tables, queries, 20, radius=2, cap=None), whole, strict=True
+    ):
         np.testing.assert_array_equal(got, wanted)
     again = multi_index.build(codes, starts, bits=4)
     np.testing.assert_array_equal(again.order, tables.order)
@@ -280,7 +317,9 @@ def test_tables_are_sorted_rows():
 def test_substrings_are_made_of_bits_that_tell_codes_apart():
     codes, starts = collection(np.random.default_rng(0), [5000], 4)
     codes[:, 1] = 7  # 32 constant bits
-    codes[:, 3] = flipped(np.random.default_rng(1), codes[:, 2], 0.05)  # 32 repeated ones, or nearly
+    codes[:, 3] = flipped(
+        np.random.default_rng(1), codes[:, 2], 0.05
+    )  # 32 repeated ones, or nearly
     tables = multi_index.build(codes, starts, bits=24)
     used = tables.spread[:, 1 << np.arange(8)].reshape(128, 5) > 0
     assert (used.sum(axis=0) == 24).all()
@@ -291,7 +330,9 @@ def test_substrings_are_made_of_bits_that_tell_codes_apart():
 
 
 def test_a_proof_takes_the_emptiest_buckets():
-    whole = np.array([[True, True, False, True], [True, True, True, True], [True, False, True, True]])
+    whole = np.array(
+        [[True, True, False, True], [True, True, True, True], [True, False, True, True]]
+    )
     hits = np.array([[9, 5, 0, 7], [4, 3, 2, 1], [1, 1, 1, 1]])
     chosen = multi_index._choose(whole, hits, np.array([2, 9, 0]))
     np.testing.assert_array_equal(chosen, [[False, True, False, True], [True] * 4, [False] * 4])
@@ -302,7 +343,9 @@ def test_bits_of_an_address_grow_with_rows_and_with_repetition():
     assert multi_index.build(*collection(rng, [100], 4)).bits == 8
     uniform, starts = collection(rng, [5000], 4)
     assert multi_index.build(uniform, starts).bits == 13
-    assert multi_index.build(uniform & np.uint32(0x11111111), starts).bits == 14  # 15 would be one table less
+    assert (
+        multi_index.build(uniform & np.uint32(0x11111111), starts).bits == 14
+    )  # 15 would be one table less
     one = multi_index.build(*collection(rng, [5000], 1))
     assert (one.bits, one.substrings) == (13, 2)
     assert one.nbytes < 5000 * (2 + 4 * 2) + 2 * 4 * (2**13 + 1) + 4 * 256 * 2 * 8 + 100

@@ -30,7 +30,9 @@ def greet(folder: Path) -> None:
 
 def test_processes_give_what_calls_return_and_the_first_error_ends_all(tmp_path):
     calls = [(tmp_path, number) for number in (1, 5, 2)]
-    results = dict(parallel.in_processes(divide, calls, workers=2, start=greet, start_with=(tmp_path,)))
+    results = dict(
+        parallel.in_processes(divide, calls, workers=2, start=greet, start_with=(tmp_path,))
+    )
     assert results == {(tmp_path, 1): 10, (tmp_path, 5): 2, (tmp_path, 2): 5}
     assert (tmp_path / "started").exists()
     begun = time.monotonic()

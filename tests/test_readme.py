@@ -41,4 +41,6 @@ def test_make_goes_on_where_a_virtual_environment_failed_and_spares_models(tmp_p
     assert "apt install python3-venv" in failed.stderr
     (tmp_path / "venv" / "bin" / "pip").touch()
     assert "-m venv" not in make("--dry-run", "demo").stdout
-    assert [word for word in make("--dry-run", "clean").stdout.split() if word.startswith("runs")] == ["runs/demo"]
+    assert [
+        word for word in make("--dry-run", "clean").stdout.split() if word.startswith("runs")
+    ] == ["runs/demo"]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import report, robustness_figures
+from seqhash.robustness import figures, report
 
 SYSTEMS = ("paper-128", "philips", "<b>shazam & $co$")
 DEGRADATIONS = {
@@ -70,26 +70,59 @@ def made_up():
         "versions": {"seqhash": "0.1.0", "jax": "0.10.9"},
         "machine": "two <fast> cores",
         "seconds": 4321.4,
-        "settings": {"lengths": list(LENGTHS), "recordings": {"indexed": 54, "left_out": 6}, "noise": None},
+        "settings": {
+            "lengths": list(LENGTHS),
+            "recordings": {"indexed": 54, "left_out": 6},
+            "noise": None,
+        },
         "systems": {
-            name: {"description": f"what {name} is", "bytes_per_second": None if name == SYSTEMS[2] else 344.5}
+            name: {
+                "description": f"what {name} is",
+                "bytes_per_second": None if name == SYSTEMS[2] else 344.5,
+            }
             for name in SYSTEMS
         },
         "degradations": {
             name: {"family": family, "strength": strength, "description": f"does {name}"}
             for name, (family, strength) in DEGRADATIONS.items()
         },
-        "rows": [row for row in rows if (row["system"], row["degradation"], row["length"]) != MISSING],
+        "rows": [
+            row for row in rows if (row["system"], row["degradation"], row["length"]) != MISSING
+        ],
         "half_found_snr": [
-            {"system": "paper-128", "noise": "white noise", "length": 1, "snr_db": -3.14, "note": ""},
-            {"system": "philips", "noise": "white noise", "length": 1, "snr_db": None, "note": "more than half always"},
+            {
+                "system": "paper-128",
+                "noise": "white noise",
+                "length": 1,
+                "snr_db": -3.14,
+                "note": "",
+            },
+            {
+                "system": "philips",
+                "noise": "white noise",
+                "length": 1,
+                "snr_db": None,
+                "note": "more than half always",
+            },
         ],
         "histograms": {
-            name: {"edges": [0, 0.25, 0.5, 0.75], "true": [6, 3, 1], "random": [0, 15, 5]} for name in SYSTEMS[:2]
+            name: {"edges": [0, 0.25, 0.5, 0.75], "true": [6, 3, 1], "random": [0, 15, 5]}
+            for name in SYSTEMS[:2]
         },
         "differences": [
-            {"a": a, "b": SYSTEMS[0], "degradation": "clean", "length": length, "value": v, "low": v - 0.02, "high": up}
-            for a, length, v, up in ((SYSTEMS[1], 1, -0.0712, -0.01), (SYSTEMS[1], 10, 0.0333, 0.09))
+            {
+                "a": a,
+                "b": SYSTEMS[0],
+                "degradation": "clean",
+                "length": length,
+                "value": v,
+                "low": v - 0.02,
+                "high": up,
+            }
+            for a, length, v, up in (
+                (SYSTEMS[1], 1, -0.0712, -0.01),
+                (SYSTEMS[1], 10, 0.0333, 0.09),
+            )
         ],
         "examples": [{"degradation": "clean", "path": "examples/clean.flac"}],
         "skipped": [["broken <1>.mp3", "it is empty"]],
@@ -142,7 +175,9 @@ def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     (folder / "examples").mkdir()
     time = np.arange(12 * 16_000) / 16_000
-    soundfile.write(folder / "examples" / "clean.flac", 0.5 * np.sin(2 * np.pi * 440 * time), 16_000)
+    soundfile.write(
+        folder / "examples" / "clean.flac", 0.5 * np.sin(2 * np.pi * 440 * time), 16_000
+    )
     assert report.html(RESULT, folder) == folder / "report.html"
     return folder
 
@@ -179,7 +214,9 @@ def test_table_has_the_columns_of_one_length_and_a_matrix_of_hits():
     for name, line in zip(DEGRADATIONS, matrix[2:], strict=False):
         assert line.startswith(name)
         assert line[len(name) :].split() == [hits.get((system, name), "-") for system in SYSTEMS]
-    means = [100 * np.mean([row["hit"] for row in rows if row["system"] == system]) for system in SYSTEMS]
+    means = [
+        100 * np.mean([row["hit"] for row in rows if row["system"] == system]) for system in SYSTEMS
+    ]
     assert matrix[-1].split() == ["mean", *(f"{mean:.1f}" for mean in means)]
     assert len({len(line) for line in lines[2:37]}) == 1  # the last column ends at one place
 
@@ -229,25 +266,40 @@ def test_the_rest_is_on_the_page(page):
     assert "\u22127.1 (\u22129.1 to \u22121.0)" in page.cells
     assert "+3.3 (+1.3 to +9.0)" in page.cells
     assert "philips against paper-128: better in 1, worse in 1 of 2 cells" in page.words
-    for text in (RESULT["command"], "0.10.9", "two <fast> cores", "4321 s", "indexed 54, left_out 6", "1, 2.5, 10"):
+    for text in (
+        RESULT["command"],
+        "0.10.9",
+        "two <fast> cores",
+        "4321 s",
+        "indexed 54, left_out 6",
+        "1, 2.5, 10",
+    ):
         assert text in page.words
-    assert {"broken <1>.mp3", "it is empty", 'does bar "late"', f"what {SYSTEMS[2]} is"} <= set(page.cells)
+    assert {"broken <1>.mp3", "it is empty", 'does bar "late"', f"what {SYSTEMS[2]} is"} <= set(
+        page.cells
+    )
     assert all(column.meaning in page.words for column in report.COLUMNS)
 
 
 def test_the_page_begins_with_who_finds_most(page):
     hits = {
-        system: [r["hit"] for r in RESULT["rows"] if (r["system"], r["length"]) == (system, 2.5)] for system in SYSTEMS
+        system: [r["hit"] for r in RESULT["rows"] if (r["system"], r["length"]) == (system, 2.5)]
+        for system in SYSTEMS
     }
     best = max(SYSTEMS, key=lambda system: np.mean(hits[system]))
     mean, clean = (f"{100 * value:.1f} %" for value in (np.mean(hits[best]), hits[best][0]))
-    assert f"Most is found by {best}: at 2.5 s, {mean} in the mean of all degradations, {clean} of clean." in page.words
+    assert (
+        f"Most is found by {best}: at 2.5 s, {mean} in the mean of all degradations, {clean} of clean."
+        in page.words
+    )
 
 
 def test_the_page_is_well_formed_alone_and_escaped(page, workdir):
     assert page.open == []
     assert page.all("html")[0]["lang"] == "en"
-    assert "width=device-width" in next(one["content"] for one in page.all("meta") if one.get("name") == "viewport")
+    assert "width=device-width" in next(
+        one["content"] for one in page.all("meta") if one.get("name") == "viewport"
+    )
     assert "Robustness report of seqhash" in page.words
     assert page.all("title") == [{}]
     assert page.all("script") == []
@@ -276,7 +328,9 @@ def test_pictures_are_inside_the_page_and_described(page, workdir):
         assert pixels.shape[1] > 600
         assert 0.02 < (pixels[..., :3].min(axis=-1) < 0.95).mean() < 0.95
         assert len(image["alt"]) > 40
-    rows = [row["hit"] for row in RESULT["rows"] if (row["system"], row["length"]) == ("philips", 10)]
+    rows = [
+        row["hit"] for row in RESULT["rows"] if (row["system"], row["length"]) == ("philips", 10)
+    ]
     assert f"philips {100 * sum(rows) / len(rows):.1f} %" in images[2]["alt"]
 
 
@@ -288,7 +342,9 @@ def test_examples_can_be_played(page):
     assert len(data) < 100_000
     samples, rate = soundfile.read(io.BytesIO(data))
     assert rate == 16_000
-    assert len(samples) / rate == pytest.approx(10, abs=0.1)  # 12 s are cut to 10 s; MP3 adds a frame or two
+    assert len(samples) / rate == pytest.approx(
+        10, abs=0.1
+    )  # 12 s are cut to 10 s; MP3 adds a frame or two
     spectrum = np.abs(np.fft.rfft(samples[16_000:32_000]))
     assert np.argmax(spectrum) == 440  # Hz: one second has one bin each
 
@@ -318,11 +374,14 @@ def test_little_is_enough(tmp_path):
 
 
 def test_heat_map_shows_the_hit_rates():
-    axes = robustness_figures.draw_heat_map(RESULT, 10).axes[0]
+    axes = figures.draw_heat_map(RESULT, 10).axes[0]
     shares = axes.images[0].get_array()
     assert shares.shape == (12, 3)
     for row in (row for row in RESULT["rows"] if row["length"] == 10):
-        assert shares[list(DEGRADATIONS).index(row["degradation"]), SYSTEMS.index(row["system"])] == row["hit"]
+        assert (
+            shares[list(DEGRADATIONS).index(row["degradation"]), SYSTEMS.index(row["system"])]
+            == row["hit"]
+        )
     assert np.argwhere(shares.mask).tolist() == [[6, 1]]  # MISSING
     texts = [text.get_text() for text in axes.texts]
     assert texts[6 * 3 + 1] == "-"
@@ -332,13 +391,17 @@ def test_heat_map_shows_the_hit_rates():
 
 
 def test_snr_curves_have_intervals_and_mark_the_half():
-    figure = robustness_figures.draw_snr(RESULT, "white noise")
+    figure = figures.draw_snr(RESULT, "white noise")
     assert [axes.get_title() for axes in figure.axes] == ["1 s", "2.5 s", "10 s"]
     curves = [bars for bars in figure.axes[2].containers]
     assert len(curves) == 3
     for system, bars in zip(SYSTEMS, curves, strict=True):
         rows = [
-            next(r for r in RESULT["rows"] if (r["system"], r["degradation"], r["length"]) == (system, name, 10))
+            next(
+                r
+                for r in RESULT["rows"]
+                if (r["system"], r["degradation"], r["length"]) == (system, name, 10)
+            )
             for name in ("white_noise_-5db", "white_noise_0db", "white_noise_10db")
         ]
         line, _, (segments,) = bars.lines
@@ -354,8 +417,17 @@ def test_snr_curves_have_intervals_and_mark_the_half():
 
 
 def test_length_curves_take_the_middle_of_each_family():
-    axes = robustness_figures.draw_lengths(RESULT).axes
-    names = ["clean", "white_noise_0db", "noise_0db", "room", "gsm", "speed_+4%", "pitch_-1", "hall"]
+    axes = figures.draw_lengths(RESULT).axes
+    names = [
+        "clean",
+        "white_noise_0db",
+        "noise_0db",
+        "room",
+        "gsm",
+        "speed_+4%",
+        "pitch_-1",
+        "hall",
+    ]
     assert [one.get_title() for one in axes] == names
     line = axes[3].containers[1].lines[0]  # philips in a room: two lengths of three
     np.testing.assert_allclose(np.float64(line.get_xdata()), [1, 2.5])
@@ -363,9 +435,13 @@ def test_length_curves_take_the_middle_of_each_family():
 
 
 def test_bit_error_histograms_are_shares():
-    axes = robustness_figures.draw_bit_errors(RESULT).axes
+    axes = figures.draw_bit_errors(RESULT).axes
     assert [one.get_title() for one in axes] == list(SYSTEMS[:2])
-    outlines = {patch.get_label(): patch.get_data().values for patch in axes[0].patches if not patch.get_fill()}
+    outlines = {
+        patch.get_label(): patch.get_data().values
+        for patch in axes[0].patches
+        if not patch.get_fill()
+    }
     np.testing.assert_allclose(outlines["true places"], [0.6, 0.3, 0.1])
     np.testing.assert_allclose(outlines["random places"], [0, 0.75, 0.25])
     assert axes[0].get_xlim() == (0, 0.75)
@@ -402,16 +478,28 @@ def browse(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
 
     def open_page(text, *, width):
-        (folder / "inner.html").write_text(text.replace("</body>", PROBE + "</body>"), encoding="utf-8")
+        (folder / "inner.html").write_text(
+            text.replace("</body>", PROBE + "</body>"), encoding="utf-8"
+        )
         # A window has a least width of its own, so the page is opened in a frame, which tells what it finds.
         frame = f"""<!DOCTYPE html><title>frame</title><link rel="icon" href="data:,"><pre id="probe"></pre>
         <script>addEventListener("message", (message) => {{ probe.textContent = message.data; }});</script>
         <iframe src="inner.html" style="width:{width}px;height:900px;border:0"></iframe>"""
         (folder / "frame.html").write_text(frame, encoding="utf-8")
         options = "--headless=new --no-sandbox --disable-gpu --enable-logging=stderr --v=0"
-        command = [browser, *options.split(), f"--user-data-dir={folder / 'profile'}", "--window-size=1600,1000"]
+        command = [
+            browser,
+            *options.split(),
+            f"--user-data-dir={folder / 'profile'}",
+            "--window-size=1600,1000",
+        ]
         done = subprocess.run(
-            [*command, "--virtual-time-budget=20000", "--dump-dom", (folder / "frame.html").as_uri()],
+            [
+                *command,
+                "--virtual-time-budget=20000",
+                "--dump-dom",
+                (folder / "frame.html").as_uri(),
+            ],
             capture_output=True,
             timeout=60,
             encoding="utf-8",
@@ -419,7 +507,9 @@ def browse(tmp_path_factory):
         )
         note = re.search(r'<pre id="probe">(.+?)</pre>', done.stdout)
         assert note is not None, done.stderr[-2000:]
-        return json.loads(note[1]), [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+        return json.loads(note[1]), [
+            line for line in done.stderr.splitlines() if ":CONSOLE" in line
+        ]
 
     return open_page
 
@@ -428,7 +518,10 @@ def browse(tmp_path_factory):
 def test_a_browser_shows_it_without_complaint(browse, workdir, page, width):
     found, console = browse((workdir / "report.html").read_text(encoding="utf-8"), width=width)
     assert console == []
-    sizes = [matplotlib.image.imread(io.BytesIO(decoded(one["src"], "image/png"))).shape[1] for one in page.all("img")]
+    sizes = [
+        matplotlib.image.imread(io.BytesIO(decoded(one["src"], "image/png"))).shape[1]
+        for one in page.all("img")
+    ]
     assert found["images"] == sizes
     assert found["sounds"] == [pytest.approx(10, abs=0.2)]
     assert found["page"][0] == found["page"][1]  # what is wider scrolls in its own box

@@ -10,10 +10,11 @@ import pytest
 import soundfile
 
 from experiments import audfprint
-from seqhash import degrade, robustness, songbook
+from seqhash import songbook
 from seqhash.export import load_hasher
-from seqhash.identify import Match
-from seqhash.systems import SAMPLE_RATE, Learned, Outside, Philips
+from seqhash.index.identify import Match
+from seqhash.robustness import cells, degrade
+from seqhash.robustness.systems import SAMPLE_RATE, Learned, Outside, Philips
 from tests.processes import run_module
 
 CLEAN = degrade.Degradation("clean", "clean", 0.0, partial(degrade.gain, decibels=0.0))
@@ -41,7 +42,9 @@ class Ears:
         for clip in clips:
             nearest = int(np.argmin(np.abs(np.array(index) - clip.max())))
             score = 3.0 if abs(index[nearest] - clip.max()) < 1e-6 else 1.0
-            answers.append([_match(nearest, score, float(clip[:2].min() / clip.max()) * 100 + self.late)])
+            answers.append(
+                [_match(nearest, score, float(clip[:2].min() / clip.max()) * 100 + self.late)]
+            )
         return answers
 
     def bit_errors(self, index, clip, places):
@@ -51,35 +54,48 @@ class Ears:
 def _recordings():
     """Rising lines: the first sample of a clip says where it was cut; the levels differ."""
     time = np.arange(100 * SAMPLE_RATE, dtype=np.float32) / SAMPLE_RATE / 100
-    return [((1 + i) / 40 * np.where(np.arange(len(time)) % 2, 1, time)).astype(np.float32) for i in range(12)]
+    return [
+        ((1 + i) / 40 * np.where(np.arange(len(time)) % 2, 1, time)).astype(np.float32)
+        for i in range(12)
+    ]
 
 
 @pytest.fixture(scope="module")
 def cell():
-    plan = robustness.make_plan([f"w{i}" for i in range(12)], queries=40, left_out=0.34, seed=1)
+    plan = cells.make_plan([f"w{i}" for i in range(12)], queries=40, left_out=0.34, seed=1)
     recordings, system = _recordings(), Ears()
     indexes = {"ears": system.add([recordings[i] for i in plan.indexed])}
     late = Ears("late", late=0.7)
     indexes["late"] = indexes["ears"]
-    made = robustness.run_cell(
-        [system, late], indexes, recordings, plan, seconds=3, reported=CLEAN, calibrating=CLEAN, seed=0
+    made = cells.run_cell(
+        [system, late],
+        indexes,
+        recordings,
+        plan,
+        seconds=3,
+        reported=CLEAN,
+        calibrating=CLEAN,
+        seed=0,
     )
     return made, plan
 
 
 def test_the_plan_keeps_the_works_apart():
     works = [f"w{i // 2}" for i in range(40)]
-    plan = robustness.make_plan(works, queries=100, left_out=0.2, seed=0)
-    kinds = [{works[p.recording] for p in places} for places in (plan.queries, plan.strangers, plan.calibration)]
+    plan = cells.make_plan(works, queries=100, left_out=0.2, seed=0)
+    kinds = [
+        {works[p.recording] for p in places}
+        for places in (plan.queries, plan.strangers, plan.calibration)
+    ]
     assert not kinds[0] & kinds[1]
     assert not kinds[0] & kinds[2]
     assert not kinds[1] & kinds[2]
     assert len(kinds[1]) == len(kinds[2]) == 2
     counts = np.bincount([p.recording for p in plan.queries])
     assert counts[list(plan.indexed)].min() >= 100 // len(plan.indexed)
-    assert plan == robustness.make_plan(works, queries=100, left_out=0.2, seed=0)
+    assert plan == cells.make_plan(works, queries=100, left_out=0.2, seed=0)
     with pytest.raises(ValueError, match="three are needed"):
-        robustness.make_plan(["a", "b"], queries=1, left_out=0.1, seed=0)
+        cells.make_plan(["a", "b"], queries=1, left_out=0.1, seed=0)
 
 
 def test_a_cell_asks_all_systems_the_same_and_judges_offsets(cell):
@@ -101,11 +117,16 @@ def test_bit_errors_are_against_a_clips_own_place_and_anothers(cell):
 @pytest.mark.parametrize("name", ["philips", "ours"])
 def test_bit_errors_of_real_codes(name):
     system = Philips() if name == "philips" else Learned(name, "test", load_hasher("paper-128"))
-    recordings = [songbook.render(work.work_id, "orig", seed=0)[: 20 * SAMPLE_RATE] for work in songbook.works()[:3]]
+    recordings = [
+        songbook.render(work.work_id, "orig", seed=0)[: 20 * SAMPLE_RATE]
+        for work in songbook.works()[:3]
+    ]
     index = system.add(recordings)
     begin = 7.06  # between two codes
     clip = recordings[1][round(begin * SAMPLE_RATE) :][: 3 * SAMPLE_RATE]
-    own, late, other, past = system.bit_errors(index, clip, [(1, begin), (1, begin + 5), (2, begin), (2, 60.0)])
+    own, late, other, past = system.bit_errors(
+        index, clip, [(1, begin), (1, begin + 5), (2, begin), (2, 60.0)]
+    )
     assert own < 0.12
     assert min(late, other) > own + 0.1
     assert past == 1.0  # there is nothing to compare with
@@ -119,14 +140,14 @@ def test_the_summary_counts(cell):
     made["ears"]["strangers"] = [2.5, 1.0, None, 3.0]
     made["ears"]["calibration"] = [2.9] * 100
     made["ears"]["score"] = [3.0] * (half // 2) + [2.0] * (len(made["ears"]["hit"]) - half // 2)
-    rows = robustness.summarise({("clean", 3.0): made}, [Ears(), Ears("late")])
+    rows = cells.summarise({("clean", 3.0): made}, [Ears(), Ears("late")])
     row = rows[0]
     assert row["hit"] == pytest.approx(0.5)
     assert row["hit_low"] < 0.5 < row["hit_high"]
     assert row["false_positive"] == pytest.approx(0.5)
     assert row["hit_at_1_percent_false"] == pytest.approx(half // 2 / len(made["ears"]["hit"]))
     assert [r["system"] for r in rows] == ["ears", "late"]
-    (difference,) = robustness.differences({("clean", 3.0): made}, [Ears(), Ears("late")])
+    (difference,) = cells.differences({("clean", 3.0): made}, [Ears(), Ears("late")])
     assert difference["value"] == pytest.approx(-0.5)
 
 
@@ -134,19 +155,37 @@ def test_half_is_found_between_two_ratios():
     def row(snr, hit):
         return {"system": "a", "length": 3, "degradation": f"white_noise_{snr}db", "hit": hit}
 
-    found = robustness.half_found([row(10, 0.9), row(0, 0.1), row(5, 0.7)], degrade.registry())
-    assert found == [{"system": "a", "noise": "white noise", "length": 3, "snr_db": pytest.approx(10 / 3), "note": ""}]
-    (never,) = robustness.half_found([row(10, 0.4), row(0, 0.1)], degrade.registry())
+    found = cells.half_found([row(10, 0.9), row(0, 0.1), row(5, 0.7)], degrade.registry())
+    assert found == [
+        {
+            "system": "a",
+            "noise": "white noise",
+            "length": 3,
+            "snr_db": pytest.approx(10 / 3),
+            "note": "",
+        }
+    ]
+    (never,) = cells.half_found([row(10, 0.4), row(0, 0.1)], degrade.registry())
     assert never["snr_db"] is None
     assert "fewer" in never["note"]
 
 
 def test_a_clip_without_room_or_sound_is_left_out():
-    place = robustness.Place(0, 0.5)
-    assert robustness.cut(np.ones(SAMPLE_RATE, np.float32), place, seconds=3, degradation=CLEAN, seed=0) is None
-    assert robustness.cut(np.zeros(9 * SAMPLE_RATE, np.float32), place, seconds=3, degradation=CLEAN, seed=0) is None
+    place = cells.Place(0, 0.5)
+    assert (
+        cells.cut(np.ones(SAMPLE_RATE, np.float32), place, seconds=3, degradation=CLEAN, seed=0)
+        is None
+    )
+    assert (
+        cells.cut(
+            np.zeros(9 * SAMPLE_RATE, np.float32), place, seconds=3, degradation=CLEAN, seed=0
+        )
+        is None
+    )
     faster = degrade.registry()["speed_+4%"]
-    clip, begin = robustness.cut(np.ones(9 * SAMPLE_RATE, np.float32), place, seconds=3, degradation=faster, seed=0)
+    clip, begin = cells.cut(
+        np.ones(9 * SAMPLE_RATE, np.float32), place, seconds=3, degradation=faster, seed=0
+    )
     assert len(clip) == pytest.approx(3.02 * SAMPLE_RATE, abs=2)
     assert begin == pytest.approx((9 - 3.02 * 1.04) / 2, abs=0.01)
 
@@ -168,12 +207,20 @@ def test_an_outside_program_answers_by_csv(tmp_path):
     found = system.candidates(index, [np.zeros(50, np.float32)] * 2)
     assert [(m.recording, m.offset, m.score) for m in found[0]] == [(1, 12.5, 7.0)]
     assert found[1] == []
-    broken = Outside("broken", f"{sys.executable} -c 'raise SystemExit(4)' {{clips}}", str(tmp_path / "folder"))
+    broken = Outside(
+        "broken", f"{sys.executable} -c 'raise SystemExit(4)' {{clips}}", str(tmp_path / "folder")
+    )
     with pytest.raises(ValueError, match=r"broken.*ended with 4"):
         broken.candidates(index, [np.zeros(50, np.float32)])
-    for answer in ("clip,track,offset,score\nelse.wav,x,1,2\n", "clip,offset\nx,1\n", "clip,track,offset,score\n,,,\n"):
+    for answer in (
+        "clip,track,offset,score\nelse.wav,x,1,2\n",
+        "clip,offset\nx,1\n",
+        "clip,track,offset,score\n,,,\n",
+    ):
         (tmp_path / "answer.csv").write_text(answer)
-        wrong = Outside("wrong", f"cp {tmp_path / 'answer.csv'} {{answers}}", str(tmp_path / "folder"))
+        wrong = Outside(
+            "wrong", f"cp {tmp_path / 'answer.csv'} {{answers}}", str(tmp_path / "folder")
+        )
         with pytest.raises(ValueError, match="wrong: line 2 of its answers"):
             wrong.candidates(index, [np.zeros(50, np.float32)])
 
@@ -181,10 +228,16 @@ def test_an_outside_program_answers_by_csv(tmp_path):
 @pytest.mark.skipif(audfprint.missing(None) is not None, reason=str(audfprint.missing(None)))
 def test_audfprint_finds_what_it_was_given(tmp_path):
     recordings = [songbook.render(work.work_id, "orig", seed=0) for work in songbook.works()[:3]]
-    system = audfprint.system(tmp_path / "a folder", None)  # it answers in prose, from which names are parsed
+    system = audfprint.system(
+        tmp_path / "a folder", None
+    )  # it answers in prose, from which names are parsed
     index = system.add(recordings[:2])
     second = 10 * SAMPLE_RATE
-    clips = [recordings[1][second : 2 * second], np.zeros(200, np.float32), recordings[2][second : 2 * second]]
+    clips = [
+        recordings[1][second : 2 * second],
+        np.zeros(200, np.float32),
+        recordings[2][second : 2 * second],
+    ]
     found, nothing, absent = system.candidates(index, clips)
     assert found[0].recording == 1
     assert found[0].score >= system.default_score
@@ -206,7 +259,11 @@ def test_the_script_writes_the_contract(tmp_path_factory, again):
     if not again:
         lines = ["path"]
         for work in songbook.works()[:4]:
-            soundfile.write(folder / f"{work.work_id}.flac", songbook.render(work.work_id, "orig", seed=0), SAMPLE_RATE)
+            soundfile.write(
+                folder / f"{work.work_id}.flac",
+                songbook.render(work.work_id, "orig", seed=0),
+                SAMPLE_RATE,
+            )
             lines.append(f"{work.work_id}.flac")
         (folder / "list.csv").write_text("\n".join(lines) + "\n")
     flags = f"--corpus={folder / 'list.csv'} --workdir={folder / 'w'} --queries=6 --lengths=2 --workers=1"

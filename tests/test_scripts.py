@@ -20,7 +20,12 @@ pytestmark = pytest.mark.slow
 
 TINY = [
     f"--set={change}"
-    for change in ("model.hidden_size=32", "train.epochs=2", "train.batch_size=16", "train.validation_fraction=0.2")
+    for change in (
+        "model.hidden_size=32",
+        "train.epochs=2",
+        "train.batch_size=16",
+        "train.validation_fraction=0.2",
+    )
 ]
 HEADER = "path,recording_id,work_id,role,genre,title,key_shift\n"
 VERSIONS = (  # file type, sample rate, seconds, role, genre, semitones
@@ -28,7 +33,11 @@ VERSIONS = (  # file type, sample rate, seconds, role, genre, semitones
     ("flac", 22_050, 6.5, "cover", "country", 0),
     ("ogg", 44_100, 7.0, "cover", "classical", 5),
 )
-CODES = (20, 22, 24)  # of 6, 6.5 and 7 s: ceil((samples - 400) / 160) + 1 frames, 100 a segment, one every 25
+CODES = (
+    20,
+    22,
+    24,
+)  # of 6, 6.5 and 7 s: ceil((samples - 400) / 160) + 1 frames, 100 a segment, one every 25
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +59,13 @@ def write_work(folder: Path, work: int) -> list[str]:
     for suffix, rate, seconds, role, genre, shift in VERSIONS:
         time = np.arange(round(seconds * rate)) / rate
         frequency = 440 * 2 ** ((notes[(12 * time / seconds).astype(int)] + shift - 69) / 12)
-        tones = 0.3 * np.sin(2 * np.pi * frequency * time) + 0.1 * np.sin(4 * np.pi * frequency * time)
+        tones = 0.3 * np.sin(2 * np.pi * frequency * time) + 0.1 * np.sin(
+            4 * np.pi * frequency * time
+        )
         name = f"work{work}_{suffix}"
-        soundfile.write(folder / f"{name}.{suffix}", tones + 0.01 * rng.standard_normal(len(time)), rate)
+        soundfile.write(
+            folder / f"{name}.{suffix}", tones + 0.01 * rng.standard_normal(len(time)), rate
+        )
         rows.append(f"{name}.{suffix},{name},work{work},{role},{genre},Work {work},{shift}\n")
     return rows
 
@@ -69,7 +82,11 @@ def reproduced(folder) -> tuple[Path, Ended]:
     """The workdir that reproduce made, every stage of it, and what it said."""
     workdir = folder / "run"
     done = script(
-        "reproduce", f"--workdir={workdir}", f"--corpus={folder / 'covers/covers.csv'}", "--export=mine", *TINY
+        "reproduce",
+        f"--workdir={workdir}",
+        f"--corpus={folder / 'covers/covers.csv'}",
+        "--export=mine",
+        *TINY,
     )
     assert done.status == 0, done.err[-3000:]
     return workdir, done
@@ -82,7 +99,11 @@ def copied(reproduced, tmp_path) -> Path:
 
 
 def contents(folder: Path, pattern: str) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob(pattern)) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob(pattern))
+        if p.is_file()
+    }
 
 
 def strict_json(path: Path):
@@ -117,11 +138,15 @@ def test_help_names_the_flags(name, flags):
 def test_reproduce_runs_every_stage_and_compares_with_the_paper(reproduced):
     workdir, done = reproduced
     commands = [line.split()[3] for line in done.out.splitlines() if line.startswith("$ python")]
-    assert commands == [f"experiments.{name}" for name in ("prepare", "train", "evaluate", "export")]
+    assert commands == [
+        f"experiments.{name}" for name in ("prepare", "train", "evaluate", "export")
+    ]
     assert "6 prepared, 0 already there, 0 failed" in done.out
     result = strict_json(workdir / "results.json")
     measured = f"{100 * result['cover_accuracy']['9']['value']:.2f}"
-    line = next(line for line in done.out.splitlines() if line.startswith("accuracy, 9 hashes (3 s)"))
+    line = next(
+        line for line in done.out.splitlines() if line.startswith("accuracy, 9 hashes (3 s)")
+    )
     assert line.split()[-4:] == ["20.28", "%", measured, "%"]
 
 
@@ -129,10 +154,18 @@ def test_train_wrote_its_metrics_and_config(reproduced):
     workdir, done = reproduced
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [0, 1, 2]
-    assert all(math.isfinite(row[name]) for row in rows for name in ("train_loss", "validation_loss", "collision_rate"))
+    assert all(
+        math.isfinite(row[name])
+        for row in rows
+        for name in ("train_loss", "validation_loss", "collision_rate")
+    )
     assert [f"epoch {n:3d}" in done.out for n in range(4)] == [True, True, True, False]
     config = strict_json(workdir / "config.json")
-    assert (config["model.hidden_size"], config["train.epochs"], config["mfcc.coeffs"]) == (32, 2, 13)
+    assert (config["model.hidden_size"], config["train.epochs"], config["mfcc.coeffs"]) == (
+        32,
+        2,
+        13,
+    )
     assert is_picture(workdir / "figures" / "training.png")
 
 
@@ -147,9 +180,18 @@ def test_results_have_the_table_the_floors_and_how_it_was_made(reproduced):
             assert 0 <= accuracy["low"] <= accuracy["value"] <= accuracy["high"] <= 1
         else:
             assert (accuracy["value"], accuracy["low"], accuracy["high"]) == (None, None, None)
-    assert result["unique_rate"] * 2 * sum(CODES) == pytest.approx(round(result["unique_rate"] * 2 * sum(CODES)))
+    assert result["unique_rate"] * 2 * sum(CODES) == pytest.approx(
+        round(result["unique_rate"] * 2 * sum(CODES))
+    )
     assert 0 <= result["collision_rate"] <= 1
-    floors = {"chance", "trained, threshold median", "untrained LSTM", "random projection", "PCA-sign", "random codes"}
+    floors = {
+        "chance",
+        "trained, threshold median",
+        "untrained LSTM",
+        "random projection",
+        "PCA-sign",
+        "random codes",
+    }
     assert set(result["floors"]) == floors
     assert result["floors"]["chance"]["cover_accuracy"]["1"]["value"] == 0.5
     assert result["config"] == strict_json(workdir / "config.json")
@@ -182,7 +224,10 @@ def test_numbers_of_another_model_are_not_in_the_card(copied):
     assert (done.status, "results.json: of another model" in done.err) == (0, True)
     card = (copied / "mine" / "README.md").read_text()
     assert "Trained for 1 of 2 epochs" in card
-    assert f"    python -m experiments.train --workdir={copied} --set=model.hidden_size=32 --set=train.epochs=2" in card
+    assert (
+        f"    python -m experiments.train --workdir={copied} --set=model.hidden_size=32 --set=train.epochs=2"
+        in card
+    )
     assert card.endswith("Not evaluated.\n")
     done = script("evaluate", f"--workdir={copied}", "--resamples=10")
     assert "epoch 1 of 2: not finished\n" in done.out
@@ -200,12 +245,21 @@ def test_export_leaves_a_folder_alone_that_is_no_hasher(reproduced, tmp_path):
 
 def test_run_again_nothing_is_made_anew_and_other_covers_are_told_apart(copied, folder):
     def made():
-        return contents(copied, "*.npy") | contents(copied / "checkpoints", "*") | contents(copied, "metrics.jsonl")
+        return (
+            contents(copied, "*.npy")
+            | contents(copied / "checkpoints", "*")
+            | contents(copied, "metrics.jsonl")
+        )
 
     before, config = made(), (copied / "config.json").read_bytes()
-    corpora = [f"--training_corpus={folder / 'covers/covers.csv'}", f"--corpus={folder / 'others/others.csv'}"]
+    corpora = [
+        f"--training_corpus={folder / 'covers/covers.csv'}",
+        f"--corpus={folder / 'others/others.csv'}",
+    ]
     several = [change.removeprefix("--set=") for change in TINY]
-    done = script("reproduce", f"--workdir={copied}", "--set", *several, *corpora, run=run_with_forks)
+    done = script(
+        "reproduce", f"--workdir={copied}", "--set", *several, *corpora, run=run_with_forks
+    )
     assert done.status == 0, done.err[-3000:]
     assert "0 prepared, 6 already there, 0 failed" in done.out
     assert "epoch   1 " not in done.out
@@ -239,12 +293,20 @@ def test_prepare_refuses_what_features_do_not_depend_on(folder, tmp_path):
     command = ["prepare", f"--corpus={folder / 'covers/covers.csv'}", f"--workdir={run}"]
     done = script(*command, "--set=mfcc.coeffs=20", "--set=segment.hop=50")
     assert (done.status, done.out, run.exists()) == (2, "", False)
-    assert "--set=segment.hop=50: features depend on the fields mfcc.* only; give this to train." in done.err
+    assert (
+        "--set=segment.hop=50: features depend on the fields mfcc.* only; give this to train."
+        in done.err
+    )
 
 
 def test_all_that_is_wrong_with_a_manifest_is_told_at_once(folder, tmp_path):
     manifest = folder / "covers" / "wrong.csv"
-    rows = ["work0_wav.wav,a,w,original", "lost.wav,b,w,cover", "work0_flac.flac,c,w,copy", "work1_wav.wav,d,w"]
+    rows = [
+        "work0_wav.wav,a,w,original",
+        "lost.wav,b,w,cover",
+        "work0_flac.flac,c,w,copy",
+        "work1_wav.wav,d,w",
+    ]
     manifest.write_text("\n".join(["path,recording_id,work_id,role", *rows]) + "\n")
     done = script("prepare", f"--corpus={manifest}", f"--workdir={tmp_path / 'run'}")
     assert (done.status, done.out) == (2, "")
@@ -276,7 +338,11 @@ def test_train_refuses_what_does_not_fit_the_workdir(reproduced, arguments, says
 
 def test_train_diverging_ends_in_a_sentence(copied):
     shutil.rmtree(copied / "checkpoints")
-    explosive = ["--set=train.learning_rate=1e30", "--set=train.optimizer=sgd", "--set=train.clip_norm=0"]
+    explosive = [
+        "--set=train.learning_rate=1e30",
+        "--set=train.optimizer=sgd",
+        "--set=train.clip_norm=0",
+    ]
     done = script("train", f"--workdir={copied}", *TINY, *explosive, "--noprogress")
     assert done.status == 2
     assert "train.learning_rate" in done.err
@@ -284,11 +350,22 @@ def test_train_diverging_ends_in_a_sentence(copied):
 
 def test_train_stopped_by_ctrl_c_says_so_and_goes_on(copied):
     shutil.rmtree(copied / "checkpoints")
-    command = [sys.executable, "-m", "experiments.train", f"--workdir={copied}", *TINY, "--set=train.epochs=100000"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.train",
+        f"--workdir={copied}",
+        *TINY,
+        "--set=train.epochs=100000",
+    ]
     environment, pipe = os.environ | ENVIRONMENT | QUICKLY, subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True
+    ) as process:
         try:
-            assert any(line.startswith("epoch   1 ") for line in process.stdout)  # as soon as it trains
+            assert any(
+                line.startswith("epoch   1 ") for line in process.stdout
+            )  # as soon as it trains
             process.send_signal(signal.SIGINT)
             err = process.communicate(timeout=60)[1]
         finally:
@@ -302,7 +379,12 @@ def test_evaluate_needs_roles_and_the_features_of_the_training(copied, folder):
     done = script("evaluate", f"--workdir={copied}", f"--corpus={folder / 'others'}")
     assert done.status == 2
     assert "Cover accuracy needs a manifest with the columns work_id and role" in done.err
-    again = script("prepare", f"--workdir={copied}", f"--corpus={folder / 'covers/covers.csv'}", "--set=mfcc.lifter=0")
+    again = script(
+        "prepare",
+        f"--workdir={copied}",
+        f"--corpus={folder / 'covers/covers.csv'}",
+        "--set=mfcc.lifter=0",
+    )
     assert again.out.startswith("6 prepared")
     done = script("evaluate", f"--workdir={copied}")
     assert done.status == 2
@@ -325,7 +407,10 @@ def test_reproduce_looks_at_its_input_before_hours_of_training(folder, tmp_path)
 def test_a_bad_key_shift_is_found_before_anything_is_computed(reproduced, folder, tmp_path):
     manifest = folder / "covers" / "bad_key.csv"
     manifest.write_text((folder / "covers/covers.csv").read_text().replace("Work 1,5", "Work 1,up"))
-    commands = (["evaluate", f"--workdir={reproduced[0]}"], ["reproduce", f"--workdir={tmp_path / 'new'}"])
+    commands = (
+        ["evaluate", f"--workdir={reproduced[0]}"],
+        ["reproduce", f"--workdir={tmp_path / 'new'}"],
+    )
     for command in commands:
         done = script(*command, f"--corpus={manifest}")
         assert (done.status, done.out) == (2, "")
@@ -336,7 +421,13 @@ def test_a_bad_key_shift_is_found_before_anything_is_computed(reproduced, folder
 
 def test_ablate_makes_a_row_for_each_change_once(reproduced):
     workdir, _ = reproduced
-    command = ["ablate", f"--workdir={workdir}", "--change=", "--change=model.handover=hidden_and_cell", *TINY]
+    command = [
+        "ablate",
+        f"--workdir={workdir}",
+        "--change=",
+        "--change=model.handover=hidden_and_cell",
+        *TINY,
+    ]
     done = script(*command)
     assert done.status == 0, done.err[-3000:]
     table = (workdir / "ablation.md").read_text()
@@ -348,14 +439,18 @@ def test_ablate_makes_a_row_for_each_change_once(reproduced):
     measured = strict_json(workdir / "ablation.json")
     assert measured["base"] == strict_json(workdir / "config.json")
     last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
-    assert measured["rows"][""][0]["collision_rate"] == last["collision_rate"]  # the base is the run reproduced above
+    assert (
+        measured["rows"][""][0]["collision_rate"] == last["collision_rate"]
+    )  # the base is the run reproduced above
     assert measured["rows"][""][0]["accuracy_zero"]["37"] is None
 
     metrics = {path: path.stat().st_mtime_ns for path in workdir.glob("ablation/*/metrics.jsonl")}
     assert len(metrics) == 2
     again = script(*command)
     assert (again.status, again.out) == (0, done.out)
-    assert {path: path.stat().st_mtime_ns for path in workdir.glob("ablation/*/metrics.jsonl")} == metrics
+    assert {
+        path: path.stat().st_mtime_ns for path in workdir.glob("ablation/*/metrics.jsonl")
+    } == metrics
 
     changes = ["", "model.handover=hidden_and_cell", "code.threshold=median"]
     more = script(*command[:2], f"--change={changes[2]}", *TINY)

@@ -37,9 +37,15 @@ SMALL = override(
 def small_store(recordings: int = 4, frames: int = 700) -> features.Store:
     """A store of random walks in 13 dimensions, one of them too short for a segment."""
     rng = np.random.default_rng(0)
-    walks = [np.cumsum(rng.standard_normal((frames + 10 * i, 13)), axis=0) * 0.3 for i in range(recordings)]
+    walks = [
+        np.cumsum(rng.standard_normal((frames + 10 * i, 13)), axis=0) * 0.3
+        for i in range(recordings)
+    ]
     cepstra = tuple(walk.astype(np.float32) for walk in [*walks, walks[0][:7]])
-    rows = tuple(corpus.Recording(f"r{i}", Path(f"r{i}.wav"), "", "", "", "", {}) for i in range(len(cepstra)))
+    rows = tuple(
+        corpus.Recording(f"r{i}", Path(f"r{i}.wav"), "", "", "", "", {})
+        for i in range(len(cepstra))
+    )
     return features.Store(rows, cepstra, {}, ())
 
 
@@ -49,7 +55,10 @@ def one_device() -> Mesh:
 
 def losses_of(config: Config, **options) -> list[float]:
     rows = [
-        p.row for p in train.fit(config, batches.make_dataset(small_store(), config=config), progress=False, **options)
+        p.row
+        for p in train.fit(
+            config, batches.make_dataset(small_store(), config=config), progress=False, **options
+        )
     ]
     return [row["train_loss"] for row in rows if row]
 
@@ -64,7 +73,9 @@ def test_dataset_holds_out_whole_recordings_and_takes_statistics_from_training_a
     held_out = set(dataset.validation[:, 0])
     assert held_out
     assert not held_out & set(dataset.training[:, 0])
-    frames = np.concatenate([c for i, c in enumerate(store.cepstra) if i not in held_out and len(c) >= 10])
+    frames = np.concatenate(
+        [c for i, c in enumerate(store.cepstra) if i not in held_out and len(c) >= 10]
+    )
     np.testing.assert_allclose(dataset.statistics.mean, frames.mean(axis=0), rtol=0.05, atol=0.05)
     for recording, first in dataset.training:
         assert first % 5 == 0
@@ -87,19 +98,25 @@ def test_every_epoch_visits_segments_once_in_an_order_of_its_own():
 
 
 def test_loss_goes_down_from_the_variance():
-    values = losses_of(override(SMALL, {"train.epochs": 8, "train.learning_rate": 1e-2}), mesh=one_device())
+    values = losses_of(
+        override(SMALL, {"train.epochs": 8, "train.learning_rate": 1e-2}), mesh=one_device()
+    )
     assert 8 < values[0] < 18  # 13 standardised coefficients, nothing reconstructed
     assert values[-1] < 0.7 * values[0]
 
 
 def test_step_is_adam_on_the_clipped_gradient():
     """One step of the compiled path against optax by hand."""
-    config = override(SMALL, {"train.schedule": "constant", "train.warmup_steps": 0, "train.clip_norm": 0.5})
+    config = override(
+        SMALL, {"train.schedule": "constant", "train.warmup_steps": 0, "train.clip_norm": 0.5}
+    )
     dataset = batches.make_dataset(small_store(), config=config)
     state = train.init_state(config, steps=10)
     batch = batches.gather(dataset.frames, dataset.training[:8], segment_frames=10)
     optimizer = train.make_optimizer(config.train, steps=10)
-    after, loss = jax.jit(functools.partial(train.train_step, config=config, optimizer=optimizer))(state, batch)
+    after, loss = jax.jit(functools.partial(train.train_step, config=config, optimizer=optimizer))(
+        state, batch
+    )
     assert np.isfinite(loss)
 
     def mean_loss(params):
@@ -115,11 +132,15 @@ def test_step_is_adam_on_the_clipped_gradient():
 
 
 def test_streamed_and_resident_frames_train_alike():
-    assert losses_of(SMALL, mesh=one_device(), resident_bytes=0) == losses_of(SMALL, mesh=one_device())
+    assert losses_of(SMALL, mesh=one_device(), resident_bytes=0) == losses_of(
+        SMALL, mesh=one_device()
+    )
 
 
 def test_runs_of_several_seeds_share_a_program():
-    config = override(SMALL, {"train.epochs": 1, "train.validation_fraction": 0.0})  # all have as many steps
+    config = override(
+        SMALL, {"train.epochs": 1, "train.validation_fraction": 0.0}
+    )  # all have as many steps
     first, programs = losses_of(config, mesh=one_device()), train.make_stretch.cache_info().misses
     assert losses_of(override(config, {"train.seed": 1}), mesh=one_device()) != first
     assert train.make_stretch.cache_info().misses == programs
@@ -150,13 +171,19 @@ def test_other_normalisations_and_optimizers_train(changes):
 
 
 def test_schedule_warms_up_and_decays():
-    config = override(SMALL, {"train.learning_rate": 2.0}).train  # four steps of warm-up, cosine to a tenth
-    rates = [float(train.learning_rate(jnp.int32(step), config=config, steps=104)) for step in range(105)]
+    config = override(
+        SMALL, {"train.learning_rate": 2.0}
+    ).train  # four steps of warm-up, cosine to a tenth
+    rates = [
+        float(train.learning_rate(jnp.int32(step), config=config, steps=104)) for step in range(105)
+    ]
     np.testing.assert_allclose(rates[:5], [0.4, 0.8, 1.2, 1.6, 2.0], rtol=1e-6)
     assert math.isclose(rates[54], 2 * (0.1 + 0.9 / 2), rel_tol=1e-5)  # half-way down
     assert math.isclose(rates[104], 0.2, rel_tol=1e-5)
     flat = override(SMALL, {"train.schedule": "constant", "train.warmup_steps": 0}).train
-    assert math.isclose(float(train.learning_rate(jnp.int32(0), config=flat, steps=10)), 3e-3, rel_tol=1e-6)
+    assert math.isclose(
+        float(train.learning_rate(jnp.int32(0), config=flat, steps=10)), 3e-3, rel_tol=1e-6
+    )
 
 
 def test_nan_stops_with_the_step_and_the_metric():
@@ -169,7 +196,9 @@ def test_nan_stops_with_the_step_and_the_metric():
 
 def test_a_nan_among_the_epoch_metrics_stops_it_too(tmp_path):
     with pytest.raises(train.TrainingDiverged, match="collision_rate is nan after epoch 0, step 0"):
-        train.train(SMALL, small_store(), evaluate=lambda _: {"collision_rate": math.nan}, progress=False)
+        train.train(
+            SMALL, small_store(), evaluate=lambda _: {"collision_rate": math.nan}, progress=False
+        )
 
 
 def test_train_returns_a_hasher_and_writes_rows_and_checkpoints(tmp_path):
@@ -196,7 +225,9 @@ def test_train_returns_a_hasher_and_writes_rows_and_checkpoints(tmp_path):
     states = np.concatenate([hasher.states_of(small_store().cepstra[i]) for i in recordings])
     np.testing.assert_allclose(trained.medians, np.median(states, axis=0), atol=1e-5)
     # Run again, there is nothing left to do.
-    same, same_rows = train.train(SMALL, small_store(), workdir=tmp_path, progress=False, mesh=one_device())
+    same, same_rows = train.train(
+        SMALL, small_store(), workdir=tmp_path, progress=False, mesh=one_device()
+    )
     assert same.digest == hasher.digest
     assert same_rows == rows
 
@@ -205,14 +236,18 @@ def test_another_config_in_the_same_workdir_is_refused(tmp_path):
     config = override(SMALL, {"train.epochs": 1})
     train.train(config, small_store(), workdir=tmp_path, progress=False, mesh=one_device())
     with pytest.raises(checkpoint.CheckpointError, match=r"train.seed is 0 there, 5 here"):
-        train.train(override(config, {"train.seed": 5}), small_store(), workdir=tmp_path, progress=False)
+        train.train(
+            override(config, {"train.seed": 5}), small_store(), workdir=tmp_path, progress=False
+        )
 
 
 def test_another_corpus_in_the_same_workdir_is_refused(tmp_path):
     config = override(SMALL, {"train.epochs": 1})
     train.train(config, small_store(), workdir=tmp_path, progress=False, mesh=one_device())
     with pytest.raises(checkpoint.CheckpointError, match="a run on other recordings"):
-        train.train(config, small_store(frames=800), workdir=tmp_path, progress=False, mesh=one_device())
+        train.train(
+            config, small_store(frames=800), workdir=tmp_path, progress=False, mesh=one_device()
+        )
 
 
 def test_no_checkpoint_is_said(tmp_path):
@@ -224,8 +259,13 @@ def test_no_checkpoint_is_said(tmp_path):
 
 def test_a_checkpoint_of_four_devices_loads_on_one(tmp_path):
     four, _ = train.train(SMALL, small_store(), workdir=tmp_path, progress=False)
-    assert checkpoint.hasher_of(checkpoint.load_trained(tmp_path / "checkpoints"), name="x").digest == four.digest
-    resumed, _ = train.train(SMALL, small_store(), workdir=tmp_path, progress=False, mesh=one_device())
+    assert (
+        checkpoint.hasher_of(checkpoint.load_trained(tmp_path / "checkpoints"), name="x").digest
+        == four.digest
+    )
+    resumed, _ = train.train(
+        SMALL, small_store(), workdir=tmp_path, progress=False, mesh=one_device()
+    )
     assert resumed.digest == four.digest
 
 
@@ -283,7 +323,9 @@ def test_a_run_killed_at_random_moments_ends_bit_equal(tmp_path):
     run_training(tmp_path / "whole", tmp_path / "whole.npz")
     rng, kills = random.Random(0), 0
     for _ in range(2):
-        kills += run_training(tmp_path / "killed", tmp_path / "killed.npz", kill_after=rng.uniform(0.0, 0.6))
+        kills += run_training(
+            tmp_path / "killed", tmp_path / "killed.npz", kill_after=rng.uniform(0.0, 0.6)
+        )
     run_training(tmp_path / "killed", tmp_path / "killed.npz")
     assert kills >= 1
     whole, killed = np.load(tmp_path / "whole.npz"), np.load(tmp_path / "killed.npz")
@@ -295,6 +337,8 @@ def test_a_run_killed_at_random_moments_ends_bit_equal(tmp_path):
 
 
 def test_a_line_that_a_kill_has_cut_is_left_out(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 0, "accuracy": {"1": 0.5}}\n{"epoch": 1, "accuracy": {"1": 0.5}')
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"epoch": 0, "accuracy": {"1": 0.5}}\n{"epoch": 1, "accuracy": {"1": 0.5}'
+    )
     assert train.read_rows(tmp_path) == [{"epoch": 0, "accuracy": {"1": 0.5}}]
     assert train.read_rows(tmp_path / "nowhere") == []

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage, special, stats
 
-from seqhash import audio, corpus, songbook, systems
-from seqhash.baselines import wang
+from seqhash import audio, corpus, songbook
+from seqhash.robustness import systems
+from seqhash.robustness.baselines import wang
 
 RATE = 16_000
 CONFIG = wang.DEFAULT
@@ -28,13 +29,18 @@ def index(recordings):
 
 
 def _noise(seconds: float, *, seed: int, level: float = 0.1) -> np.ndarray:
-    return (level * np.random.default_rng(seed).standard_normal(round(seconds * RATE))).astype(np.float32)
+    return (level * np.random.default_rng(seed).standard_normal(round(seconds * RATE))).astype(
+        np.float32
+    )
 
 
 def _tones(events: list[tuple[float, float]], *, seconds: float) -> np.ndarray:
     """Short Gaussian tone bursts at (s, Hz)."""
     time = np.arange(round(seconds * RATE)) / RATE
-    bursts = [np.exp(-0.5 * ((time - at) / 0.02) ** 2) * np.sin(2 * np.pi * hz * (time - at)) for at, hz in events]
+    bursts = [
+        np.exp(-0.5 * ((time - at) / 0.02) ** 2) * np.sin(2 * np.pi * hz * (time - at))
+        for at, hz in events
+    ]
     return (0.5 * np.sum(bursts, axis=0)).astype(np.float32)
 
 
@@ -43,12 +49,16 @@ def _tones(events: list[tuple[float, float]], *, seconds: float) -> np.ndarray:
 
 def test_peaks_are_where_the_tones_are():
     events = [(0.5, 500.0), (0.9, 1500.0), (1.3, 812.5), (1.3, 3000.0), (1.8, 250.0)]
-    peaks = wang.find_peaks(_tones(events, seconds=2.2), shifts=1, density=30, config=replace(CONFIG, range_db=40))
+    peaks = wang.find_peaks(
+        _tones(events, seconds=2.2), shifts=1, density=30, config=replace(CONFIG, range_db=40)
+    )
     centres = (peaks.frame * CONFIG.frame_step + CONFIG.frame_length / 2) / RATE
     found = sorted(zip(centres, peaks.bin * RATE / CONFIG.frame_length, strict=True))
     assert len(found) == len(events)
     for (seconds, hz), (true_seconds, true_hz) in zip(found, events, strict=True):
-        assert abs(seconds - true_seconds) <= CONFIG.frame_step / RATE  # half a step to either side, and the sampling
+        assert (
+            abs(seconds - true_seconds) <= CONFIG.frame_step / RATE
+        )  # half a step to either side, and the sampling
         assert abs(hz - true_hz) <= RATE / CONFIG.frame_length / 2
 
 
@@ -56,10 +66,14 @@ def test_grids_of_a_query_begin_a_fraction_of_a_frame_apart():
     tone = _tones([(0.5, 1000.0), (1.0, 2000.0)], seconds=1.5)
     peaks = wang.find_peaks(tone, shifts=4, density=30, config=replace(CONFIG, range_db=40))
     assert peaks.grid.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    centres = (peaks.frame + peaks.grid / 4) * CONFIG.frame_step / RATE + CONFIG.frame_length / 2 / RATE
+    centres = (
+        peaks.frame + peaks.grid / 4
+    ) * CONFIG.frame_step / RATE + CONFIG.frame_length / 2 / RATE
     np.testing.assert_allclose(centres, [0.5, 1.0] * 4, atol=0.5 * CONFIG.frame_step / RATE + 1e-9)
     for grid in range(4):  # each is the analysis of the samples without the first of them
-        alone = wang.find_peaks(tone[grid * 64 :], shifts=1, density=30, config=replace(CONFIG, range_db=40))
+        alone = wang.find_peaks(
+            tone[grid * 64 :], shifts=1, density=30, config=replace(CONFIG, range_db=40)
+        )
         np.testing.assert_array_equal(alone.frame, peaks.frame[peaks.grid == grid])
 
 
@@ -94,7 +108,9 @@ def test_blocks_leave_no_seam(monkeypatch):
 @pytest.mark.parametrize("axis", [0, 2])
 def test_running_maximum_is_scipys(radius, axis):
     values = np.random.default_rng(radius).standard_normal((9, 2, 13))
-    wanted = ndimage.maximum_filter1d(values, 2 * radius + 1, axis=axis, mode="constant", cval=-np.inf)
+    wanted = ndimage.maximum_filter1d(
+        values, 2 * radius + 1, axis=axis, mode="constant", cval=-np.inf
+    )
     np.testing.assert_array_equal(wang.running_maximum(values, radius, axis=axis), wanted)
 
 
@@ -115,7 +131,9 @@ def test_density_is_kept():
 
 
 def test_a_steady_tone_is_thinned():
-    tone = (0.5 * np.sin(2 * np.pi * 1000 / RATE * np.arange(4 * RATE))).astype(np.float32)  # every frame is the same
+    tone = (0.5 * np.sin(2 * np.pi * 1000 / RATE * np.arange(4 * RATE))).astype(
+        np.float32
+    )  # every frame is the same
     peaks = wang.find_peaks(tone, shifts=1, density=1000, config=replace(CONFIG, density=1000))
     assert np.all(peaks.bin == 64)
     assert len(peaks.frame) < 4 * CONFIG.frame_rate / 2
@@ -123,7 +141,9 @@ def test_a_steady_tone_is_thinned():
 
 def test_gain_changes_nothing():
     samples = _noise(3, seed=5)
-    np.testing.assert_array_equal(wang.fingerprint(samples * np.float32(2**-7)), wang.fingerprint(samples))
+    np.testing.assert_array_equal(
+        wang.fingerprint(samples * np.float32(2**-7)), wang.fingerprint(samples)
+    )
 
 
 # ------------------------------------------------------------------------------------------------ landmarks
@@ -136,7 +156,9 @@ def test_hashes_round_trip():
     hashes = wang.pack(*parts)
     assert hashes.dtype == np.uint32
     np.testing.assert_array_equal(np.stack(wang.unpack(hashes)), parts)
-    assert int(wang.pack(np.array([3]), np.array([5]), np.array([7]))[0]) == 3 * 2**20 + 5 * 2**10 + 7
+    assert (
+        int(wang.pack(np.array([3]), np.array([5]), np.array([7]))[0]) == 3 * 2**20 + 5 * 2**10 + 7
+    )
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
@@ -153,11 +175,15 @@ def test_pairs_by_brute_force():
     config = replace(CONFIG, zone_start=2, zone_frames=20, zone_bins=30)
     cells = sorted(set(zip(*rng.integers(0, [[3], [60], [80]], (3, 150)).tolist(), strict=True)))
     grid, frame, place = np.array(cells).T
-    anchor, target = wang.pair(wang.Peaks(grid, frame, place, np.zeros(len(grid))), fan_out=3, config=config)
+    anchor, target = wang.pair(
+        wang.Peaks(grid, frame, place, np.zeros(len(grid))), fan_out=3, config=config
+    )
     wanted = []
     for i, (g, f, b) in enumerate(cells):
         zone = [
-            j for j, (other, at, bin_) in enumerate(cells) if other == g and 2 <= at - f <= 20 and abs(bin_ - b) <= 30
+            j
+            for j, (other, at, bin_) in enumerate(cells)
+            if other == g and 2 <= at - f <= 20 and abs(bin_ - b) <= 30
         ]
         wanted += [(i, j) for j in zone[:3]]
     assert sorted(zip(anchor.tolist(), target.tolist(), strict=True)) == wanted
@@ -189,7 +215,8 @@ def test_a_constant_has_no_landmarks():
 
 
 @pytest.mark.parametrize(
-    "samples", [np.zeros((2, 100), np.float32), np.zeros(100, np.int16), np.full(2000, np.nan, np.float32)]
+    "samples",
+    [np.zeros((2, 100), np.float32), np.zeros(100, np.int16), np.full(2000, np.nan, np.float32)],
 )
 def test_bad_samples(samples):
     with pytest.raises(ValueError, match="Samples must be"):
@@ -260,7 +287,9 @@ def test_offsets_by_brute_force():
         for begin in (offset // 4, offset // 4 - 1):
             bins.setdefault((clip, recording), {}).setdefault(begin, set()).add(reference)
     assert list(zip(best.clip.tolist(), best.recording.tolist(), strict=True)) == sorted(bins)
-    for key, begin, count, total in zip(sorted(bins), best.begin, best.landmarks, best.total, strict=True):
+    for key, begin, count, total in zip(
+        sorted(bins), best.begin, best.landmarks, best.total, strict=True
+    ):
         counts = {begin: len(references) for begin, references in bins[key].items()}
         assert count == max(counts.values())
         assert begin == min(b for b, c in counts.items() if c == count)
@@ -273,13 +302,21 @@ def test_too_large_a_histogram_says_so():
 
 
 def test_tail_is_scipys():
-    count, rate = (axis.ravel() for axis in np.meshgrid([1 / 3, 1, 2, 5.5, 30, 400], [1e-6, 0.01, 0.3, 1, 20]))
+    count, rate = (
+        axis.ravel() for axis in np.meshgrid([1 / 3, 1, 2, 5.5, 30, 400], [1e-6, 0.01, 0.3, 1, 20])
+    )
     below = rate < count
     wanted = special.gammainc(count[below], rate[below])
     shown = wanted > 1e-300
-    np.testing.assert_allclose(10 ** wang.log10_tail(count, rate)[below][shown], wanted[shown], rtol=1e-9)
-    np.testing.assert_allclose(10 ** wang.log10_tail(np.array([4.0]), np.array([0.5])), stats.poisson.sf(3, 0.5))
-    assert 10 ** wang.log10_tail(np.array([3.0]), np.array([50.0]))[0] > 0.3  # fewer than expected: no evidence
+    np.testing.assert_allclose(
+        10 ** wang.log10_tail(count, rate)[below][shown], wanted[shown], rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        10 ** wang.log10_tail(np.array([4.0]), np.array([0.5])), stats.poisson.sf(3, 0.5)
+    )
+    assert (
+        10 ** wang.log10_tail(np.array([3.0]), np.array([50.0]))[0] > 0.3
+    )  # fewer than expected: no evidence
 
 
 def test_score_by_hand():
@@ -337,13 +374,19 @@ def test_what_is_not_there_is_not_answered(recordings, index):
 
 
 def test_another_work_by_the_same_synthesiser_is_far_less_sure(recordings, index):
-    other = songbook.render(WORKS[1].work_id, "orig", seed=3)[5 * RATE : 10 * RATE]  # whose notes are the same sounds
-    wrong, right = wang.identify(index, [other, recordings[0][5 * RATE : 10 * RATE]], all_candidates=True)
+    other = songbook.render(WORKS[1].work_id, "orig", seed=3)[
+        5 * RATE : 10 * RATE
+    ]  # whose notes are the same sounds
+    wrong, right = wang.identify(
+        index, [other, recordings[0][5 * RATE : 10 * RATE]], all_candidates=True
+    )
     assert wrong[0].score < 10 < 100 < right[0].score
 
 
 def test_two_recordings_in_one_query(recordings, index):
-    clip = np.concatenate([recordings[0][8 * RATE : 13 * RATE], recordings[3][16 * RATE : 21 * RATE]])
+    clip = np.concatenate(
+        [recordings[0][8 * RATE : 13 * RATE], recordings[3][16 * RATE : 21 * RATE]]
+    )
     (matches,) = wang.identify(index, [clip])
     by_recording = {match.recording: match for match in matches}
     assert set(by_recording) == {0, 3}
@@ -355,7 +398,9 @@ def test_two_recordings_in_one_query(recordings, index):
 
 
 def test_batches_do_not_change_answers(recordings, index, monkeypatch):
-    clips = [samples[3 * RATE : (5 + i) * RATE] for i, samples in enumerate(recordings)] + [np.zeros(RATE, np.float32)]
+    clips = [samples[3 * RATE : (5 + i) * RATE] for i, samples in enumerate(recordings)] + [
+        np.zeros(RATE, np.float32)
+    ]
     together = wang.identify(index, clips, all_candidates=True)
     alone = [wang.identify(index, [clip], all_candidates=True)[0] for clip in clips]
     assert together == alone
@@ -420,6 +465,8 @@ def test_real_music(corpora):
     recordings = [audio.read(one.path, sample_rate=RATE)[: 40 * RATE] for one in manifest[9:15]]
     index = wang.add(recordings)
     begins = [round((3.1 + 2.37 * i) * RATE) for i in range(6)]
-    clips = [samples[begin : begin + 3 * RATE] for samples, begin in zip(recordings, begins, strict=True)]
+    clips = [
+        samples[begin : begin + 3 * RATE] for samples, begin in zip(recordings, begins, strict=True)
+    ]
     answers = wang.identify(index, clips)
     assert [matches[0].recording for matches in answers] == list(range(6))

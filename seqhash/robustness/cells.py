@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqhash import metrics
-from seqhash.degrade import Degradation
-from seqhash.systems import SAMPLE_RATE, System
+from seqhash.robustness.degrade import Degradation
+from seqhash.robustness.systems import SAMPLE_RATE, System
 
 SPARE_SECONDS = 0.02  # a clip is so much longer: exactly 1 s is one MFCC frame short of a segment
 NEAR_SECONDS = 0.5
@@ -53,7 +53,9 @@ def make_plan(works: Sequence[str], *, queries: int, left_out: float, seed: int)
     order = rng.permutation(np.unique(works))
     count = max(2, round(left_out * len(order)))
     if len(order) < count + 1:
-        raise ValueError(f"The corpus has {len(order)} works: three are needed, two of them to leave out.")
+        raise ValueError(
+            f"The corpus has {len(order)} works: three are needed, two of them to leave out."
+        )
     kinds = order[count:], order[: count // 2], order[count // 2 : count]
     recordings = [np.flatnonzero(np.isin(works, kind)) for kind in kinds]
     indexed, strangers, calibration = recordings
@@ -70,7 +72,8 @@ def _places(recordings: np.ndarray, count: int, rng: np.random.Generator) -> tup
     """Places spread evenly over the recordings."""
     chosen = np.resize(rng.permutation(recordings), count)
     return tuple(
-        Place(int(recording), float(share)) for recording, share in zip(chosen, rng.random(count), strict=True)
+        Place(int(recording), float(share))
+        for recording, share in zip(chosen, rng.random(count), strict=True)
     )
 
 
@@ -121,7 +124,16 @@ def run_cell(
         ("calibration", plan.calibration, calibrating),
     ):
         made = [
-            (place, cut(recordings[place.recording], place, seconds=seconds, degradation=degradation, seed=seed))
+            (
+                place,
+                cut(
+                    recordings[place.recording],
+                    place,
+                    seconds=seconds,
+                    degradation=degradation,
+                    seed=seed,
+                ),
+            )
             for place in places
         ]
         clips[kind] = [(place, *found) for place, found in made if found is not None]
@@ -148,7 +160,9 @@ def run_cell(
             "strangers": _scores(answers["strangers"]),
             "calibration": _scores(answers["calibration"]),
             "ms": elapsed,
-            **_bit_errors(system, index, [(numbers[p.recording], *clip) for p, *clip in clips["queries"]]),
+            **_bit_errors(
+                system, index, [(numbers[p.recording], *clip) for p, *clip in clips["queries"]]
+            ),
         }
     return cell
 
@@ -166,7 +180,9 @@ def _scores(answers) -> list[float | None]:
 BIT_ERROR_CLIPS = 60  # of a cell, enough for a histogram
 
 
-def _bit_errors(system: System, index: Any, clips: list[tuple[int, np.ndarray, float]]) -> dict[str, list[float]]:
+def _bit_errors(
+    system: System, index: Any, clips: list[tuple[int, np.ndarray, float]]
+) -> dict[str, list[float]]:
     """Bit error rates of some clips against their own place in the index (``true``), and against another clip's.
 
     Args:
@@ -181,27 +197,42 @@ def _bit_errors(system: System, index: Any, clips: list[tuple[int, np.ndarray, f
         system.bit_errors(index, clip, [own, other])
         for (_, clip, _), own, other in zip(some, places, others, strict=True)
     ]
-    return {"bit_error_true": [r[0] for r in rates if r], "bit_error_random": [r[1] for r in rates if r]}
+    return {
+        "bit_error_true": [r[0] for r in rates if r],
+        "bit_error_random": [r[1] for r in rates if r],
+    }
 
 
 # ------------------------------------------------------------------------------------------------ the summary
 
 
 def summarise(
-    cells: Mapping[tuple[str, float], Mapping[str, Any]], systems: Sequence[System], *, resamples: int = 1000
+    cells: Mapping[tuple[str, float], Mapping[str, Any]],
+    systems: Sequence[System],
+    *,
+    resamples: int = 1000,
 ) -> list[dict[str, Any]]:
     """One row for each system, degradation and length, by the cells of ``run_cell``."""
     rows = []
     for system in systems:
         for length in sorted({length for _, length in cells}):
             own = {name: cell[system.name] for (name, at), cell in cells.items() if at == length}
-            needed = _score_at(ALLOWED, [score for cell in own.values() for score in cell["calibration"]])
-            rows += [_row(system, name, length, cell, needed, resamples) for name, cell in own.items()]
+            needed = _score_at(
+                ALLOWED, [score for cell in own.values() for score in cell["calibration"]]
+            )
+            rows += [
+                _row(system, name, length, cell, needed, resamples) for name, cell in own.items()
+            ]
     return rows
 
 
 def _row(
-    system: System, degradation: str, length: float, cell: Mapping[str, Any], needed: float, resamples: int
+    system: System,
+    degradation: str,
+    length: float,
+    cell: Mapping[str, Any],
+    needed: float,
+    resamples: int,
 ) -> dict:
     hit, groups = np.array(cell["hit"], bool), [str(i) for i in cell["recording"]]
     interval = metrics.share(hit, np.ones(len(hit)), groups=groups, resamples=resamples)
@@ -236,13 +267,20 @@ def differences(cells, systems: Sequence[System], *, resamples: int = 1000) -> l
                 first["hit"], cell[other.name]["hit"], ones, groups=groups, resamples=resamples
             )
             rows.append(
-                {"a": systems[0].name, "b": other.name, "degradation": degradation, "length": length}
+                {
+                    "a": systems[0].name,
+                    "b": other.name,
+                    "degradation": degradation,
+                    "length": length,
+                }
                 | dict(zip(("value", "low", "high"), interval, strict=True))
             )
     return rows
 
 
-def half_found(rows: Sequence[Mapping[str, Any]], degradations: Mapping[str, Degradation]) -> list[dict[str, Any]]:
+def half_found(
+    rows: Sequence[Mapping[str, Any]], degradations: Mapping[str, Degradation]
+) -> list[dict[str, Any]]:
     """The SNR at which half of the queries are found (Wang 2003), by linear interpolation between the SNRs measured."""
     result = []
     families = ("white noise", "noise", "mix")
@@ -258,7 +296,9 @@ def half_found(rows: Sequence[Mapping[str, Any]], degradations: Mapping[str, Deg
             if len(points) < 2:
                 continue
             snr, note = _crossing(points)
-            result.append({"system": system, "noise": family, "length": length, "snr_db": snr, "note": note})
+            result.append(
+                {"system": system, "noise": family, "length": length, "snr_db": snr, "note": note}
+            )
     return result
 
 
@@ -282,14 +322,18 @@ def histograms(cells, systems: Sequence[System]) -> dict[str, Any]:
             for kind in ("true", "random")
         }
         if pairs["true"]:
-            counts = {kind: np.histogram(values, edges)[0].tolist() for kind, values in pairs.items()}
+            counts = {
+                kind: np.histogram(values, edges)[0].tolist() for kind, values in pairs.items()
+            }
             result[system.name] = {"edges": edges.tolist(), **counts}
     return result
 
 
 def _score_at(rate: float, scores: Sequence[float | None]) -> float:
     """The score that a share ``rate`` of these exceed."""
-    return float(np.quantile(_numbers(scores), 1 - rate, method="higher")) if scores else float("inf")
+    return (
+        float(np.quantile(_numbers(scores), 1 - rate, method="higher")) if scores else float("inf")
+    )
 
 
 def _numbers(scores: Sequence[float | None]) -> np.ndarray:

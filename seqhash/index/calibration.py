@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqhash import hamming, planar
+from seqhash.search import hamming, planar
 
 DEALS = 4  # of the works into halves
 TRIALS = 64  # windows drawn from each half
@@ -47,7 +47,9 @@ class Null(NamedTuple):
 
 def typical(sample: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """A low quantile of the distances of each query (queries, n, words) to sampled windows: float64 (queries,)."""
-    distances = [np.bitwise_count(sample ^ query[None]).sum(axis=(1, 2), dtype=np.int64) for query in queries]
+    distances = [
+        np.bitwise_count(sample ^ query[None]).sum(axis=(1, 2), dtype=np.int64) for query in queries
+    ]
     return np.maximum(np.quantile(distances, TYPICAL, axis=1), 1.0)
 
 
@@ -69,7 +71,14 @@ _normal = np.vectorize(lambda z: math.erfc(-z / math.sqrt(2)) / 2, otypes=[np.fl
 
 
 def estimate(
-    words: np.ndarray, starts: np.ndarray, works: np.ndarray, *, n: int, tries: int, code_rate: float, seed: int = 0
+    words: np.ndarray,
+    starts: np.ndarray,
+    works: np.ndarray,
+    *,
+    n: int,
+    tries: int,
+    code_rate: float,
+    seed: int = 0,
 ) -> Null | None:
     """The distribution for queries of n codes; None where the collection has no room for such windows.
 
@@ -83,7 +92,11 @@ def estimate(
     """
     rng = np.random.default_rng(seed)
     order = np.lexsort((np.diff(starts), works))
-    low, high, works = starts[:-1][order], starts[1:][order], np.unique(works[order], return_inverse=True)[1]
+    low, high, works = (
+        starts[:-1][order],
+        starts[1:][order],
+        np.unique(works[order], return_inverse=True)[1],
+    )
     if len(np.unique(works)) < FEW_WORKS:
         low, high = _pieces(low, high, max(round(PIECE_SECONDS * code_rate), 2 * (n + tries)))
         works = np.arange(len(low))
@@ -118,7 +131,9 @@ def _deal(works: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     return order[::2], order[1::2]
 
 
-def _half(lengths: np.ndarray, works: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _half(
+    lengths: np.ndarray, works: np.ndarray, own: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Recordings of some works, as many as make ROWS codes."""
     recordings = rng.permutation(np.flatnonzero(np.isin(works, own)))
     before = np.cumsum(lengths[recordings]) - lengths[recordings]
@@ -132,12 +147,16 @@ def _pieces(low: np.ndarray, high: np.ndarray, length: int) -> tuple[np.ndarray,
     return np.concatenate([*begins, low[:0]]), np.concatenate([*ends, high[:0]])
 
 
-def _collection(words: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _collection(
+    words: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     rows = [words[a:b] for a, b in zip(low, high, strict=True)]
     return np.concatenate(rows), np.concatenate([[0], np.cumsum(high - low)])
 
 
-def _windows(words, low, high, n: int, tries: int, count: int, rng: np.random.Generator) -> np.ndarray:
+def _windows(
+    words, low, high, n: int, tries: int, count: int, rng: np.random.Generator
+) -> np.ndarray:
     """Windows (count * tries, n, words): so many consecutive ones from each of ``count`` random places."""
     room = np.maximum(high - low - (n + tries - 1) + 1, 0)
     place = rng.integers(0, room.sum(), count)

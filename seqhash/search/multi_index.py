@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqhash.hamming import NOWHERE, Hits, Neighbours
+from seqhash.search.hamming import NOWHERE, Hits, Neighbours
 
 MAX_BITS = 26  # of an address: 2^26 offsets are 268 MB a table
 CAP = 256  # rows taken from one bucket; real codes repeat (silence, held notes), uniform ones have one row a bucket
@@ -32,7 +32,9 @@ _LOAD = 2.0  # rows that a row's bucket may hold on average before addresses get
 _MORE_BITS = 2  # than log2 rows, at most: four times the offsets
 _BLOCK = 1 << 15  # rows or addresses at a time: the temporaries stay in the L2 cache
 _CANDIDATES = 1 << 15  # verified at a time, about
-_AT_ONCE = 1 << 11  # candidates times steps of a distance: fewer cost less than to ask in between who is left
+_AT_ONCE = (
+    1 << 11
+)  # candidates times steps of a distance: fewer cost less than to ask in between who is left
 _QUERIES = 32  # at a time
 _ROW_BITS = 32  # of the keys that sort by (value or distance, row)
 _ROW_MASK = (1 << _ROW_BITS) - 1
@@ -50,7 +52,9 @@ class Tables(NamedTuple):
     words: np.ndarray  # uint32 (rows, words)
     starts: np.ndarray  # int64 (recordings + 1,)
     left: np.ndarray  # unsigned (rows,): rows to the recording's end, itself included
-    spread: np.ndarray  # int64 (4 words, 256, m): what byte i of a code, being v, adds to each substring's value
+    spread: (
+        np.ndarray
+    )  # int64 (4 words, 256, m): what byte i of a code, being v, adds to each substring's value
     offsets: np.ndarray  # uint32 (m, 2^b + 1)
     order: np.ndarray  # uint32 (m, rows)
 
@@ -103,7 +107,14 @@ def build(words: np.ndarray, starts: np.ndarray, *, bits: int | None = None) -> 
         _sort_rows(words, spread[..., substring], offsets[substring], order[substring])
     lengths = np.diff(starts)
     left = np.repeat(starts[1:], lengths) - np.arange(rows)
-    return Tables(words, starts, left.astype(np.min_scalar_type(int(lengths.max(initial=0)))), spread, offsets, order)
+    return Tables(
+        words,
+        starts,
+        left.astype(np.min_scalar_type(int(lengths.max(initial=0)))),
+        spread,
+        offsets,
+        order,
+    )
 
 
 def search(
@@ -145,15 +156,26 @@ def search(
     distance = np.full((len(queries), k), NOWHERE, np.int32)
     row = np.full((len(queries), k), -1, np.int64)
     exact = np.zeros(len(queries), bool)
-    options = {"k": k, "radius": radius, "limit": limit, "enough": enough, "provable": provable, "cap": cap}
+    options = {
+        "k": k,
+        "radius": radius,
+        "limit": limit,
+        "enough": enough,
+        "provable": provable,
+        "cap": cap,
+    }
     for first in range(0, len(queries), _QUERIES):
         block = slice(first, first + _QUERIES)
         found, exact[block] = _search_block(tables, queries[block], **options)
         rank = _ranks(found.query)
         distance[block][found.query, rank] = found.key >> _ROW_BITS
         row[block][found.query, rank] = found.key & _ROW_MASK
-    if k >= len(tables.words) - (queries.shape[1] - 1) * (len(tables.starts) - 1):  # or else there are more windows
-        exact |= (row >= 0).sum(axis=1) == _window_count(tables, queries.shape[1])  # nothing could have been missed
+    if k >= len(tables.words) - (queries.shape[1] - 1) * (
+        len(tables.starts) - 1
+    ):  # or else there are more windows
+        exact |= (row >= 0).sum(axis=1) == _window_count(
+            tables, queries.shape[1]
+        )  # nothing could have been missed
     return Neighbours(distance, row, exact)
 
 
@@ -176,9 +198,18 @@ def within(tables: Tables, queries: np.ndarray, limit: int) -> Hits:
         raise ValueError(f"limit must be at least 0, got {limit}.")
     radius = limit // (n * tables.substrings)
     if lookups(tables, n, radius=radius) > _MAX_LOOKUPS:
-        raise ValueError(f"A limit of {limit} needs radius {radius}: too many addresses. Use `hamming.within`.")
+        raise ValueError(
+            f"A limit of {limit} needs radius {radius}: too many addresses. Use `hamming.within`."
+        )
     k = max(1, _window_count(tables, n))
-    options = {"k": k, "radius": radius, "limit": limit, "enough": None, "provable": False, "cap": None}
+    options = {
+        "k": k,
+        "radius": radius,
+        "limit": limit,
+        "enough": None,
+        "provable": False,
+        "cap": None,
+    }
     blocks = [_Found(_NONE, _NONE)]
     for first in range(0, len(queries), _QUERIES):
         found, _ = _search_block(tables, queries[first : first + _QUERIES], **options)
@@ -195,8 +226,12 @@ def lookups(tables: Tables, n: int, *, radius: int) -> int:
 def _search_block(tables: Tables, queries: np.ndarray, *, k, radius, limit, enough, provable, cap):
     """(_Found, exact (queries,)) of a few queries: look shells up until proven."""
     count, n, _ = queries.shape
-    values = _values(tables.spread, queries.reshape(count * n, -1)).reshape(count, -1)  # chunk = code m + substring
-    proven = np.zeros(values.shape, np.int64)  # whole shells looked up, so bound = proven.sum(axis=1)
+    values = _values(tables.spread, queries.reshape(count * n, -1)).reshape(
+        count, -1
+    )  # chunk = code m + substring
+    proven = np.zeros(
+        values.shape, np.int64
+    )  # whole shells looked up, so bound = proven.sum(axis=1)
     hits = np.zeros(values.shape, np.int64)  # rows in the last shell
     found = _Found(_NONE, _NONE)
     ceiling = NOWHERE if limit is None else min(limit, NOWHERE)
@@ -214,10 +249,14 @@ def _search_block(tables: Tables, queries: np.ndarray, *, k, radius, limit, enou
         pieces = [found]
         for piece in _pieces(query, chunk, math.comb(tables.bits, shell)):
             pair = query[piece], chunk[piece]
-            first, size, hits[pair], whole = _buckets(tables, values[pair], chunk[piece], shell=shell, cap=cap)
+            first, size, hits[pair], whole = _buckets(
+                tables, values[pair], chunk[piece], shell=shell, cap=cap
+            )
             proven[pair] += whole & (proven[pair] == shell)
             for part in _parts(size):
-                candidates = _windows(tables, first[part], size[part], query[piece][part], chunk[piece][part], n=n)
+                candidates = _windows(
+                    tables, first[part], size[part], query[piece][part], chunk[piece][part], n=n
+                )
                 pieces.append(_verify(tables, queries, *candidates, np.minimum(worst, ceiling)))
         found = _best(pieces, k)
         nearest, worst = _distances(found, count, k)
@@ -285,16 +324,23 @@ def _windows(tables, first, size, query, chunk, *, n) -> tuple[np.ndarray, np.nd
 def _verify(tables, queries, query, row, worst) -> _Found:
     """The candidates whose whole distance is at most the worst (queries,) that is still wanted."""
     n, width = queries.shape[1:]
-    steps = -(-n * width // 8)  # of about half a cache line: two codes of 128 bits tell most strangers
+    steps = -(
+        -n * width // 8
+    )  # of about half a cache line: two codes of 128 bits tell most strangers
     worst = worst[query]
     distance = np.zeros(len(query), np.int64)
     wide = np.uint64 if width % 2 == 0 else np.uint32
     scale = np.dtype(wide).itemsize // 4
-    reference, asked = tables.words.view(wide).reshape(-1), np.ascontiguousarray(queries).view(wide).reshape(-1)
+    reference, asked = (
+        tables.words.view(wide).reshape(-1),
+        np.ascontiguousarray(queries).view(wide).reshape(-1),
+    )
     step = 0
     while step < steps:
         first, step = step, min(steps, step + max(1, _AT_ONCE // max(1, len(query))))
-        place = np.arange(first * n // steps * width // scale, step * n // steps * width // scale)[:, None]
+        place = np.arange(first * n // steps * width // scale, step * n // steps * width // scale)[
+            :, None
+        ]
         flips = reference.take((row * (width // scale))[None, :] + place)
         flips ^= asked.take((query * (n * width // scale))[None, :] + place)
         distance += np.bitwise_count(flips).sum(axis=0, dtype=np.uint32)
@@ -354,7 +400,9 @@ def _plan(words: np.ndarray, bits: int | None) -> tuple[int, np.ndarray]:
         return bits, _deal(*moments, bits)
     least, most = max(8, (max(rows, 1) - 1).bit_length()), min(MAX_BITS, 32 * width)
     least = min(least, most)
-    longest = 32 * width // (32 * width // least)  # with as many substrings: one less costs recall and proofs
+    longest = (
+        32 * width // (32 * width // least)
+    )  # with as many substrings: one less costs recall and proofs
     for enough in range(least, min(least + _MORE_BITS, longest, most) + 1):
         spread = _deal(*moments, enough)
         if rows * _agreement(_values(spread, sample)) <= _LOAD:
@@ -365,7 +413,9 @@ def _plan(words: np.ndarray, bits: int | None) -> tuple[int, np.ndarray]:
 def _agreement(values: np.ndarray) -> float:
     """Share of the pairs of different codes that have one value, averaged over the substrings: (codes, m)."""
     codes, substrings = values.shape
-    pairs = sum(int((np.unique(column, return_counts=True)[1] ** 2).sum()) - codes for column in values.T)
+    pairs = sum(
+        int((np.unique(column, return_counts=True)[1] ** 2).sum()) - codes for column in values.T
+    )
     return pairs / (substrings * max(1, codes * (codes - 1)))
 
 
@@ -395,11 +445,15 @@ def _moments(ones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(width), np.zeros((width, width))
     mean = ones.mean(axis=0)
     deviation = np.sqrt(mean * (1 - mean))
-    scaled = (ones - mean.astype(np.float32)) / np.where(deviation > 0, deviation, 1).astype(np.float32)
+    scaled = (ones - mean.astype(np.float32)) / np.where(deviation > 0, deviation, 1).astype(
+        np.float32
+    )
     return mean - 0.5, scaled.T @ scaled / rows
 
 
-def _sort_rows(words: np.ndarray, spread: np.ndarray, offsets: np.ndarray, order: np.ndarray) -> None:
+def _sort_rows(
+    words: np.ndarray, spread: np.ndarray, offsets: np.ndarray, order: np.ndarray
+) -> None:
     """Fills one table, in place: a sort of value << 32 | row is a stable sort of the rows by value."""
     octets = words.astype("<u4", copy=False).view(np.uint8)
     spread = spread.astype(np.uint32)
@@ -414,7 +468,11 @@ def _sort_rows(words: np.ndarray, spread: np.ndarray, offsets: np.ndarray, order
     key.sort()
     order[:] = key  # keeps the low 32 bits
     key >>= np.uint64(_ROW_BITS)
-    np.cumsum(np.bincount(key.view(np.int64), minlength=len(offsets) - 1), out=offsets[1:], dtype=np.uint32)
+    np.cumsum(
+        np.bincount(key.view(np.int64), minlength=len(offsets) - 1),
+        out=offsets[1:],
+        dtype=np.uint32,
+    )
 
 
 def _window_count(tables: Tables, n: int) -> int:
@@ -425,16 +483,33 @@ def _check_collection(words: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray
     words, starts = np.asarray(words), np.asarray(starts, np.int64)
     if words.ndim != 2 or words.dtype != np.uint32 or words.shape[1] < 1:
         raise ValueError(f"words must be uint32 (rows, words), got {words.dtype} {words.shape}.")
-    if starts.ndim != 1 or not len(starts) or starts[0] or starts[-1] != len(words) or (np.diff(starts) < 0).any():
-        raise ValueError(f"starts must ascend from 0 to the number of rows, {len(words)}, got {starts}.")
+    if (
+        starts.ndim != 1
+        or not len(starts)
+        or starts[0]
+        or starts[-1] != len(words)
+        or (np.diff(starts) < 0).any()
+    ):
+        raise ValueError(
+            f"starts must ascend from 0 to the number of rows, {len(words)}, got {starts}."
+        )
     if len(words) >= 1 << _ROW_BITS:
-        raise ValueError(f"One set of tables holds fewer than 2^32 rows, got {len(words)}. Split the collection.")
+        raise ValueError(
+            f"One set of tables holds fewer than 2^32 rows, got {len(words)}. Split the collection."
+        )
     return np.ascontiguousarray(words), starts
 
 
 def _check_queries(tables: Tables, queries: np.ndarray) -> np.ndarray:
     queries, width = np.asarray(queries), tables.words.shape[1]
     queries = queries[None] if queries.ndim == 2 else queries
-    if queries.ndim != 3 or queries.dtype != np.uint32 or queries.shape[1] < 1 or queries.shape[2] != width:
-        raise ValueError(f"queries must be uint32 (queries, n >= 1, {width}), got {queries.dtype} {queries.shape}.")
+    if (
+        queries.ndim != 3
+        or queries.dtype != np.uint32
+        or queries.shape[1] < 1
+        or queries.shape[2] != width
+    ):
+        raise ValueError(
+            f"queries must be uint32 (queries, n >= 1, {width}), got {queries.dtype} {queries.shape}."
+        )
     return queries

@@ -21,18 +21,29 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from seqhash import notation, parallel, synth
-from seqhash.arrangement import DRUMS, Arrangement, perform
-from seqhash.notation import Work
-from seqhash.synth import INSTRUMENTS, SAMPLE_RATE, Room
+from seqhash import parallel
+from seqhash.songbook import notation, synth
+from seqhash.songbook.arrangement import DRUMS, Arrangement, perform
+from seqhash.songbook.notation import Work
+from seqhash.songbook.synth import INSTRUMENTS, SAMPLE_RATE, Room
 
 VERSIONS = ("orig", "cov1", "cov2", "cov3")
 COLUMNS = (
-    *("path", "recording_id", "work_id", "role", "genre", "title", "composer", "key_shift", "tempo_factor"),
+    *(
+        "path",
+        "recording_id",
+        "work_id",
+        "role",
+        "genre",
+        "title",
+        "composer",
+        "key_shift",
+        "tempo_factor",
+    ),
     *("instrument", "order", "fx", "duration_s", "sample_rate", "channels", "seed"),
 )
 _FX = ("wet", "rt60", "low_db", "high_db", "squeeze", "rms_db", "noise_db", "band")
-_SOURCES = ("data/songbook.txt", "notation.py", "arrangement.py", "synth.py", "songbook.py")
+_SOURCES = ("data/songbook.txt", "notation.py", "arrangement.py", "synth.py", "book.py")
 
 _LEADS = {
     "country": {
@@ -101,7 +112,9 @@ def works() -> tuple[Work, ...]:
     Raises:
       ValueError: an error in the notation, with its line.
     """
-    text = (resources.files("seqhash") / "data" / "songbook.txt").read_text(encoding="utf-8")
+    text = (resources.files("seqhash.songbook") / "data" / "songbook.txt").read_text(
+        encoding="utf-8"
+    )
     return notation.parse(text, name="songbook.txt")
 
 
@@ -149,14 +162,20 @@ def render(work_id: str, version: str, *, seed: int) -> np.ndarray:
     samples = round(performance.seconds * SAMPLE_RATE)
     mix = np.zeros(samples, np.float32)
     for instrument, level, events in performance.players:
-        mix += _levelled(synth.play(rng, instrument, events, samples=samples), level * _decibels(rng, 2.5))
+        mix += _levelled(
+            synth.play(rng, instrument, events, samples=samples), level * _decibels(rng, 2.5)
+        )
     if performance.hits:
-        mix += _levelled(synth.drums(rng, performance.hits, samples=samples), 0.3 * _decibels(rng, 3.0))
+        mix += _levelled(
+            synth.drums(rng, performance.hits, samples=samples), 0.3 * _decibels(rng, 3.0)
+        )
     mix[-SAMPLE_RATE // 4 :] *= np.linspace(1, 0, SAMPLE_RATE // 4, dtype=np.float32)
     return synth.record(rng, mix, arrangement.room)
 
 
-def write(directory: str | os.PathLike[str], *, seed: int = 0, workers: int = 2, progress: bool = True) -> Path:
+def write(
+    directory: str | os.PathLike[str], *, seed: int = 0, workers: int = 2, progress: bool = True
+) -> Path:
     """All 80 recordings as 16-bit FLAC and a ``manifest.csv``, whose path is returned.
 
     A file appears under its name only when it is complete, and says in its comment what it was made from; those that
@@ -167,9 +186,17 @@ def write(directory: str | os.PathLike[str], *, seed: int = 0, workers: int = 2,
     folder.mkdir(parents=True, exist_ok=True)
     tag = _tag(seed)
     jobs = [(work.work_id, version) for work in works() for version in VERSIONS]
-    missing = [(*job, seed, tag, folder) for job in jobs if not _is_there(folder / _file(*job), tag)]
+    missing = [
+        (*job, seed, tag, folder) for job in jobs if not _is_there(folder / _file(*job), tag)
+    ]
     done = _record_all(missing, min(workers, len(missing)))
-    for _ in tqdm(done, total=len(missing), desc="songbook", unit="recording", disable=not progress or not missing):
+    for _ in tqdm(
+        done,
+        total=len(missing),
+        desc="songbook",
+        unit="recording",
+        disable=not progress or not missing,
+    ):
         pass
     rows = [row for work in works() for row in _rows(work, folder, seed)]
     manifest = folder / "manifest.csv"
@@ -191,7 +218,13 @@ def _arrange(rng: np.random.Generator, work: Work, family: str, *, cover: bool) 
         chords = lead
     pool = [name for names in _LEADS[work.genre].values() for name in names if name != lead]
     names = "".join(part.name for part in work.parts)
-    orders = (work.order, names, names + names[::-1], "".join(2 * name for name in names), names[::-1] + names)
+    orders = (
+        work.order,
+        names,
+        names + names[::-1],
+        "".join(2 * name for name in names),
+        names[::-1] + names,
+    )
     tempo = float(np.exp(rng.uniform(np.log(0.78), np.log(1.28)))) if cover else 1.0
     shifted = cover and rng.random() < 0.8
     amount = float(cover)
@@ -206,12 +239,20 @@ def _arrange(rng: np.random.Generator, work: Work, family: str, *, cover: bool) 
         harmony=str(rng.choice(["", "", "", "octave", "third"])),
         chords=chords,
         pattern=str(rng.choice(_CHORDS[chords])),
-        bass=str(rng.choice(["", "two-beat", "two-beat", "walking"] if country else ["", "", "", "two-beat"])),
-        drums=str(rng.choice(["", *DRUMS] if country else ["", "", "", "", "", "shaker", "kit"])) if cover else "",
+        bass=str(
+            rng.choice(
+                ["", "two-beat", "two-beat", "walking"] if country else ["", "", "", "two-beat"]
+            )
+        ),
+        drums=str(rng.choice(["", *DRUMS] if country else ["", "", "", "", "", "shaker", "kit"]))
+        if cover
+        else "",
         ornaments=float(rng.uniform(0.0, 0.3 if cover else 0.04)),
         thinning=amount * float(rng.choice([0.0, 0.0, 0.15, 0.35])),
         substitution=amount * float(rng.uniform(0.0, 0.35)),
-        swing=float(rng.choice([0.0, 0.0, rng.uniform(0.04, 0.14)])) if country and work.metre[1] == 4 else 0.0,
+        swing=float(rng.choice([0.0, 0.0, rng.uniform(0.04, 0.14)]))
+        if country and work.metre[1] == 4
+        else 0.0,
         rubato=float(rng.uniform(0.0, 0.02 if country else 0.06)),
         timing=float(rng.uniform(0.004, 0.016)),
         room=_room(rng, cover),
@@ -219,7 +260,10 @@ def _arrange(rng: np.random.Generator, work: Work, family: str, *, cover: bool) 
 
 
 def _room(rng: np.random.Generator, cover: bool) -> Room:
-    colour = tuple((float(np.exp(rng.uniform(np.log(150), np.log(6_000)))), float(rng.normal(0, 3))) for _ in range(4))
+    colour = tuple(
+        (float(np.exp(rng.uniform(np.log(150), np.log(6_000)))), float(rng.normal(0, 3)))
+        for _ in range(4)
+    )
     return Room(
         wet=float(rng.uniform(0.1, 0.6)),
         rt60=float(rng.uniform(0.25, 1.6)),
@@ -252,7 +296,9 @@ def _levelled(part: np.ndarray, level: float) -> np.ndarray:
 def _work(work_id: str) -> Work:
     found = [work for work in works() if work.work_id == work_id]
     if not found:
-        raise ValueError(f"work_id must be one of {', '.join(work.work_id for work in works())}, got {work_id!r}.")
+        raise ValueError(
+            f"work_id must be one of {', '.join(work.work_id for work in works())}, got {work_id!r}."
+        )
     return found[0]
 
 
@@ -270,7 +316,7 @@ def _tag(seed: int) -> str:
     """What a recording depends on: the seed, the notation and the code that plays it."""
     digest = hashlib.sha256()
     for source in _SOURCES:
-        digest.update(resources.files("seqhash").joinpath(source).read_bytes())
+        digest.update(resources.files("seqhash.songbook").joinpath(source).read_bytes())
     return f"seqhash songbook seed={seed} source={digest.hexdigest()[:16]}"
 
 
@@ -305,7 +351,9 @@ def _rows(work: Work, folder: Path, seed: int) -> Iterable[dict[str, object]]:
     for version, arrangement in zip(VERSIONS, arrangements(work, seed=seed), strict=True):
         path, room = folder / _file(work.work_id, version), arrangement.room
         leads = " / ".join(filter(None, (arrangement.lead, arrangement.second)))
-        rhythm = " + ".join(filter(None, (arrangement.bass and f"{arrangement.bass} bass", arrangement.drums)))
+        rhythm = " + ".join(
+            filter(None, (arrangement.bass and f"{arrangement.bass} bass", arrangement.drums))
+        )
         yield {
             "path": path.name,
             "recording_id": path.stem,
@@ -316,10 +364,15 @@ def _rows(work: Work, folder: Path, seed: int) -> Iterable[dict[str, object]]:
             "composer": work.composer,
             "key_shift": arrangement.key_shift,
             "tempo_factor": arrangement.tempo_factor,
-            "instrument": " + ".join(filter(None, (leads, f"{arrangement.chords} {arrangement.pattern}", rhythm))),
+            "instrument": " + ".join(
+                filter(None, (leads, f"{arrangement.chords} {arrangement.pattern}", rhythm))
+            ),
             "order": arrangement.order,
             "fx": json.dumps(
-                {name: round(getattr(room, name), 3) for name in ("wet", "rt60", "rms_db", "noise_db", "band")}
+                {
+                    name: round(getattr(room, name), 3)
+                    for name in ("wet", "rt60", "rms_db", "noise_db", "band")
+                }
             ),
             "duration_s": round(soundfile.info(path).duration, 3),
             "sample_rate": SAMPLE_RATE,

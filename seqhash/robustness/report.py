@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import soundfile
 
 from seqhash import figures
-from seqhash.robustness_figures import (
+from seqhash.robustness.figures import (
     NONE,
     Result,
     cells_of,
@@ -29,7 +29,7 @@ from seqhash.robustness_figures import (
     mean_of,
     percent,
 )
-from seqhash.robustness_figures import pictures as pictures
+from seqhash.robustness.figures import pictures as pictures
 
 EXAMPLE_SECONDS = 10.0  # longer examples are cut
 LONG = 24  # letters, of a cell that may be broken into lines
@@ -52,18 +52,36 @@ def _bytes(value: float | None) -> str:
 
 
 def _interval(row: Mapping[str, Any]) -> str:
-    return f"{percent(row['hit_low'])} to {percent(row['hit_high'])}" if known(row["hit_low"]) else NONE
+    return (
+        f"{percent(row['hit_low'])} to {percent(row['hit_high'])}"
+        if known(row["hit_low"])
+        else NONE
+    )
 
 
 COLUMNS = (
     Column("system", lambda row: row["system"], "The fingerprint and its search."),
-    Column("degradation", lambda row: row["degradation"], "What was done to the queries; the index is always clean."),
+    Column(
+        "degradation",
+        lambda row: row["degradation"],
+        "What was done to the queries; the index is always clean.",
+    ),
     Column("length, s", lambda row: f"{row['length']:g}", "Length of a query in seconds."),
-    Column("queries", lambda row: str(row["queries"]), "Excerpts asked; every system gets the same ones."),
-    Column("hit, %", lambda row: percent(row["hit"]), "Queries whose best answer is the right recording (top-1)."),
+    Column(
+        "queries",
+        lambda row: str(row["queries"]),
+        "Excerpts asked; every system gets the same ones.",
+    ),
+    Column(
+        "hit, %",
+        lambda row: percent(row["hit"]),
+        "Queries whose best answer is the right recording (top-1).",
+    ),
     Column("95 % of hit", _interval, "95 % interval of the hit rate, by resampling recordings."),
     Column(
-        "near, %", lambda row: percent(row["near"]), "Queries whose best answer is right to within 0.5 s of the place."
+        "near, %",
+        lambda row: percent(row["near"]),
+        "Queries whose best answer is right to within 0.5 s of the place.",
     ),
     Column(
         "hit at 1 %",
@@ -107,10 +125,19 @@ def table(result: Result, *, length: float | None = None) -> str:
     ``length``, seconds, is the middle one by default. ValueError if the result lacks a part or has no such length.
     """
     cells, length = cells_of(result), chosen_length(result, length)
-    rows = [cells[s, d, length] for s in result["systems"] for d in result["degradations"] if (s, d, length) in cells]
-    full = _aligned([c.title for c in COLUMNS], [[c.text(row) for c in COLUMNS] for row in rows], left=2)
+    rows = [
+        cells[s, d, length]
+        for s in result["systems"]
+        for d in result["degradations"]
+        if (s, d, length) in cells
+    ]
+    full = _aligned(
+        [c.title for c in COLUMNS], [[c.text(row) for c in COLUMNS] for row in rows], left=2
+    )
     names = list(result["systems"])
-    lines = [[d, *(percent(hit_of(cells, s, d, length)) for s in names)] for d in result["degradations"]]
+    lines = [
+        [d, *(percent(hit_of(cells, s, d, length)) for s in names)] for d in result["degradations"]
+    ]
     lines.append(["mean", *(percent(mean_of(result, s, length)) for s in names)])
     hits = _aligned(["degradation", *names], lines, left=1)
     return f"{full}\n\nHit rates in %, queries of {length:g} s\n\n{hits}"
@@ -151,13 +178,16 @@ def html(result: Result, workdir: str | Path) -> Path:
     return path
 
 
-def _parts(result: Result, workdir: Path, paths: Mapping[str, Sequence[tuple[str, Path]]]) -> dict[str, str]:
+def _parts(
+    result: Result, workdir: Path, paths: Mapping[str, Sequence[tuple[str, Path]]]
+) -> dict[str, str]:
     """The sections that have something to show, by their names in ``_SECTIONS``."""
     sounds = "".join(_sounds(result, workdir))
     parts = {
         "summary": _table(*_summary(result)),
         "hits": "".join(_folded_images(result, paths["hits"])),
-        "snr": _images(paths.get("snr", ())) + (_table(*_half_found(result)) if result["half_found_snr"] else ""),
+        "snr": _images(paths.get("snr", ()))
+        + (_table(*_half_found(result)) if result["half_found_snr"] else ""),
         "lengths": _images(paths.get("lengths", ())),
         "bits": _images(paths.get("bits", ())),
         "differences": "".join(_differences(result)),
@@ -195,7 +225,8 @@ def _heading(title: str, below: str) -> str:
 
 def _images(pairs: Iterable[tuple[str, Path]]) -> str:
     images = "".join(
-        f'<img src="{_data_uri("image/png", path.read_bytes())}" alt="{escape(alt)}">' for alt, path in pairs
+        f'<img src="{_data_uri("image/png", path.read_bytes())}" alt="{escape(alt)}">'
+        for alt, path in pairs
     )
     return f'<div class="pictures" tabindex="0">{images}</div>' if images else ""
 
@@ -203,7 +234,11 @@ def _images(pairs: Iterable[tuple[str, Path]]) -> str:
 def _folded_images(result: Result, pairs: Sequence[tuple[str, Path]]) -> Iterator[str]:
     """One for each length; the middle one is open."""
     for length, pair in zip(lengths_of(result), pairs, strict=True):
-        yield _folded(f"Queries of {length:g} s", _images([pair]), opened=length == chosen_length(result, None))
+        yield _folded(
+            f"Queries of {length:g} s",
+            _images([pair]),
+            opened=length == chosen_length(result, None),
+        )
 
 
 def _data_uri(kind: str, data: bytes) -> str:
@@ -228,11 +263,19 @@ def _lead(result: Result) -> str:
 
 def _summary(result: Result) -> tuple[list[str], list[list[str]]]:
     lengths, middle = lengths_of(result), chosen_length(result, None)
-    head = ["system", *(f"{n:g} s, %" for n in lengths), f"{middle:g} s at 1 %", f"false, {middle:g} s"]
+    head = [
+        "system",
+        *(f"{n:g} s, %" for n in lengths),
+        f"{middle:g} s at 1 %",
+        f"false, {middle:g} s",
+    ]
     rows = []
     for system, entry in result["systems"].items():
         means = [mean_of(result, system, n) for n in lengths]
-        others = [mean_of(result, system, middle, name) for name in ("hit_at_1_percent_false", "false_positive")]
+        others = [
+            mean_of(result, system, middle, name)
+            for name in ("hit_at_1_percent_false", "false_positive")
+        ]
         time = _number(mean_of(result, system, middle, "ms_per_query"))
         about = [_bytes(entry["bytes_per_second"]), time, entry["description"]]
         rows.append([system, *map(percent, [*means, *others]), *about])
@@ -267,7 +310,8 @@ def _differences(result: Result) -> Iterator[str]:
     for (a, b), ones in pairs.items():
         # Null and NaN are neither.
         better, worse = (
-            sum(known(one[end]) and sign * one[end] > 0 for one in ones) for end, sign in (("low", 1), ("high", -1))
+            sum(known(one[end]) and sign * one[end] > 0 for one in ones)
+            for end, sign in (("low", 1), ("high", -1))
         )
         title = f"{a} against {b}: better in {better}, worse in {worse} of {len(ones)} cells"
         lengths = sorted({one["length"] for one in ones})
@@ -276,7 +320,9 @@ def _differences(result: Result) -> Iterator[str]:
             [name, *(_difference(cells.get((name, length))) for length in lengths)]
             for name in dict.fromkeys(one["degradation"] for one in ones)
         ]
-        yield _folded(title, _table(["points (95 %)", *(f"{length:g} s" for length in lengths)], rows))
+        yield _folded(
+            title, _table(["points (95 %)", *(f"{length:g} s" for length in lengths)], rows)
+        )
 
 
 def _difference(one: Mapping[str, Any] | None) -> str:
@@ -286,21 +332,35 @@ def _difference(one: Mapping[str, Any] | None) -> str:
 
 
 def _folded(title: str, content: str, *, opened: bool = False) -> str:
-    return f"<details{' open' if opened else ''}><summary>{escape(title)}</summary>{content}</details>"
+    return (
+        f"<details{' open' if opened else ''}><summary>{escape(title)}</summary>{content}</details>"
+    )
 
 
 def _meanings() -> str:
-    return _folded("What the columns mean", _facts({c.title: c.meaning for c in COLUMNS}), opened=True)
+    return _folded(
+        "What the columns mean", _facts({c.title: c.meaning for c in COLUMNS}), opened=True
+    )
 
 
 def _numbers(result: Result) -> Iterator[str]:
     cells = cells_of(result)
-    columns = (COLUMNS[1], COLUMNS[0], *COLUMNS[3:])  # by degradation, so that systems stand side by side
+    columns = (
+        COLUMNS[1],
+        COLUMNS[0],
+        *COLUMNS[3:],
+    )  # by degradation, so that systems stand side by side
     for length in lengths_of(result):
-        keys = ((system, name, length) for name in result["degradations"] for system in result["systems"])
+        keys = (
+            (system, name, length)
+            for name in result["degradations"]
+            for system in result["systems"]
+        )
         rows = ([column.text(cells[key]) for column in columns] for key in keys if key in cells)
         content = _table([column.title for column in columns], rows, bar=3)
-        yield _folded(f"Queries of {length:g} s", content, opened=length == chosen_length(result, None))
+        yield _folded(
+            f"Queries of {length:g} s", content, opened=length == chosen_length(result, None)
+        )
 
 
 def _sounds(result: Result, workdir: Path) -> Iterator[str]:
@@ -317,7 +377,9 @@ def _sounds(result: Result, workdir: Path) -> Iterator[str]:
 
 def _mp3(path: Path) -> bytes:
     """The start of a sound as MP3, about 64 kbit/s at 16 kHz: every browser plays it, and it is small."""
-    with path.open("rb") as file:  # OSError names what is wrong with the file; libsndfile says "System error."
+    with path.open(
+        "rb"
+    ) as file:  # OSError names what is wrong with the file; libsndfile says "System error."
         samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
     mono = samples[: round(EXAMPLE_SECONDS * rate)].mean(axis=1)
     if not len(mono):
@@ -329,9 +391,14 @@ def _mp3(path: Path) -> bytes:
 
 
 def _made(result: Result) -> str:
-    facts = {"machine": result["machine"], "time": f"{result['seconds']:.0f} s", **result["settings"]}
+    facts = {
+        "machine": result["machine"],
+        "time": f"{result['seconds']:.0f} s",
+        **result["settings"],
+    }
     entries = [
-        [name, one["family"], _say(one["strength"]), one["description"]] for name, one in result["degradations"].items()
+        [name, one["family"], _say(one["strength"]), one["description"]]
+        for name, one in result["degradations"].items()
     ]
     parts = [
         f'<pre tabindex="0">{escape(result["command"])}</pre>',
@@ -345,7 +412,9 @@ def _made(result: Result) -> str:
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    entries = (f"<dt>{escape(name)}</dt><dd>{escape(_say(value))}</dd>" for name, value in facts.items())
+    entries = (
+        f"<dt>{escape(name)}</dt><dd>{escape(_say(value))}</dd>" for name, value in facts.items()
+    )
     return f"<dl>{''.join(entries)}</dl>"
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqhash.notation import Chord, Note, Part, Work
-from seqhash.synth import INSTRUMENTS, Event, Room
+from seqhash.songbook.notation import Chord, Note, Part, Work
+from seqhash.songbook.synth import INSTRUMENTS, Event, Room
 
 Clock = Callable[[np.ndarray], np.ndarray]  # quarter notes -> seconds
 
@@ -28,11 +28,18 @@ _PATTERNS: dict[str, dict[str, str]] = {
     "block": {"duple": "C---", "triple": "C-----", "compound": "C--C--", "single": "C--"},
     "pulse": {"duple": "C-C-", "triple": "C-C-C-", "compound": "C-CC-C", "single": "C-C"},
     "strum": {"duple": "B-DU", "triple": "B-DUDU", "compound": "D-UD-U", "single": "D-U"},
-    "roll": {"duple": "02130213", "triple": "021302130213", "compound": "021321021321", "single": "021321"},
+    "roll": {
+        "duple": "02130213",
+        "triple": "021302130213",
+        "compound": "021321021321",
+        "single": "021321",
+    },
     "drone": {"duple": "T---", "triple": "T-----", "compound": "T--T--", "single": "T--"},
 }
 PATTERNS = tuple(_PATTERNS)
-_DRUMS: dict[str, dict[str, str]] = {  # k kick, s snare, b brush, h hat, a shaker; one step is a quarter of a unit
+_DRUMS: dict[
+    str, dict[str, str]
+] = {  # k kick, s snare, b brush, h hat, a shaker; one step is a quarter of a unit
     "kit": {"duple": "khsh", "triple": "khshsh", "compound": "khhshh", "single": "khh"},
     "brushes": {"duple": "kbbb", "triple": "k-b-b-", "compound": "k-bb-b", "single": "kbb"},
     "shaker": {"duple": "aaaa", "triple": "aaaaaa", "compound": "a-aa-a", "single": "a-a"},
@@ -137,11 +144,17 @@ def _lay_out(
         for note in part.notes:
             if note.start < reach - 1e-9:
                 duration = min(note.duration, reach - note.start)
-                tune.append(_Sung(now + note.start, duration, note.pitch + key_shift, heard.get(part.name, 0)))
+                tune.append(
+                    _Sung(
+                        now + note.start, duration, note.pitch + key_shift, heard.get(part.name, 0)
+                    )
+                )
         for chord in part.chords:
             if chord.start < length:
                 duration = min(chord.duration, length - chord.start)
-                chords.append(Chord(now + chord.start, duration, (chord.root + key_shift) % 12, chord.tones))
+                chords.append(
+                    Chord(now + chord.start, duration, (chord.root + key_shift) % 12, chord.tones)
+                )
         heard[part.name] = heard.get(part.name, 0) + 1
         now += length
     return tune, chords
@@ -157,14 +170,20 @@ def _reharmonise(rng: np.random.Generator, chords: list[Chord], share: float) ->
             elif len(chord.tones) == 4:  # a seventh: the plain triad, or suspended
                 options = [(chord.root, (0, 4, 7)), (chord.root, (0, 5, 7))]
             else:
-                options = [((chord.root + 9) % 12, (0, 3, 7)), (chord.root, (0, 4, 7, 9)), (chord.root, (0, 7))]
+                options = [
+                    ((chord.root + 9) % 12, (0, 3, 7)),
+                    (chord.root, (0, 4, 7, 9)),
+                    (chord.root, (0, 7)),
+                ]
             root, tones = options[rng.integers(len(options))]
             chord = chord._replace(root=root, tones=tones)
         changed.append(chord)
     return changed
 
 
-def _vary(rng: np.random.Generator, tune: Sequence[_Sung], work: Work, arrangement: Arrangement) -> list[_Sung]:
+def _vary(
+    rng: np.random.Generator, tune: Sequence[_Sung], work: Work, arrangement: Arrangement
+) -> list[_Sung]:
     """The tune as this player plays it: short weak notes left out, then passing notes and ornaments put in."""
     kept: list[_Sung] = []
     for note in tune:
@@ -180,7 +199,9 @@ def _vary(rng: np.random.Generator, tune: Sequence[_Sung], work: Work, arrangeme
     return varied
 
 
-def _ornament(rng: np.random.Generator, note: _Sung, leap: int, scale: list[int], share: float) -> list[_Sung]:
+def _ornament(
+    rng: np.random.Generator, note: _Sung, leap: int, scale: list[int], share: float
+) -> list[_Sung]:
     above = next(note.pitch + i for i in (1, 2, 3) if (note.pitch + i) % 12 in scale)
     below = next(note.pitch - i for i in (1, 2, 3) if (note.pitch - i) % 12 in scale)
     start, length, pitch, lap = note
@@ -188,22 +209,40 @@ def _ornament(rng: np.random.Generator, note: _Sung, leap: int, scale: list[int]
         return [note]
     if 3 <= abs(leap) <= 4 and length >= 0.9:  # pass through the third
         middle = above if leap > 0 else below
-        return [_Sung(start, length * 0.5, pitch, lap), _Sung(start + length * 0.5, length * 0.5, middle, lap)]
+        return [
+            _Sung(start, length * 0.5, pitch, lap),
+            _Sung(start + length * 0.5, length * 0.5, middle, lap),
+        ]
     figures: dict[str, list[tuple[float, int]]] = {
         "grace": [(0.0, above if rng.random() < 0.4 else below), (0.1, pitch)],
         "mordent": [(0.0, pitch), (0.1, above), (0.2, pitch)],
-        "turn": [(0.0, pitch), (length - 0.45, above), (length - 0.3, pitch), (length - 0.15, below)],
+        "turn": [
+            (0.0, pitch),
+            (length - 0.45, above),
+            (length - 0.3, pitch),
+            (length - 0.15, below),
+        ],
         "repeat": [(0.0, pitch), (0.5 * length, pitch)],
         "neighbour": [(0.0, pitch), (0.5 * length, below), (0.75 * length, pitch)],
     }
-    names = ["grace", "mordent", "repeat"] if length < 1.0 else ["grace", "mordent", "turn", "repeat", "neighbour"]
+    names = (
+        ["grace", "mordent", "repeat"]
+        if length < 1.0
+        else ["grace", "mordent", "turn", "repeat", "neighbour"]
+    )
     figure = figures[names[rng.integers(len(names))]]
     ends = [at for at, _ in figure[1:]] + [length]
-    return [_Sung(start + at, stop - at, p, lap) for (at, p), stop in zip(figure, ends, strict=True)]
+    return [
+        _Sung(start + at, stop - at, p, lap) for (at, p), stop in zip(figure, ends, strict=True)
+    ]
 
 
 def _leads(
-    rng: np.random.Generator, tune: Sequence[_Sung], chords: Sequence[Chord], arrangement: Arrangement, clock: Clock
+    rng: np.random.Generator,
+    tune: Sequence[_Sung],
+    chords: Sequence[Chord],
+    arrangement: Arrangement,
+    clock: Clock,
 ) -> Iterator[tuple[str, float, tuple[Event, ...]]]:
     """The lead, and the second lead in the repeats or as a second voice."""
     parts: dict[str, list[Note]] = {}
@@ -265,7 +304,11 @@ def _metre(work: Work) -> tuple[str, float]:
 
 
 def _accompany(
-    rng: np.random.Generator, work: Work, arrangement: Arrangement, chords: Sequence[Chord], end: float
+    rng: np.random.Generator,
+    work: Work,
+    arrangement: Arrangement,
+    chords: Sequence[Chord],
+    end: float,
 ) -> list[tuple[float, float, int, float]]:
     """(beat, duration, pitch, loudness) of the accompaniment, and its closing chord."""
     kind, unit = _metre(work)
@@ -276,11 +319,19 @@ def _accompany(
     floor = int(rng.integers(50, 57))
     root = (work.tonic + arrangement.key_shift) % 12
     notes = []
-    for begin in np.arange(-unit * np.ceil(chords[0].start / unit) + chords[0].start, end - 1e-6, unit):
+    for begin in np.arange(
+        -unit * np.ceil(chords[0].start / unit) + chords[0].start, end - 1e-6, unit
+    ):
         for i, what in enumerate(steps):
             beat = begin + i * step
             chord = _at(chords, beat)
-            if what == "-" or beat < -1e-6 or beat >= end - 1e-6 or beat < chord.start - 1e-6 or not chord.tones:
+            if (
+                what == "-"
+                or beat < -1e-6
+                or beat >= end - 1e-6
+                or beat < chord.start - 1e-6
+                or not chord.tones
+            ):
                 continue
             held = step * (1 + len(steps[i + 1 :]) - len(steps[i + 1 :].lstrip("-")))
             held = min(held, max(chord.start + chord.duration - beat, step))
@@ -288,7 +339,10 @@ def _accompany(
             for n, pitch in enumerate(_voicing(what, chord, floor, low, root)):
                 stagger = {"D": 0.02 * n, "U": 0.02 * (3 - n)}.get(what, 0.0)
                 notes.append((beat + stagger, 0.93 * held, pitch, strong))
-    notes += [(end + 0.03 * n, work.bar, p, 0.6) for n, p in enumerate(_voicing("C", chords[-1], floor, low, root))]
+    notes += [
+        (end + 0.03 * n, work.bar, p, 0.6)
+        for n, p in enumerate(_voicing("C", chords[-1], floor, low, root))
+    ]
     return notes
 
 
@@ -306,7 +360,11 @@ def _voicing(what: str, chord: Chord, floor: int, low: int, tonic: int) -> list[
 
 
 def _bass(
-    rng: np.random.Generator, chords: Sequence[Chord], end: float, work: Work, arrangement: Arrangement
+    rng: np.random.Generator,
+    chords: Sequence[Chord],
+    end: float,
+    work: Work,
+    arrangement: Arrangement,
 ) -> list[tuple[float, float, int, float]]:
     """Root and fifth, or a line that walks through the chord to the next root."""
     kind, _ = _metre(work)
@@ -319,7 +377,9 @@ def _bass(
         chord, following = _at(chords, beat), _at(chords, beat + pace)
         if not chord.tones:
             continue
-        choices = (0, 7) if arrangement.bass == "two-beat" else (0, chord.tones[1], 7, chord.tones[1])
+        choices = (
+            (0, 7) if arrangement.bass == "two-beat" else (0, chord.tones[1], 7, chord.tones[1])
+        )
         pitch = 33 + (chord.root + choices[i % len(choices)] - 33) % 12
         if arrangement.bass == "walking" and following.root != chord.root:
             pitch = 33 + (following.root - 33) % 12 + int(rng.choice([-2, -1, 1]))
@@ -345,14 +405,22 @@ def _hits(
                 yield second + rng.normal(0, 0.5 * arrangement.timing), _HITS[what], loudness
 
 
-def _clock(rng: np.random.Generator, arrangement: Arrangement, beat: float, end: float, bar: float) -> Clock:
+def _clock(
+    rng: np.random.Generator, arrangement: Arrangement, beat: float, end: float, bar: float
+) -> Clock:
     """Quarter notes -> seconds: slow waves of tempo whose mean is 1, a longer last bar, and swing."""
     grid = np.linspace(0.0, end, max(int(8 * end), 2))
     phase = rng.uniform(0, 2 * np.pi, 3)
-    waves = sum(np.sin(2 * np.pi * grid / (bar * n) + p) for n, p in zip((4.0, 7.3, 1.0), phase, strict=True))
+    waves = sum(
+        np.sin(2 * np.pi * grid / (bar * n) + p)
+        for n, p in zip((4.0, 7.3, 1.0), phase, strict=True)
+    )
     slowness = 1 + arrangement.rubato * np.asarray(waves) / 1.5
     slowness *= 1 / np.trapezoid(slowness, grid) * end
-    seconds = np.concatenate([[0.0], np.cumsum(0.5 * (slowness[1:] + slowness[:-1]) * np.diff(grid))]) * beat
+    seconds = (
+        np.concatenate([[0.0], np.cumsum(0.5 * (slowness[1:] + slowness[:-1]) * np.diff(grid))])
+        * beat
+    )
     slow = 1 + 4 * arrangement.rubato
 
     def clock(beats: np.ndarray) -> np.ndarray:
@@ -365,7 +433,9 @@ def _clock(rng: np.random.Generator, arrangement: Arrangement, beat: float, end:
     return clock
 
 
-def _timed(rng: np.random.Generator, notes: Sequence, arrangement: Arrangement, clock: Clock) -> tuple[Event, ...]:
+def _timed(
+    rng: np.random.Generator, notes: Sequence, arrangement: Arrangement, clock: Clock
+) -> tuple[Event, ...]:
     """Notes in beats -> events in seconds, with human timing and dynamics."""
     table = np.array(notes, float)
     starts = clock(table[:, 0]) + rng.normal(0, arrangement.timing, len(table))
@@ -373,4 +443,7 @@ def _timed(rng: np.random.Generator, notes: Sequence, arrangement: Arrangement, 
     phrase = 0.07 * np.sin(2 * np.pi * table[:, 0] / 16 + rng.uniform(0, 6))
     loudness = (table[:, 3] + phrase + rng.normal(0, 0.05, len(table))).clip(0.15, 1.0)
     durations = np.maximum(ends - clock(table[:, 0]), 0.04)
-    return tuple(Event(*map(float, row)) for row in zip(starts, durations, table[:, 2], loudness, strict=True))
+    return tuple(
+        Event(*map(float, row))
+        for row in zip(starts, durations, table[:, 2], loudness, strict=True)
+    )

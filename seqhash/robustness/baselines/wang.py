@@ -34,7 +34,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqhash.codes import check_samples
-from seqhash.identify import Match
+from seqhash.index.identify import Match
 
 BITS = 10  # of each part of a hash
 BLOCK = 512  # frames analysed at a time
@@ -55,10 +55,14 @@ class WangConfig:
     frame_step: int = 256  # samples: 16 ms [23 ms; 46 ms]
     low_hz: float = 0.0
     high_hz: float = 4_000.0  # [5,500; 22,050]
-    region_frames: int = 5  # a peak is the maximum of so many frames before and after [adaptive; 10]
+    region_frames: int = (
+        5  # a peak is the maximum of so many frames before and after [adaptive; 10]
+    )
     region_bins: int = 10  # and of so many bins below and above [adaptive; 10]
     prominence: float = 6.0  # dB above the mean of that region
-    range_db: float = 90.0  # levels so far below full scale, taken from the loudest sample, are silence [120; -]
+    range_db: float = (
+        90.0  # levels so far below full scale, taken from the loudest sample, are silence [120; -]
+    )
     density: float = 30.0  # peaks a second [20; as many as there are]
     density_seconds: float = 1.0  # around a peak, in which it must be among the strongest
     fan_out: int = 5  # landmarks of an anchor [3; 4]
@@ -69,25 +73,52 @@ class WangConfig:
     query_density: float = 40.0  # peaks a second of a query
     query_fan_out: int = 7
     clump: float = 3.0  # landmarks that agree by accident as one
-    false_positive_rate: float = 0.01  # clips that are not there and answered all the same: score >= -log10 of it
+    false_positive_rate: float = (
+        0.01  # clips that are not there and answered all the same: score >= -log10 of it
+    )
 
     def __post_init__(self) -> None:
-        for name in ("frame_step", "region_frames", "region_bins", "zone_start", "fan_out", "query_fan_out", "shifts"):
+        for name in (
+            "frame_step",
+            "region_frames",
+            "region_bins",
+            "zone_start",
+            "fan_out",
+            "query_fan_out",
+            "shifts",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("sample_rate", "density", "query_density", "density_seconds", "range_db", "clump"):
+        for name in (
+            "sample_rate",
+            "density",
+            "query_density",
+            "density_seconds",
+            "range_db",
+            "clump",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
         if self.frame_step % self.shifts or self.frame_step > self.frame_length:
-            raise ValueError(f"shifts must divide frame_step, which is at most {self.frame_length} samples.")
+            raise ValueError(
+                f"shifts must divide frame_step, which is at most {self.frame_length} samples."
+            )
         if not 0 <= self.low_hz < self.high_hz <= self.sample_rate / 2:
-            raise ValueError(f"The band must lie between 0 and {self.sample_rate / 2:g} Hz, half of the rate.")
+            raise ValueError(
+                f"The band must lie between 0 and {self.sample_rate / 2:g} Hz, half of the rate."
+            )
         if self.bins.start >= self.bins.stop or self.bins.stop > 1 << BITS:
-            raise ValueError(f"A hash has room for the bins 1 to {(1 << BITS) - 1}, got {self.bins}: see frame_length.")
+            raise ValueError(
+                f"A hash has room for the bins 1 to {(1 << BITS) - 1}, got {self.bins}: see frame_length."
+            )
         if not self.zone_start <= self.zone_frames < 1 << BITS:
-            raise ValueError(f"zone_frames must be from zone_start to {(1 << BITS) - 1}, got {self.zone_frames}.")
+            raise ValueError(
+                f"zone_frames must be from zone_start to {(1 << BITS) - 1}, got {self.zone_frames}."
+            )
         if not 0 < self.false_positive_rate < 1:
-            raise ValueError(f"false_positive_rate must be between 0 and 1, got {self.false_positive_rate}.")
+            raise ValueError(
+                f"false_positive_rate must be between 0 and 1, got {self.false_positive_rate}."
+            )
 
     @property
     def bins(self) -> range:
@@ -102,7 +133,9 @@ class WangConfig:
 
 
 DEFAULT = WangConfig()
-PAPER = WangConfig(fan_out=10, query_fan_out=10, query_density=30.0, shifts=1)  # queries are analysed as references are
+PAPER = WangConfig(
+    fan_out=10, query_fan_out=10, query_density=30.0, shifts=1
+)  # queries are analysed as references are
 SPARSE = WangConfig(density=20.0, query_density=20.0, fan_out=3, query_fan_out=3)  # as audfprint's
 
 
@@ -122,7 +155,9 @@ class Landmarks:
     config: WangConfig
     hashes: np.ndarray  # uint32 (landmarks,)
     positions: np.ndarray  # uint32 (landmarks,): frames on one time axis of all recordings
-    starts: np.ndarray  # int64 (recordings + 1,): recording r has the frames starts[r] to starts[r + 1] of that axis
+    starts: (
+        np.ndarray
+    )  # int64 (recordings + 1,): recording r has the frames starts[r] to starts[r + 1] of that axis
 
     @property
     def bytes_per_second(self) -> float:
@@ -133,23 +168,33 @@ class Landmarks:
 # ------------------------------------------------------------------------------------------------ samples to peaks
 
 
-def find_peaks(samples: np.ndarray, *, shifts: int, density: float, config: WangConfig = DEFAULT) -> Peaks:
+def find_peaks(
+    samples: np.ndarray, *, shifts: int, density: float, config: WangConfig = DEFAULT
+) -> Peaks:
     """The peaks of a clip, so many a second, on each of ``shifts`` grids: frame f of grid g begins at f + g / shifts.
 
     For the samples see ``fingerprint``.
     """
     samples = check_samples(samples)
     loudest = float(np.abs(samples).max(initial=0))
-    frames = (len(samples) - config.frame_length - config.frame_step // shifts * (shifts - 1)) // config.frame_step + 1
+    frames = (
+        len(samples) - config.frame_length - config.frame_step // shifts * (shifts - 1)
+    ) // config.frame_step + 1
     if frames < 1 or loudest == 0:
         none = np.zeros(0, np.int64)
         return Peaks(none, none, none, np.zeros(0, np.float32))
     rows = max(1, BLOCK // shifts)
-    parts = [_local_maxima(samples, loudest, low, frames, shifts, config) for low in range(0, frames, rows)]
+    parts = [
+        _local_maxima(samples, loudest, low, frames, shifts, config)
+        for low in range(0, frames, rows)
+    ]
     time, place, level = (np.concatenate(part) for part in zip(*parts, strict=True))
     kept = np.lexsort((place, time))
     kept = kept[_without_plateaus(time[kept], place[kept], level[kept], config)]
-    count, radius = round(density * config.density_seconds), round(config.density_seconds * config.frame_rate / 2)
+    count, radius = (
+        round(density * config.density_seconds),
+        round(config.density_seconds * config.frame_rate / 2),
+    )
     kept = kept[strongest(time[kept], level[kept], radius=radius, count=max(1, count))]
     return Peaks(time[kept] // APART, time[kept] % APART, place[kept], level[kept])
 
@@ -159,7 +204,9 @@ def _local_maxima(samples, loudest: float, low: int, frames: int, shifts: int, c
     high = min(low + max(1, BLOCK // shifts), frames)
     first, last = max(0, low - config.region_frames), min(frames, high + config.region_frames)
     level = _levels(samples, loudest, first, last, shifts, config)
-    best = running_maximum(running_maximum(level, config.region_bins, axis=2), config.region_frames, axis=0)
+    best = running_maximum(
+        running_maximum(level, config.region_bins, axis=2), config.region_frames, axis=0
+    )
     frame, grid, place = np.nonzero((level == best)[low - first : high - first])
     frame += low - first
     heights = level[frame, grid, place]
@@ -167,11 +214,15 @@ def _local_maxima(samples, loudest: float, low: int, frames: int, shifts: int, c
     return (grid * APART + frame + first)[clear], (place + config.bins.start)[clear], heights[clear]
 
 
-def _levels(samples, loudest: float, first: int, last: int, shifts: int, config: WangConfig) -> np.ndarray:
+def _levels(
+    samples, loudest: float, first: int, last: int, shifts: int, config: WangConfig
+) -> np.ndarray:
     """dB of the frames first to last at all grids, float32 (frames, grids, bins)."""
     length, step = config.frame_length, config.frame_step // shifts
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
-    framed = np.lib.stride_tricks.sliding_window_view(samples, length)[::step][first * shifts : last * shifts]
+    framed = np.lib.stride_tricks.sliding_window_view(samples, length)[::step][
+        first * shifts : last * shifts
+    ]
     spectrum = np.fft.rfft(framed * window[None], axis=1)[:, config.bins.start : config.bins.stop]
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     full_scale = (loudest * length / 4) ** 2  # of a sine as large as the loudest sample
@@ -193,10 +244,18 @@ def running_maximum(values: np.ndarray, radius: int, *, axis: int) -> np.ndarray
 def _mean_around(level, frame, grid, place, config: WangConfig) -> np.ndarray:
     """Mean level of the regions around some cells, float64 (cells,), from sums over rectangles that begin at 0, 0."""
     sums = np.pad(level.cumsum(axis=0, dtype=np.float64).cumsum(axis=2), ((1, 0), (0, 0), (1, 0)))
-    top, bottom = np.maximum(frame - config.region_frames, 0), np.minimum(frame + config.region_frames + 1, len(level))
+    top, bottom = (
+        np.maximum(frame - config.region_frames, 0),
+        np.minimum(frame + config.region_frames + 1, len(level)),
+    )
     left = np.maximum(place - config.region_bins, 0)
     right = np.minimum(place + config.region_bins + 1, level.shape[2])
-    inside = sums[bottom, grid, right] - sums[top, grid, right] - sums[bottom, grid, left] + sums[top, grid, left]
+    inside = (
+        sums[bottom, grid, right]
+        - sums[top, grid, right]
+        - sums[bottom, grid, left]
+        + sums[top, grid, left]
+    )
     return inside / ((bottom - top) * (right - left))
 
 
@@ -209,12 +268,16 @@ def _lags(time: np.ndarray, radius: int) -> Iterator[tuple[int, np.ndarray]]:
         yield lag, near
 
 
-def _without_plateaus(time: np.ndarray, place: np.ndarray, level: np.ndarray, config: WangConfig) -> np.ndarray:
+def _without_plateaus(
+    time: np.ndarray, place: np.ndarray, level: np.ndarray, config: WangConfig
+) -> np.ndarray:
     """Of equal maxima in one region the first, bool (peaks,): a steady tone has one in each frame."""
     kept = np.ones(len(time), bool)
     for lag, near in _lags(time, config.region_frames):
         same = level[near] == level[near + lag]
-        kept[near[same & (np.abs(place[near] - place[near + lag]) <= config.region_bins)] + lag] = False
+        kept[near[same & (np.abs(place[near] - place[near + lag]) <= config.region_bins)] + lag] = (
+            False
+        )
     return kept
 
 
@@ -248,21 +311,27 @@ def unpack(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return hashes >> 2 * BITS, hashes >> BITS & part, hashes & part
 
 
-def pair(peaks: Peaks, *, fan_out: int, config: WangConfig = DEFAULT) -> tuple[np.ndarray, np.ndarray]:
+def pair(
+    peaks: Peaks, *, fan_out: int, config: WangConfig = DEFAULT
+) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks as (anchor, target), indices of peaks."""
     time = peaks.grid * APART + peaks.frame
     taken = np.zeros(len(time), np.int64)
     parts = [np.zeros((2, 0), np.int64)]
     for lag, near in _lags(time, config.zone_frames):
         inside = (time[near + lag] - time[near] >= config.zone_start) & (taken[near] < fan_out)
-        anchor = near[inside & (np.abs(peaks.bin[near + lag] - peaks.bin[near]) <= config.zone_bins)]
+        anchor = near[
+            inside & (np.abs(peaks.bin[near + lag] - peaks.bin[near]) <= config.zone_bins)
+        ]
         taken[anchor] += 1
         parts.append(np.stack([anchor, anchor + lag]))
     anchor, target = np.concatenate(parts, axis=1)
     return anchor, target
 
 
-def fingerprint(samples: np.ndarray, *, query: bool = False, config: WangConfig = DEFAULT) -> np.ndarray:
+def fingerprint(
+    samples: np.ndarray, *, query: bool = False, config: WangConfig = DEFAULT
+) -> np.ndarray:
     """The landmarks of a recording: uint32 (landmarks, 2), hash and time of the anchor, ordered by (time, hash).
 
     None where the clip is silent, or shorter than a frame and the way to a zone.
@@ -292,10 +361,14 @@ def fingerprint(samples: np.ndarray, *, query: bool = False, config: WangConfig 
 def add(recordings: Sequence[np.ndarray], *, config: WangConfig = DEFAULT) -> Landmarks:
     """The collection of some recordings: float32 (samples,) in [-1, 1] each."""
     prints = [fingerprint(samples, config=config) for samples in recordings]
-    return from_fingerprints(prints, [len(samples) // config.frame_step + 1 for samples in recordings], config=config)
+    return from_fingerprints(
+        prints, [len(samples) // config.frame_step + 1 for samples in recordings], config=config
+    )
 
 
-def from_fingerprints(fingerprints: Sequence[np.ndarray], frames: Sequence[int], *, config: WangConfig) -> Landmarks:
+def from_fingerprints(
+    fingerprints: Sequence[np.ndarray], frames: Sequence[int], *, config: WangConfig
+) -> Landmarks:
     """The collection of recordings whose landmarks are at hand.
 
     Args:
@@ -307,12 +380,19 @@ def from_fingerprints(fingerprints: Sequence[np.ndarray], frames: Sequence[int],
     """
     starts = np.cumsum([0, *frames])
     if starts[-1] >= 1 << 32:
-        raise ValueError(f"A collection holds fewer than 2^32 frames, got {starts[-1]}: make two of it.")
+        raise ValueError(
+            f"A collection holds fewer than 2^32 frames, got {starts[-1]}: make two of it."
+        )
     for number, (one, count) in enumerate(zip(fingerprints, frames, strict=True)):
         if one[:, 1].max(initial=0) >= max(1, count):
-            raise ValueError(f"Recording {number} has {count} frames, but a landmark at frame {one[:, 1].max()}.")
+            raise ValueError(
+                f"Recording {number} has {count} frames, but a landmark at frame {one[:, 1].max()}."
+            )
     marks = np.concatenate([np.zeros((0, 2), np.uint32), *fingerprints])
-    hashes, positions = marks[:, 0], marks[:, 1] + np.repeat(starts[:-1], [len(one) for one in fingerprints])
+    hashes, positions = (
+        marks[:, 0],
+        marks[:, 1] + np.repeat(starts[:-1], [len(one) for one in fingerprints]),
+    )
     order = np.lexsort((positions, hashes))
     return Landmarks(config, hashes[order], positions[order].astype(np.uint32), starts)
 
@@ -340,7 +420,9 @@ class Bins(NamedTuple):
     total: np.ndarray  # in all bins of the recording; each landmark is in two
 
 
-def identify(index: Landmarks, clips: Sequence[np.ndarray], *, all_candidates: bool = False) -> list[list[Match]]:
+def identify(
+    index: Landmarks, clips: Sequence[np.ndarray], *, all_candidates: bool = False
+) -> list[list[Match]]:
     """The recordings that each clip is from, best first: at most one alignment of each, CANDIDATES in all.
 
     In a ``Match``, start and end are those of the aligned landmarks, all but ENDS; distance is the number of the
@@ -352,7 +434,11 @@ def identify(index: Landmarks, clips: Sequence[np.ndarray], *, all_candidates: b
     """
     queries = [fingerprint(clip, query=True, config=index.config) for clip in clips]
     least = -math.inf if all_candidates else -math.log10(index.config.false_positive_rate)
-    return [answer for batch in _batches(index, queries) for answer in _identify(index, queries[batch], least)]
+    return [
+        answer
+        for batch in _batches(index, queries)
+        for answer in _identify(index, queries[batch], least)
+    ]
 
 
 def _batches(index: Landmarks, queries: list[np.ndarray]) -> Iterator[slice]:
@@ -386,7 +472,9 @@ def _identify(index: Landmarks, queries: list[np.ndarray], least: float) -> list
     for low, high in itertools.pairwise(np.searchsorted(best.clip, range(len(queries) + 1))):
         ranked = low + np.argsort(-scores[low:high], kind="stable")[:CANDIDATES]
         chosen = ranked[scores[ranked] >= least]
-        answers.append([_match(index, queries, hits, best, which, float(scores[which])) for which in chosen])
+        answers.append(
+            [_match(index, queries, hits, best, which, float(scores[which])) for which in chosen]
+        )
     return answers
 
 
@@ -417,7 +505,9 @@ def fullest(hits: Hits, lengths: np.ndarray, *, span: int, shifts: int) -> Bins:
     origins = np.concatenate([[0], np.cumsum(lengths + span + 2)])  # first cell of each recording
     size = 1 << int(hits.reference.max(initial=0)).bit_length()
     if (int(hits.clip.max(initial=0)) + 1) * int(origins[-1]) * size >= 1 << 63:
-        raise ValueError("The collection is too large for one histogram: split it, or ask with fewer clips.")
+        raise ValueError(
+            "The collection is too large for one histogram: split it, or ask with fewer clips."
+        )
     cell = hits.clip * origins[-1] + origins[hits.recording] + hits.offset // shifts + span
     keys = np.sort(np.concatenate([cell, cell + 1]) * size + np.tile(hits.reference, 2))
     cell = keys[np.diff(keys, prepend=-1) != 0] // size
@@ -436,7 +526,9 @@ def fullest(hits: Hits, lengths: np.ndarray, *, span: int, shifts: int) -> Bins:
     return Bins(clip[best], recording[best], begin, most, np.add.reduceat(count, first))
 
 
-def score(count: np.ndarray, others: np.ndarray, bins: np.ndarray, tests: np.ndarray, *, clump: float) -> np.ndarray:
+def score(
+    count: np.ndarray, others: np.ndarray, bins: np.ndarray, tests: np.ndarray, *, clump: float
+) -> np.ndarray:
     """-log10 of how many of the ``tests`` bins of a collection are expected to be as full by accident, float64.
 
     It is negative where that is more than one. ``others`` are landmarks in the other ``bins`` of the recording, to
@@ -466,12 +558,26 @@ def _match(index: Landmarks, queries, hits: Hits, best: Bins, which: int, surety
     config, clip, recording = index.config, int(best.clip[which]), int(best.recording[which])
     low, high = np.searchsorted(hits.clip, [clip, clip + 1])
     lag = hits.offset[low:high] - best.begin[which] * config.shifts
-    inside = low + np.flatnonzero((hits.recording[low:high] == recording) & (lag >= 0) & (lag < 2 * config.shifts))
+    inside = low + np.flatnonzero(
+        (hits.recording[low:high] == recording) & (lag >= 0) & (lag < 2 * config.shifts)
+    )
     aligned = np.unique(hits.query[inside]) - sum(len(one) for one in queries[:clip])
     times, frames = queries[clip][aligned, 1], unpack(queries[clip][aligned, 0])[2]
     step = config.frame_step / config.shifts / config.sample_rate
     start = float(np.quantile(times, ENDS, method="lower")) * step
     end = float(np.quantile(times + frames * config.shifts, 1 - ENDS, method="higher")) * step
     missing = len(queries[clip]) - len(aligned)
-    ends = start, end + config.frame_length / config.sample_rate, start + float(np.median(hits.offset[inside])) * step
-    return Match(recording, "", "", *ends, distance=missing, bit_error_rate=missing / len(queries[clip]), score=surety)
+    ends = (
+        start,
+        end + config.frame_length / config.sample_rate,
+        start + float(np.median(hits.offset[inside])) * step,
+    )
+    return Match(
+        recording,
+        "",
+        "",
+        *ends,
+        distance=missing,
+        bit_error_rate=missing / len(queries[clip]),
+        score=surety,
+    )

@@ -14,7 +14,9 @@ import numpy as np
 
 SAMPLE_RATE = 16_000  # Hz
 _TOP = 7_600.0  # Hz; partials above it are left out, so nothing aliases
-_BLOCK = 256  # samples; a decaying mode is (its values at block starts) x (its values within a block)
+_BLOCK = (
+    256  # samples; a decaying mode is (its values at block starts) x (its values within a block)
+)
 _LONGEST = 4.0  # seconds a struck note rings
 
 
@@ -40,7 +42,9 @@ class Struck:
     stiffness: float = 0.0  # inharmonicity B: f_k = k f sqrt(1 + B k^2)
     ratios: tuple[float, ...] = ()  # of bars and tines
     gains: tuple[float, ...] = ()
-    strings: tuple[tuple[float, float, float], ...] = ((1.0, 0.0, 1.0),)  # amplitude, detuning in cents, ring factor
+    strings: tuple[tuple[float, float, float], ...] = (
+        (1.0, 0.0, 1.0),
+    )  # amplitude, detuning in cents, ring factor
     body: tuple[tuple[float, float], ...] = ()  # resonances: Hz, dB
     thump: float = 0.02  # level of the attack noise
     thump_hz: float = 1_500.0
@@ -164,11 +168,15 @@ def hertz(pitch: float) -> float:
     return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
 
 
-def play(rng: np.random.Generator, instrument: str, events: Iterable[Event], *, samples: int) -> np.ndarray:
+def play(
+    rng: np.random.Generator, instrument: str, events: Iterable[Event], *, samples: int
+) -> np.ndarray:
     """One player's part, float32 (samples,); what would ring beyond the end is cut."""
     out = np.zeros(samples, np.float32)
     model = INSTRUMENTS[instrument]
-    hiss = _band_noise(rng, model.noise_hz) if isinstance(model, Driven) else np.zeros(0, np.float32)
+    hiss = (
+        _band_noise(rng, model.noise_hz) if isinstance(model, Driven) else np.zeros(0, np.float32)
+    )
     rung: dict[tuple[float, int, int], np.ndarray] = {}
     for event in events:
         begin = max(0, round(event.start * SAMPLE_RATE))
@@ -184,7 +192,9 @@ def play(rng: np.random.Generator, instrument: str, events: Iterable[Event], *, 
     return out
 
 
-def drums(rng: np.random.Generator, events: Iterable[tuple[float, str, float]], *, samples: int) -> np.ndarray:
+def drums(
+    rng: np.random.Generator, events: Iterable[tuple[float, str, float]], *, samples: int
+) -> np.ndarray:
     """Hits (start in seconds, "kick" | "snare" | "brush" | "hat" | "shaker", loudness), float32 (samples,)."""
     out = np.zeros(samples, np.float32)
     hits = {kind: _drum(rng, kind) for kind in ("kick", "snare", "brush", "hat", "shaker")}
@@ -212,7 +222,9 @@ def record(rng: np.random.Generator, dry: np.ndarray, room: Room) -> np.ndarray:
     return wet.astype(np.float32)
 
 
-def _bells(frequencies: np.ndarray, bells: tuple[tuple[float, float], ...], width: float) -> np.ndarray:
+def _bells(
+    frequencies: np.ndarray, bells: tuple[tuple[float, float], ...], width: float
+) -> np.ndarray:
     """dB at each frequency of resonances (Hz, dB) that are ``width`` octaves wide."""
     octaves = np.log2(np.maximum(frequencies, 10.0))
     total = np.zeros_like(octaves)
@@ -230,7 +242,11 @@ def _ring(rng: np.random.Generator, model: Struck, pitch: float, loudness: float
     else:
         k = np.arange(1, 41, dtype=float)
         ratios = k * np.sqrt((1 + model.stiffness * k**2) / (1 + model.stiffness))
-        comb = np.abs(np.sin(np.pi * k * model.place * rng.uniform(0.9, 1.1))) + 0.03 if model.place else 1.0
+        comb = (
+            np.abs(np.sin(np.pi * k * model.place * rng.uniform(0.9, 1.1))) + 0.03
+            if model.place
+            else 1.0
+        )
         gains = comb * k ** (-model.tilt - 1.2 * (0.7 - loudness))
     kept = ratios * first < _TOP
     ratios, gains = ratios[kept], gains[kept]
@@ -242,10 +258,16 @@ def _ring(rng: np.random.Generator, model: Struck, pitch: float, loudness: float
         frequency = ratios * first * 2 ** (cents / 1200)
         modes.append((-rates / longer + 2j * np.pi * frequency) / SAMPLE_RATE)
         amplitudes.append(amplitude * gains * np.exp(1j * rng.uniform(-0.6, 0.6, len(ratios))))
-    tone = _decays(np.concatenate(amplitudes), np.concatenate(modes), int(min(_LONGEST, 1.2 * ring) * SAMPLE_RATE))
+    tone = _decays(
+        np.concatenate(amplitudes),
+        np.concatenate(modes),
+        int(min(_LONGEST, 1.2 * ring) * SAMPLE_RATE),
+    )
     tone[:24] *= np.linspace(0, 1, 24, dtype=np.float32)
     tone *= np.float32(0.25 / np.sqrt(np.sum(gains**2)))
-    noise = _band_noise(rng, model.thump_hz, 1600) * np.exp(-np.arange(1600) / (0.012 * SAMPLE_RATE))
+    noise = _band_noise(rng, model.thump_hz, 1600) * np.exp(
+        -np.arange(1600) / (0.012 * SAMPLE_RATE)
+    )
     tone[: min(1600, len(tone))] += (model.thump * loudness * noise[: len(tone)]).astype(np.float32)
     return tone
 
@@ -290,7 +312,9 @@ def _drive(rng: np.random.Generator, model: Driven, event: Event, hiss: np.ndarr
     attack = model.attack * rng.uniform(0.8, 1.3)
     rise = np.minimum(t / min(attack, 0.5 * event.duration + 0.01), 1)
     fall = np.clip((event.duration + model.release - t) / model.release, 0, 1)
-    swell = 1 + 0.25 * np.sin(np.pi * np.minimum(t / max(event.duration, 0.3), 1)) * (event.duration > 0.4)
+    swell = 1 + 0.25 * np.sin(np.pi * np.minimum(t / max(event.duration, 0.3), 1)) * (
+        event.duration > 0.4
+    )
     envelope = (rise * (2 - rise) * fall**1.5 * swell).astype(np.float32)
     tone = np.zeros(length, np.float32)
     for cents in model.voices:
@@ -298,15 +322,25 @@ def _drive(rng: np.random.Generator, model: Driven, event: Event, hiss: np.ndarr
     start = int(rng.integers(0, len(hiss) - length)) if length < len(hiss) else 0
     noise = np.resize(hiss[start : start + length], length)
     burst = 0.35 * model.noise + 0.5 * model.chiff * np.exp(-t / 0.03)
-    tone = tone / np.float32(np.sqrt(len(model.voices))) + (burst * envelope * noise).astype(np.float32)
+    tone = tone / np.float32(np.sqrt(len(model.voices))) + (burst * envelope * noise).astype(
+        np.float32
+    )
     return np.float32(event.loudness) * tone
 
 
 def _voice(
-    rng: np.random.Generator, model: Driven, event: Event, t: np.ndarray, envelope: np.ndarray, cents: float
+    rng: np.random.Generator,
+    model: Driven,
+    event: Event,
+    t: np.ndarray,
+    envelope: np.ndarray,
+    cents: float,
 ) -> np.ndarray:
     """One reed or player: harmonics of one phase."""
-    wobble = np.sin(2 * np.pi * (model.vibrato_hz * rng.uniform(0.92, 1.08) * t + rng.uniform()), dtype=np.float32)
+    wobble = np.sin(
+        2 * np.pi * (model.vibrato_hz * rng.uniform(0.92, 1.08) * t + rng.uniform()),
+        dtype=np.float32,
+    )
     wobble *= np.clip((t - 0.12) / 0.25, 0, 1)
     drift = rng.normal(0, 1.0) * np.sin(2 * np.pi * rng.uniform(0.4, 1.2) * t)
     bend = cents + model.vibrato * wobble + drift - model.scoop * np.exp(-t / 0.04)
@@ -314,14 +348,23 @@ def _voice(
     phase = np.cumsum(2 * np.pi * first / SAMPLE_RATE * 2 ** (bend.astype(np.float64) / 1200))
     z = np.exp(1j * np.remainder(phase, 2 * np.pi)).astype(np.complex64)
     k = np.arange(1, max(2, min(model.harmonics, int(_TOP / first)) + 1), dtype=float)
-    bright = k**-model.tilt * np.where(k % 2 == 0, model.even, 1.0) * 10 ** (_bells(k * first, model.body, 0.4) / 20)
+    bright = (
+        k**-model.tilt
+        * np.where(k % 2 == 0, model.even, 1.0)
+        * 10 ** (_bells(k * first, model.body, 0.4) / 20)
+    )
     bright *= rng.uniform(0.85, 1.15, len(k))
     bright /= np.sqrt(np.sum(bright**2))
     turn = np.exp(1j * rng.uniform(0, 2 * np.pi, len(k)))
     soft = bright * k**-model.dull
     dark, edge = _series(soft * turn, z).imag, _series((bright - soft) * turn, z).imag
     force = envelope * np.float32(0.3 + 0.9 * event.loudness)
-    return np.float32(0.25) * envelope * (1 + np.float32(model.tremor) * wobble) * (dark + force * edge)
+    return (
+        np.float32(0.25)
+        * envelope
+        * (1 + np.float32(model.tremor) * wobble)
+        * (dark + force * edge)
+    )
 
 
 def _series(coefficients: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -333,7 +376,9 @@ def _series(coefficients: np.ndarray, z: np.ndarray) -> np.ndarray:
     return total * z
 
 
-def _band_noise(rng: np.random.Generator, centre: float, samples: int = 4 * SAMPLE_RATE) -> np.ndarray:
+def _band_noise(
+    rng: np.random.Generator, centre: float, samples: int = 4 * SAMPLE_RATE
+) -> np.ndarray:
     """Noise of RMS 1, 1.2 octaves wide, float32."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     octaves = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE), 1.0) / centre)
@@ -344,12 +389,18 @@ def _band_noise(rng: np.random.Generator, centre: float, samples: int = 4 * SAMP
 def _drum(rng: np.random.Generator, kind: str) -> np.ndarray:
     """One hit."""
     t = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
-    centre, fade = {"snare": (2_000, 0.06), "brush": (3_500, 0.09), "hat": (6_500, 0.025), "shaker": (5_500, 0.04)}.get(
-        kind, (200, 0.01)
-    )
+    centre, fade = {
+        "snare": (2_000, 0.06),
+        "brush": (3_500, 0.09),
+        "hat": (6_500, 0.025),
+        "shaker": (5_500, 0.04),
+    }.get(kind, (200, 0.01))
     noise = _band_noise(rng, centre, len(t)) * np.exp(-t / fade)
     if kind == "kick":
-        hit = np.sin(2 * np.pi * (52 * t + 3.0 * (1 - np.exp(-t / 0.03)))) * np.exp(-t / 0.11) + 0.1 * noise
+        hit = (
+            np.sin(2 * np.pi * (52 * t + 3.0 * (1 - np.exp(-t / 0.03)))) * np.exp(-t / 0.11)
+            + 0.1 * noise
+        )
     elif kind == "snare":
         hit = 0.35 * noise + 0.4 * np.sin(2 * np.pi * 190 * t) * np.exp(-t / 0.05)
     else:
@@ -364,11 +415,14 @@ def _reverberation(rng: np.random.Generator, rt60: float, samples: int) -> np.nd
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     crossover = 1 / (1 + (np.fft.rfftfreq(samples, 1 / SAMPLE_RATE) / 2_000) ** 4)
     response = (
-        np.fft.irfft(spectrum * crossover, samples) * low + np.fft.irfft(spectrum * (1 - crossover), samples) * high
+        np.fft.irfft(spectrum * crossover, samples) * low
+        + np.fft.irfft(spectrum * (1 - crossover), samples) * high
     )
     response[: round(rng.uniform(0.008, 0.025) * SAMPLE_RATE)] = 0
     for delay in rng.uniform(0.004, 0.035, 6):
-        response[min(round(delay * SAMPLE_RATE), samples - 1)] += rng.choice([-1, 1]) * rng.uniform(2, 5)
+        response[min(round(delay * SAMPLE_RATE), samples - 1)] += rng.choice([-1, 1]) * rng.uniform(
+            2, 5
+        )
     return response / np.sqrt(np.sum(response**2))
 
 

@@ -37,9 +37,11 @@ import soundfile
 from tqdm import tqdm
 
 from seqhash import audio, corpus, parallel
-from seqhash.index import Entry, Identity, Index
+from seqhash.index.catalogue import Entry, Identity, Index
 
-if TYPE_CHECKING:  # not at run time: the worker processes import this module, and a hasher brings jax
+if (
+    TYPE_CHECKING
+):  # not at run time: the worker processes import this module, and a hasher brings jax
     from seqhash.codes import Hasher
     from seqhash.config import Config
 
@@ -60,7 +62,9 @@ class Counts(NamedTuple):
     failed: list[tuple[str, str]]  # (path, reason)
 
 
-def add_files(index: Index, hasher: "Hasher", items: Sequence[Item], *, workers: int, progress: bool) -> Counts:
+def add_files(
+    index: Index, hasher: "Hasher", items: Sequence[Item], *, workers: int, progress: bool
+) -> Counts:
     """Adds audio files to an index; those whose content is there are passed over, bad ones are listed.
 
     Title, artist and album of a file's own tags fill what a manifest does not say; the manifest's other columns become
@@ -86,7 +90,10 @@ def add_files(index: Index, hasher: "Hasher", items: Sequence[Item], *, workers:
     settings = _Settings(hasher.sample_rate, shortest_seconds(config))
     with tqdm(total=len(recordings), unit="recording", disable=not progress) as bar:
         tally = _Tally(index, bar)
-        with tally.writing(), _decoding(_jobs(index, recordings, tally, workers), settings, workers) as decoded:
+        with (
+            tally.writing(),
+            _decoding(_jobs(index, recordings, tally, workers), settings, workers) as decoded,
+        ):
             for group in decoded:
                 received = [_Received(job) for job in group]
                 hashed = hash_streams(hasher, [one.blocks() for one in received])
@@ -128,13 +135,15 @@ def hash_streams(hasher: "Hasher", streams: Sequence[Iterable[np.ndarray]]) -> l
     """
     config = hasher.config
     if config.mfcc.variant == "librosa" or config.segment.normalisation == "recording":
-        from seqhash import mfcc  # brings jax, which the worker processes do without
+        from seqhash import mfcc
 
         return [hasher.hash_cepstra(mfcc.stream(blocks, config=config.mfcc)) for blocks in streams]
     pieces = ((i, piece) for i, blocks in enumerate(streams) for piece in _pieces(blocks, config))
     parts: list[list[np.ndarray]] = [[] for _ in streams]
     while batch := list(islice(pieces, BLOCKS)):
-        for (i, _), words in zip(batch, hasher.hash_many([piece for _, piece in batch]), strict=True):
+        for (i, _), words in zip(
+            batch, hasher.hash_many([piece for _, piece in batch]), strict=True
+        ):
             # A piece's first code is the last one of the piece before, where its first frame knew the sample before it.
             parts[i].append(words[1:] if parts[i] else words)
     return [np.concatenate(part) for part in parts]
@@ -230,7 +239,9 @@ class _Job:
 # Digest.
 
 
-def _jobs(index: Index, recordings: Sequence[corpus.Recording], tally: _Tally, workers: int) -> Iterator[_Job]:
+def _jobs(
+    index: Index, recordings: Sequence[corpus.Recording], tally: _Tally, workers: int
+) -> Iterator[_Job]:
     """What the index does not have yet; the others are counted. Digests are made as jobs are taken."""
     left = iter(recordings)
     with ThreadPoolExecutor(workers) as pool:
@@ -330,7 +341,9 @@ class _Worker(NamedTuple):
 
 
 @contextlib.contextmanager
-def _decoding(jobs: Iterator[_Job], settings: _Settings, workers: int) -> Iterator[Iterator[list[_Job]]]:
+def _decoding(
+    jobs: Iterator[_Job], settings: _Settings, workers: int
+) -> Iterator[Iterator[list[_Job]]]:
     """Jobs as they become ready: several with all of their blocks, or one with as many as are held of a recording."""
     waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
     ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -341,7 +354,9 @@ def _decoding(jobs: Iterator[_Job], settings: _Settings, workers: int) -> Iterat
         running, group = 0, list[_Job]()
         arrived = collections.deque[_Job]()
         while True:
-            for job in islice(jobs, 2 * workers - running):  # one being decoded and one to go on with, for each
+            for job in islice(
+                jobs, 2 * workers - running
+            ):  # one being decoded and one to go on with, for each
                 waiting.put(job)
                 running += 1
                 if len(serving) < min(workers, running):
@@ -403,7 +418,9 @@ def _serve(
         _end(worker)
 
 
-def _relay(worker: _Worker, job: _Job, ready: "queue.SimpleQueue[Any]", stop: threading.Event) -> bool:
+def _relay(
+    worker: _Worker, job: _Job, ready: "queue.SimpleQueue[Any]", stop: threading.Event
+) -> bool:
     """Passes on the answers to one job; whether the process is still there."""
     announced, item = False, None
     try:
@@ -494,7 +511,9 @@ def _decode_files(connection: Connection, settings: _Settings) -> None:
 
 def _contents(path: Path, settings: _Settings) -> Iterator[Any]:
     try:
-        yield from audio.blocks(path, sample_rate=settings.sample_rate, minimum_seconds=settings.minimum_seconds)
+        yield from audio.blocks(
+            path, sample_rate=settings.sample_rate, minimum_seconds=settings.minimum_seconds
+        )
         yield _tags(path)
     except audio.AudioError as error:
         yield error
@@ -509,4 +528,8 @@ def _tags(path: Path) -> dict[str, str]:
             said = handle.copy_metadata()
     except (soundfile.SoundFileError, OSError):
         return {}
-    return {name: said[name].strip() for name in ("title", "artist", "album") if said.get(name, "").strip()}
+    return {
+        name: said[name].strip()
+        for name in ("title", "artist", "album")
+        if said.get(name, "").strip()
+    }

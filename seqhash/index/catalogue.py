@@ -47,7 +47,10 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
-_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the latter: SQLite quotes damaged bytes in its message
+_ERRORS = (
+    sqlite3.Error,
+    UnicodeDecodeError,
+)  # the latter: SQLite quotes damaged bytes in its message
 _LINE = "id, path, digest, title, artist, work, duration, codes, metadata, checksum"
 
 
@@ -69,7 +72,9 @@ class Entry(NamedTuple):
     """A recording to be added."""
 
     path: str
-    digest: str  # SHA-256 of the file's content, 64 hexadecimal digits: what makes a recording the same
+    digest: (
+        str  # SHA-256 of the file's content, 64 hexadecimal digits: what makes a recording the same
+    )
     words: np.ndarray  # uint32 (codes, words)
     duration: float  # s
     title: str = ""
@@ -106,7 +111,9 @@ class Index:
     Every method is one transaction, and raises IndexFileError where the file does not let it; then nothing has changed.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, identity: Identity, *, readonly: bool):
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, identity: Identity, *, readonly: bool
+    ):
         self.path = path
         self.identity = identity
         self.readonly = readonly
@@ -139,7 +146,9 @@ class Index:
         entries = list(entries)
         lines = [check_entry(entry, self.identity) for entry in entries]
         with self._transaction(write=True) as db:
-            return [_insert(db, line, entry.words) for line, entry in zip(lines, entries, strict=True)]
+            return [
+                _insert(db, line, entry.words) for line, entry in zip(lines, entries, strict=True)
+            ]
 
     def known(self, digests: Iterable[str]) -> set[str]:
         """Those of the content digests whose recordings are in the index."""
@@ -219,15 +228,22 @@ class Index:
 
     def _require_writing(self) -> None:
         if self.readonly or self._connection.in_transaction:  # the latter: a snapshot
-            raise IndexFileError(f"{self.path}: opened for reading only; open it for writing to change it.")
+            raise IndexFileError(
+                f"{self.path}: opened for reading only; open it for writing to change it."
+            )
 
     def _rows(self, db: sqlite3.Connection) -> list[Row]:
-        return [self._as_row(line) for line in db.execute(f"SELECT {_LINE} FROM recordings ORDER BY id").fetchall()]
+        return [
+            self._as_row(line)
+            for line in db.execute(f"SELECT {_LINE} FROM recordings ORDER BY id").fetchall()
+        ]
 
     def _row(self, db: sqlite3.Connection, i: int) -> Row:
         line = db.execute(f"SELECT {_LINE} FROM recordings WHERE id = ?", (i,)).fetchone()
         if line is None:
-            raise IndexFileError(f"{self.path}: there is no recording {i}; 'seqhash list' shows those there are.")
+            raise IndexFileError(
+                f"{self.path}: there is no recording {i}; 'seqhash list' shows those there are."
+            )
         return self._as_row(line)
 
     def _as_row(self, line: Sequence[Any]) -> Row:
@@ -239,7 +255,9 @@ class Index:
 
     def _read_words(self, db: sqlite3.Connection, row: Row) -> np.ndarray:
         """The words of a recording as they were written, or an IndexFileError."""
-        line = db.execute("SELECT checksum, words FROM codes WHERE recording = ?", (row.id,)).fetchone()
+        line = db.execute(
+            "SELECT checksum, words FROM codes WHERE recording = ?", (row.id,)
+        ).fetchone()
         if line is None:
             raise self._damaged(row.id, row.path, "it has no words")
         checksum, blob = line
@@ -247,10 +265,16 @@ class Index:
             raise self._damaged(row.id, row.path, f"its words are not those of {row.codes} codes")
         if _words_checksum(row.digest, blob) != checksum:
             raise self._damaged(row.id, row.path, "its words are not as they were written")
-        return np.frombuffer(blob, "<u4").astype(np.uint32, copy=False).reshape(row.codes, self.identity.words)
+        return (
+            np.frombuffer(blob, "<u4")
+            .astype(np.uint32, copy=False)
+            .reshape(row.codes, self.identity.words)
+        )
 
     def _damaged(self, i: Any, name: Any, problem: str) -> IndexFileError:
-        return IndexFileError(f"{self.path}: recording {i} ({name!r}) is damaged, {problem}; remove and add it again.")
+        return IndexFileError(
+            f"{self.path}: recording {i} ({name!r}) is damaged, {problem}; remove and add it again."
+        )
 
     def _check_structure(self, db: sqlite3.Connection) -> Iterator[str]:
         for (text,) in db.execute("PRAGMA integrity_check").fetchall():
@@ -270,7 +294,11 @@ class Index:
 
 
 def open_index(
-    path: str | os.PathLike[str], *, identity: Identity | None = None, create: bool = False, readonly: bool = False
+    path: str | os.PathLike[str],
+    *,
+    identity: Identity | None = None,
+    create: bool = False,
+    readonly: bool = False,
 ) -> Index:
     """Opens an index, and undoes what a killed process left half-written in it.
 
@@ -327,7 +355,9 @@ def _explain(path: Path, error: Exception) -> str:
         sqlite3.SQLITE_ERROR: "damaged, its tables are not those of an index; restore it from a copy",
         sqlite3.SQLITE_NOTADB: "not a seqhash index; name another file",
     }
-    reason = reasons.get(getattr(error, "sqlite_errorcode", other) & 0xFF)  # the low byte; the others are its kind
+    reason = reasons.get(
+        getattr(error, "sqlite_errorcode", other) & 0xFF
+    )  # the low byte; the others are its kind
     return f"{path}: {reason} ({error})." if reason else f"{path}: {error}."
 
 
@@ -360,14 +390,18 @@ def _check_file(path: Path, *, create: bool, readonly: bool) -> None:
             raise IndexFileError(f"{path}: its folder is not there; make it first.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise IndexFileError(f"{path}: cannot be opened ({reason}); check the path and its permissions.") from error
+        raise IndexFileError(
+            f"{path}: cannot be opened ({reason}); check the path and its permissions."
+        ) from error
     else:
         if stat.S_ISDIR(mode):
             raise IndexFileError(f"{path}: a folder; name a file, such as {path / 'music.index'}.")
         if not stat.S_ISREG(mode):
             raise IndexFileError(f"{path}: not a regular file; name another one.")
         if not readonly and not _writable(path):
-            raise IndexFileError(f"{path}: cannot be written; give yourself write permission, or use a copy of it.")
+            raise IndexFileError(
+                f"{path}: cannot be written; give yourself write permission, or use a copy of it."
+            )
     if not readonly and not _writable(folder):
         raise IndexFileError(
             f"{path}: its folder cannot be written, and writing needs a file beside it; give yourself write permission "
@@ -385,18 +419,26 @@ def _configure(db: sqlite3.Connection, *, readonly: bool) -> None:
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA synchronous = EXTRA")
     if not readonly:
-        db.execute("PRAGMA journal_mode = DELETE")  # the default, but someone may have changed the file's
+        db.execute(
+            "PRAGMA journal_mode = DELETE"
+        )  # the default, but someone may have changed the file's
 
 
-def _prepare(path: Path, db: sqlite3.Connection, identity: Identity | None, *, readonly: bool) -> None:
+def _prepare(
+    path: Path, db: sqlite3.Connection, identity: Identity | None, *, readonly: bool
+) -> None:
     """Makes the tables where an identity is given and there are none; brings those of an older version up to date."""
     version = _version(path, db)
     if version == len(STEPS):
         return
     if version == 0 and identity is None:
-        raise IndexFileError(f"{path}: empty, as an interrupted 'seqhash add' may leave it; run that again.")
+        raise IndexFileError(
+            f"{path}: empty, as an interrupted 'seqhash add' may leave it; run that again."
+        )
     if readonly:
-        raise IndexFileError(f"{path}: made by an older seqhash; open it for writing once ('seqhash compact').")
+        raise IndexFileError(
+            f"{path}: made by an older seqhash; open it for writing once ('seqhash compact')."
+        )
     with _transaction(db, write=True):
         version = _version(path, db)  # another process may have been faster
         for statement in (statement for step in STEPS[version:] for statement in step):
@@ -405,7 +447,9 @@ def _prepare(path: Path, db: sqlite3.Connection, identity: Identity | None, *, r
         if version == 0 and identity is not None:
             name, digest, code_rate, words, sample_rate = identity
             line = (name, digest, float(code_rate), int(words), int(sample_rate))
-            db.execute("INSERT INTO hasher VALUES (1, ?, ?, ?, ?, ?, ?)", (*line, _line_checksum(line)))
+            db.execute(
+                "INSERT INTO hasher VALUES (1, ?, ?, ?, ?, ?, ?)", (*line, _line_checksum(line))
+            )
 
 
 def _version(path: Path, db: sqlite3.Connection) -> int:
@@ -414,7 +458,9 @@ def _version(path: Path, db: sqlite3.Connection) -> int:
         application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
         (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and (application or version or tables):
-        raise IndexFileError(f"{path}: an SQLite database of something else, not a seqhash index; name another file.")
+        raise IndexFileError(
+            f"{path}: an SQLite database of something else, not a seqhash index; name another file."
+        )
     if version > len(STEPS):
         newest = f"schema {version}, this one reads up to {len(STEPS)}"
         raise IndexFileError(f"{path}: made by a newer seqhash ({newest}); update seqhash.")
@@ -426,9 +472,13 @@ def _pragma(db: sqlite3.Connection, name: str) -> int:
 
 
 def _read_identity(path: Path, db: sqlite3.Connection) -> Identity:
-    found = db.execute("SELECT name, digest, code_rate, words, sample_rate, checksum FROM hasher").fetchone()
+    found = db.execute(
+        "SELECT name, digest, code_rate, words, sample_rate, checksum FROM hasher"
+    ).fetchone()
     if found is None or _line_checksum(found[:-1]) != found[-1]:
-        raise IndexFileError(f"{path}: damaged, it does not say whose codes it holds; restore it from a copy.")
+        raise IndexFileError(
+            f"{path}: damaged, it does not say whose codes it holds; restore it from a copy."
+        )
     return Identity(*found[:-1])
 
 
@@ -466,18 +516,26 @@ def check_entry(entry: Entry, identity: Identity) -> tuple[Any, ...]:
     words, metadata = entry.words, dict(entry.metadata or {})
     if words.dtype != np.uint32 or words.ndim != 2 or words.shape[1] != identity.words:
         expected = f"uint32 (codes, {identity.words})"
-        raise ValueError(f"{entry.path}: words must be {expected}, got {words.dtype} {words.shape}.")
+        raise ValueError(
+            f"{entry.path}: words must be {expected}, got {words.dtype} {words.shape}."
+        )
     if not re.fullmatch("[0-9a-f]{64}", entry.digest):
-        raise ValueError(f"{entry.path}: digest must be 64 hexadecimal digits, got {entry.digest!r}.")
+        raise ValueError(
+            f"{entry.path}: digest must be 64 hexadecimal digits, got {entry.digest!r}."
+        )
     if not (math.isfinite(entry.duration) and entry.duration >= 0):
-        raise ValueError(f"{entry.path}: duration must be finite and not negative, got {entry.duration}.")
+        raise ValueError(
+            f"{entry.path}: duration must be finite and not negative, got {entry.duration}."
+        )
     if not all(isinstance(text, str) for pair in metadata.items() for text in pair):
         raise ValueError(f"{entry.path}: metadata must be texts by name, got {metadata}.")
     texts = (entry.path, entry.digest, entry.title, entry.artist, entry.work)
     try:
         _encoded("".join(texts))
     except UnicodeEncodeError as error:
-        raise ValueError(f"{entry.path!a}: path, title, artist and work must be Unicode ({error}).") from error
+        raise ValueError(
+            f"{entry.path!a}: path, title, artist and work must be Unicode ({error})."
+        ) from error
     duration = float(entry.duration) + 0.0  # SQLite gives -0.0 back as 0.0
     return (*texts, duration, len(words), json.dumps(metadata, sort_keys=True))
 
@@ -493,5 +551,8 @@ def _insert(db: sqlite3.Connection, line: tuple[Any, ...], words: np.ndarray) ->
     if cursor.rowcount == 0:
         return False
     blob = np.ascontiguousarray(words, "<u4").tobytes()
-    db.execute("INSERT INTO codes VALUES (?, ?, ?)", (cursor.lastrowid, _words_checksum(digest, blob), blob))
+    db.execute(
+        "INSERT INTO codes VALUES (?, ?, ?)",
+        (cursor.lastrowid, _words_checksum(digest, blob), blob),
+    )
     return True

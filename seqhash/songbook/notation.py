@@ -17,10 +17,25 @@ from fractions import Fraction
 from typing import NamedTuple
 
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-_SHARPS = {"C": 0, "D": 2, "E": 4, "F": -1, "G": 1, "A": 3, "B": 5}  # of the major key on that letter
+_SHARPS = {
+    "C": 0,
+    "D": 2,
+    "E": 4,
+    "F": -1,
+    "G": 1,
+    "A": 3,
+    "B": 5,
+}  # of the major key on that letter
 _MODES = {"": 0, "m": -3, "dor": -2}  # sharps more than the major key on the same note
 _SCALES = {"": (0, 2, 4, 5, 7, 9, 11), "m": (0, 2, 3, 5, 7, 8, 10), "dor": (0, 2, 3, 5, 7, 9, 10)}
-_KINDS = {"": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "m7": (0, 3, 7, 10), "dim": (0, 3, 6), "6": (0, 4, 7, 9)}
+_KINDS = {
+    "": (0, 4, 7),
+    "m": (0, 3, 7),
+    "7": (0, 4, 7, 10),
+    "m7": (0, 3, 7, 10),
+    "dim": (0, 3, 6),
+    "6": (0, 4, 7, 9),
+}
 _TOKEN = re.compile(
     r"""(?P<space>\s+)|(?P<bar>\|)|"(?P<chord>[^"]*)"|(?P<broken>[<>])|(?P<tie>-)"""
     r"""|(?P<accidental>[\^_=]?)(?P<letter>[A-Ga-gz])(?P<octave>[,']*)(?P<length>\d*(?:/\d*)?)"""
@@ -92,7 +107,9 @@ def parse(text: str, *, name: str) -> tuple[Work, ...]:
     ids = [work.work_id for work in works]
     for index, (lines, work) in enumerate(zip(tunes, works, strict=True)):
         if work.work_id in ids[:index]:
-            raise ValueError(f"{name}, line {lines[0].number}: a second tune with F:{work.work_id}.")
+            raise ValueError(
+                f"{name}, line {lines[0].number}: a second tune with F:{work.work_id}."
+            )
     return works
 
 
@@ -110,7 +127,9 @@ def _tune(lines: list[_Line], name: str) -> Work:
     def read(field: str, pattern: str, meaning: str) -> tuple[str, ...]:
         match = re.fullmatch(pattern, header[field].text)
         if not match:
-            raise ValueError(f"{name}, line {header[field].number}: {meaning} expected, got {header[field].text!r}.")
+            raise ValueError(
+                f"{name}, line {header[field].number}: {meaning} expected, got {header[field].text!r}."
+            )
         return match.groups()
 
     (work_id,) = read("F", r"([a-z0-9_]+)", "an id of a-z, 0-9 and _")
@@ -125,7 +144,9 @@ def _tune(lines: list[_Line], name: str) -> Work:
     parts = _parts(lines[end:], name, lines[end - 1].number, 4 * bar, 4 * length, signature)
     unknown = sorted(set(header["P"].text) - {part.name for part in parts})
     if unknown:
-        raise ValueError(f"{name}, line {header['P'].number}: no part {', '.join(unknown)} in this tune.")
+        raise ValueError(
+            f"{name}, line {header['P'].number}: no part {', '.join(unknown)} in this tune."
+        )
     return Work(
         work_id,
         header["T"].text,
@@ -141,7 +162,12 @@ def _tune(lines: list[_Line], name: str) -> Work:
 
 
 def _parts(
-    lines: list[_Line], name: str, last: int, bar: Fraction, length: Fraction, signature: dict[str, int]
+    lines: list[_Line],
+    name: str,
+    last: int,
+    bar: Fraction,
+    length: Fraction,
+    signature: dict[str, int],
 ) -> tuple[Part, ...]:
     blocks: list[tuple[_Line, list[_Line]]] = []
     for line in lines:
@@ -149,7 +175,9 @@ def _parts(
         if line.field == "P":
             blocks.append((line, []))
         elif line.field or not blocks:
-            raise ValueError(f"{name}, line {line.number}: P:A or music of a part expected, got {line.text!r}.")
+            raise ValueError(
+                f"{name}, line {line.number}: P:A or music of a part expected, got {line.text!r}."
+            )
         else:
             blocks[-1][1].append(line)
     if not blocks:
@@ -168,7 +196,12 @@ def _parts(
 
 
 def _part(
-    head: _Line, lines: list[_Line], name: str, bar: Fraction, length: Fraction, signature: dict[str, int]
+    head: _Line,
+    lines: list[_Line],
+    name: str,
+    bar: Fraction,
+    length: Fraction,
+    signature: dict[str, int],
 ) -> tuple[Part, Fraction]:
     """One part and its pickup in quarter notes."""
     notes: list[tuple[Fraction, Fraction, int]] = []  # start from the part's first note
@@ -188,7 +221,9 @@ def _part(
             elif token["broken"]:
                 change = Fraction(1, 2) if token["broken"] == ">" else Fraction(-1, 2)
                 if not notes or notes[-1][0] + notes[-1][1] != now:
-                    raise ValueError(f"{name}, line {line.number}: {token['broken']} stands behind a note.")
+                    raise ValueError(
+                        f"{name}, line {line.number}: {token['broken']} stands behind a note."
+                    )
                 start, duration, pitch = notes[-1]
                 notes[-1] = (start, duration * (1 + change), pitch)
                 now, factor = now + duration * change, 1 - change
@@ -202,7 +237,9 @@ def _part(
                 if token["letter"] != "z":
                     pitch = _pitch(token, held, signature)
                     if tied and notes[-1][2] != pitch:
-                        raise ValueError(f"{name}, line {line.number}: a tie joins two notes of one pitch.")
+                        raise ValueError(
+                            f"{name}, line {line.number}: a tie joins two notes of one pitch."
+                        )
                     if tied:
                         notes[-1] = (notes[-1][0], notes[-1][1] + duration, pitch)
                     else:
@@ -213,7 +250,12 @@ def _part(
         raise ValueError(f"{name}, line {number}: a part has notes and ends with a bar line.")
     pickup = _check_bars(bars, name, bar)
     spans = _spans(chords, pickup, now, f"{name}, line {head.number}")
-    part = Part(head.text, int(now / bar), tuple(Note(float(s - pickup), float(d), p) for s, d, p in notes), spans)
+    part = Part(
+        head.text,
+        int(now / bar),
+        tuple(Note(float(s - pickup), float(d), p) for s, d, p in notes),
+        spans,
+    )
     return part, pickup
 
 
@@ -225,17 +267,25 @@ def _check_bars(bars: list[tuple[Fraction, int]], name: str, bar: Fraction) -> F
         expected[0], expected[-1] = pickup, bar - pickup
     for (got, number), want in zip(bars, expected, strict=True):
         if got != want:
-            raise ValueError(f"{name}, line {number}: a bar of {want} quarter notes expected, got {got}.")
+            raise ValueError(
+                f"{name}, line {number}: a bar of {want} quarter notes expected, got {got}."
+            )
     return pickup
 
 
-def _spans(chords: list[tuple[Fraction, str]], pickup: Fraction, end: Fraction, where: str) -> tuple[Chord, ...]:
+def _spans(
+    chords: list[tuple[Fraction, str]], pickup: Fraction, end: Fraction, where: str
+) -> tuple[Chord, ...]:
     if not chords or chords[0][0] > pickup:
         raise ValueError(f"{where}: a part begins with a chord.")
     starts = [max(start - pickup, Fraction(0)) for start, _ in chords] + [
         end
     ]  # the last chord also covers a next pickup
-    spans = [(a, b, symbol) for a, b, (_, symbol) in zip(starts[:-1], starts[1:], chords, strict=True) if b > a]
+    spans = [
+        (a, b, symbol)
+        for a, b, (_, symbol) in zip(starts[:-1], starts[1:], chords, strict=True)
+        if b > a
+    ]
     return tuple(Chord(float(a), float(b - a), *_chord(symbol, where)) for a, b, symbol in spans)
 
 
@@ -258,7 +308,9 @@ def _length(text: str, where: str) -> Fraction:
     return Fraction(int(above or 1), int(below or 2) if slash else 1)
 
 
-def _pitch(token: re.Match[str], held: dict[tuple[str, str], int], signature: dict[str, int]) -> int:
+def _pitch(
+    token: re.Match[str], held: dict[tuple[str, str], int], signature: dict[str, int]
+) -> int:
     letter = token["letter"]
     place = (letter, token["octave"])
     if token["accidental"]:
@@ -272,5 +324,7 @@ def _chord(symbol: str, where: str) -> tuple[int, tuple[int, ...]]:
         return 0, ()
     match = re.fullmatch(r"([A-G])([#b]?)(.*)", symbol)
     if not match or match[3] not in _KINDS:
-        raise ValueError(f"{where}: a chord is a root with one of {', '.join(_KINDS)}, or NC; got {symbol!r}.")
+        raise ValueError(
+            f"{where}: a chord is a root with one of {', '.join(_KINDS)}, or NC; got {symbol!r}."
+        )
     return (_STEPS[match[1]] + {"#": 1, "b": -1, "": 0}[match[2]]) % 12, _KINDS[match[3]]

@@ -52,10 +52,17 @@ def cells_of(result: Result) -> Cells:
     missing = [part for part in PARTS if part not in result]
     if missing or not result["rows"]:
         what = f"no {', '.join(missing)}" if missing else "no rows"
-        raise ValueError(f"the result has {what}; write robustness.json anew with experiments.robustness.")
+        raise ValueError(
+            f"the result has {what}; write robustness.json anew with experiments.robustness."
+        )
     for row in result["rows"]:
-        if row["system"] not in result["systems"] or row["degradation"] not in result["degradations"]:
-            raise ValueError(f"a row is of {row['system']} and {row['degradation']}, which the result does not list.")
+        if (
+            row["system"] not in result["systems"]
+            or row["degradation"] not in result["degradations"]
+        ):
+            raise ValueError(
+                f"a row is of {row['system']} and {row['degradation']}, which the result does not list."
+            )
     return {(row["system"], row["degradation"], row["length"]): row for row in result["rows"]}
 
 
@@ -83,7 +90,9 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def mean_of(result: Result, system: str, length: float, column: str = "hit") -> float | None:
-    return _mean(row[column] for row in result["rows"] if (row["system"], row["length"]) == (system, length))
+    return _mean(
+        row[column] for row in result["rows"] if (row["system"], row["length"]) == (system, length)
+    )
 
 
 class Picture(NamedTuple):
@@ -111,7 +120,9 @@ def drawn(result: Result) -> Iterator[Picture]:
         yield Picture("hits", f"heat_map_{length:g}s.png", alt, draw_heat_map(result, length))
     for family in _snr_families(result):
         alt = f"Hit rate against the SNR of {family}, a panel for each query length, with 95 % intervals: {systems}."
-        yield Picture("snr", f"hit_snr_{family.replace(' ', '_')}.png", alt, draw_snr(result, family))
+        yield Picture(
+            "snr", f"hit_snr_{family.replace(' ', '_')}.png", alt, draw_snr(result, family)
+        )
     if len(lengths_of(result)) > 1:
         alt = f"Hit rate against query length, a panel for each kind of degradation, with 95 % intervals: {systems}."
         yield Picture("lengths", "hit_length.png", alt, draw_lengths(result))
@@ -126,13 +137,29 @@ def draw_heat_map(result: Result, length: float) -> Figure:
     cells, systems, names = cells_of(result), list(result["systems"]), list(result["degradations"])
     hits = [[hit_of(cells, s, d, length) for s in systems] for d in names]
     shares = np.array(hits, np.float64)  # None becomes NaN
-    figure = Figure(figsize=(max(4.5, 2.4 + 0.7 * len(systems)), 1.5 + 0.22 * len(names)), layout="constrained")
+    figure = Figure(
+        figsize=(max(4.5, 2.4 + 0.7 * len(systems)), 1.5 + 0.22 * len(names)), layout="constrained"
+    )
     axes = figure.subplots()
     axes.imshow(np.ma.masked_invalid(shares), vmin=0, vmax=1, cmap="cividis", aspect="auto")
     axes.set_facecolor("#dddddd")  # of what was not measured
     for (i, j), share in np.ndenumerate(shares):
-        axes.text(j, i, percent(share), ha="center", va="center", fontsize=8, color="white" if share < 0.5 else "black")
-    axes.set_xticks(range(len(systems)), map(figures.plain, systems), rotation=35, ha="left", rotation_mode="anchor")
+        axes.text(
+            j,
+            i,
+            percent(share),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if share < 0.5 else "black",
+        )
+    axes.set_xticks(
+        range(len(systems)),
+        map(figures.plain, systems),
+        rotation=35,
+        ha="left",
+        rotation_mode="anchor",
+    )
     axes.set_yticks(range(len(names)), map(figures.plain, names), fontsize=8)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     families = [result["degradations"][name]["family"] for name in names]
@@ -164,12 +191,22 @@ def draw_snr(result: Result, family: str) -> Figure:
         axes.axhline(0.5, color=figures._GREY, linestyle=":", linewidth=1)
         for i, system in enumerate(result["systems"]):
             aside = 0.008 * span * (i - (len(result["systems"]) - 1) / 2)
-            points = [(entries[name]["strength"] + aside, cells.get((system, name, length))) for name in order]
+            points = [
+                (entries[name]["strength"] + aside, cells.get((system, name, length)))
+                for name in order
+            ]
             _intervals(axes, points, result, system)
             for half in result["half_found_snr"]:
                 same = (half["system"], half["noise"], half["length"]) == (system, family, length)
                 if same and known(half["snr_db"]):
-                    axes.plot(half["snr_db"], 0.5, "x", color=_style(result, system)[0], markersize=9, zorder=5)
+                    axes.plot(
+                        half["snr_db"],
+                        0.5,
+                        "x",
+                        color=_style(result, system)[0],
+                        markersize=9,
+                        zorder=5,
+                    )
         axes.set(title=f"{length:g} s", xlabel=f"SNR of {figures.plain(family)} (dB)")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _legend(figure, panels)
@@ -187,7 +224,9 @@ def draw_lengths(result: Result) -> Figure:
     for axes, name in zip(panels, names, strict=True):
         for i, system in enumerate(result["systems"]):
             aside = 1.015 ** (i - (len(result["systems"]) - 1) / 2)  # the axis is logarithmic
-            _intervals(axes, [(n * aside, cells.get((system, name, n))) for n in lengths], result, system)
+            _intervals(
+                axes, [(n * aside, cells.get((system, name, n))) for n in lengths], result, system
+            )
         axes.set_xscale("log")
         axes.set_xticks(lengths, [f"{n:g}" for n in lengths])
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -218,7 +257,9 @@ def draw_bit_errors(result: Result) -> Figure:
 def _filled(histogram: Mapping[str, Any]) -> Iterator[float]:
     """The upper edges of the bins that hold something."""
     for kind in ("true", "random"):
-        yield from (high for high, n in zip(histogram["edges"][1:], histogram[kind], strict=True) if n)
+        yield from (
+            high for high, n in zip(histogram["edges"][1:], histogram[kind], strict=True) if n
+        )
 
 
 def _panels(count: int, *, share_y: bool = True) -> tuple[Figure, list[Axes]]:
@@ -238,7 +279,10 @@ def _panels(count: int, *, share_y: bool = True) -> tuple[Figure, list[Axes]]:
 
 
 def _intervals(
-    axes: Axes, points: Sequence[tuple[float, Mapping[str, Any] | None]], result: Result, system: str
+    axes: Axes,
+    points: Sequence[tuple[float, Mapping[str, Any] | None]],
+    result: Result,
+    system: str,
 ) -> None:
     there = [(x, row) for x, row in points if row is not None and known(row["hit"])]
     hit, low, high = (
@@ -268,5 +312,13 @@ def _style(result: Result, system: str) -> tuple[str, str]:
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     handles, names = panels[0].get_legend_handles_labels()
-    fit = int(figure.get_figwidth() / (0.7 + 0.085 * max(map(len, names), default=0)))  # inches; a letter has 0.085
-    figure.legend(handles, names, loc="outside lower center", ncols=min(max(fit, 1), len(names)), frameon=False)
+    fit = int(
+        figure.get_figwidth() / (0.7 + 0.085 * max(map(len, names), default=0))
+    )  # inches; a letter has 0.085
+    figure.legend(
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=min(max(fit, 1), len(names)),
+        frameon=False,
+    )

@@ -37,7 +37,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from seqhash import parallel, planar
+from seqhash import parallel
+from seqhash.search import planar
 
 Array = jax.Array | np.ndarray
 
@@ -48,7 +49,9 @@ UNROLLED = 15  # codes of a window at most that has a program of its own; ...
 LOOPED = 16  # ... longer ones share a loop over so many popcounts, whatever their length, ...
 LENGTH = 64  # ... up to so many codes, then up to twice as many
 FEW = 8  # queries that are scanned one by one at most
-LITTLE = 2**22  # popcounts of a query for which a program of its own length is not worth seconds of compiling
+LITTLE = (
+    2**22
+)  # popcounts of a query for which a program of its own length is not worth seconds of compiling
 QUERIES = 128  # queries of a batch at most
 THREAD_POPCOUNTS = 2**24  # half a millisecond, which a thread's start does not spoil
 FEW_CODES = 6  # from so many on the progressive scan leaves out whole codes
@@ -57,7 +60,10 @@ RUN = 8  # blocks whose minima are compared as one, at first
 CANDIDATES = 2**23  # rows verified at a time
 # Of the programs that scan, on a CPU. XLA prefers vectors of 256 bits: a tenth slower. And it would share each tile
 # among all cores, which is slower than one core alone: here a core has batches of its own.
-CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
+CPU_OPTIONS = {
+    "xla_cpu_prefer_vector_width": 512,
+    "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
+}
 
 
 class Neighbours(NamedTuple):
@@ -79,7 +85,9 @@ class Hits(NamedTuple):
 class _Plan(NamedTuple):
     """Shape of a scan: static, so that one program serves all queries that share it."""
 
-    offsets: tuple[int, ...]  # codes of the window that are compared; past its end, where the plan is looped
+    offsets: tuple[
+        int, ...
+    ]  # codes of the window that are compared; past its end, where the plan is looped
     words: int  # of each of them, the first
     at_once: int  # codes in one elementwise program
     one_by_one: bool  # each query meets all rows, instead of each tile all queries
@@ -171,17 +179,23 @@ def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
         scanned, whole = _padded(batch, plan)
         arrays = (database.planes, _groups(database, plan), scanned, np.int32(n))
         minima = np.asarray(_minima(*arrays, plan=plan, mesh=database.mesh))[:, : len(batch)]
-        near = np.stack(np.nonzero(minima <= radius)).astype(np.int32)  # (shard, query, block) of each
+        near = np.stack(np.nonzero(minima <= radius)).astype(
+            np.int32
+        )  # (shard, query, block) of each
         parts = [np.zeros((3, 0), np.int64)]
         for piece in range(0, near.shape[1], 1024):
             chosen = near[:, piece : piece + 1024]
             shard, query = chosen[:2]
             chosen = np.pad(chosen, ((0, 0), (0, 1024 - chosen.shape[1])))
-            blocks = _distances_of_blocks(database.planes, database.left, whole, chosen, np.int32(n), plan=plan)
+            blocks = _distances_of_blocks(
+                database.planes, database.left, whole, chosen, np.int32(n), plan=plan
+            )
             distance, rows = (np.asarray(value)[: len(query)] for value in blocks)
             which, column = np.nonzero(distance <= radius)
             place = database.first[shard[which]] + rows[which, column]
-            parts.append(np.stack([low + query[which].astype(np.int64), distance[which, column], place]))
+            parts.append(
+                np.stack([low + query[which].astype(np.int64), distance[which, column], place])
+            )
         return np.concatenate(parts, axis=1)
 
     parts = parallel.map_all(answer, range(0, count, size))
@@ -193,7 +207,9 @@ def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
 # ------------------------------------------------------------------------------------------------ plans
 
 
-def _plan(n: int, database: planar.Database, *, queries: int, selected: int, progressive: bool = False) -> _Plan:
+def _plan(
+    n: int, database: planar.Database, *, queries: int, selected: int, progressive: bool = False
+) -> _Plan:
     """The scan of windows of n codes, or of a part of them, for batches of so many queries, of so many blocks."""
     words, adders, looped = database.words, not _counts_vectors(), False
     most = _most_terms()
@@ -213,14 +229,22 @@ def _plan(n: int, database: planar.Database, *, queries: int, selected: int, pro
     if looped:  # one strand, whose lanes take a quarter of the first-level cache
         at_once = planar.power_of_two(max(1, LOOPED // words) + 1) // 2
         lanes = 512 if database.capacity % (512 * block * database.scale) == 0 else 128
-        return _Plan(offsets, words, at_once, False, 1, lanes * database.scale, block, blocks, adders)
+        return _Plan(
+            offsets, words, at_once, False, 1, lanes * database.scale, block, blocks, adders
+        )
     strands = min(16, planar.power_of_two(max(1, most // terms) + 1) // 2)
-    one_by_one = database.on_cpu and database.full and queries <= (1 if adders else min(FEW, 2 * len(offsets)))
+    one_by_one = (
+        database.on_cpu
+        and database.full
+        and queries <= (1 if adders else min(FEW, 2 * len(offsets)))
+    )
     # 16 lanes are one vector: then the queries' words are read where they are used, and leave the registers free. But a
     # tile of few rows is worth its copy only where many queries meet it.
     vector = one_by_one or (database.on_cpu and not adders and queries > FEW)
     lanes = (16 if vector else max(16, 128 // strands)) * database.scale
-    return _Plan(offsets, words, len(offsets), one_by_one, strands, lanes, block // strands, blocks, adders)
+    return _Plan(
+        offsets, words, len(offsets), one_by_one, strands, lanes, block // strands, blocks, adders
+    )
 
 
 def _batch_size(database: planar.Database, count: int, n: int) -> int:
@@ -231,7 +255,9 @@ def _batch_size(database: planar.Database, count: int, n: int) -> int:
     size = min(QUERIES, max(-(-count // parallel.cores()), -(-THREAD_POPCOUNTS // popcounts), 1))
     parts = max(1, -(-count // size))
     even = max(1, -(-count // parts))
-    return even if 4 * parts * planar.power_of_two(even) <= 5 * count else size  # one program, where that pads little
+    return (
+        even if 4 * parts * planar.power_of_two(even) <= 5 * count else size
+    )  # one program, where that pads little
 
 
 @functools.cache
@@ -294,15 +320,29 @@ def _ladder(plans: list[_Plan], k: int) -> Iterator[_Attempt]:
 # ------------------------------------------------------------------------------------------------ one attempt
 
 
-def _answer(database: planar.Database, queries: np.ndarray, k: int, attempt: _Attempt) -> Neighbours:
+def _answer(
+    database: planar.Database, queries: np.ndarray, k: int, attempt: _Attempt
+) -> Neighbours:
     """One attempt; ``exact`` says which queries are proven."""
     plan, candidates = attempt.plan, attempt.selected * attempt.plan.block
     batch = max(1, CANDIDATES // candidates)
     if len(queries) > batch:
-        parts = [_answer(database, queries[i : i + batch], k, attempt) for i in range(0, len(queries), batch)]
+        parts = [
+            _answer(database, queries[i : i + batch], k, attempt)
+            for i in range(0, len(queries), batch)
+        ]
         return Neighbours(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    scanned, whole = _padded(queries, plan, min(_retried(len(queries)), batch) if attempt.ordered else 1)
-    arrays = (database.planes, database.left, _groups(database, plan), scanned, whole, np.int32(queries.shape[1]))
+    scanned, whole = _padded(
+        queries, plan, min(_retried(len(queries)), batch) if attempt.ordered else 1
+    )
+    arrays = (
+        database.planes,
+        database.left,
+        _groups(database, plan),
+        scanned,
+        whole,
+        np.int32(queries.shape[1]),
+    )
     keep = min(planar.round_up(k + SLACK, 8), candidates)
     found = _nearest(*arrays, attempt=attempt, keep=keep, mesh=database.mesh)
     found = jax.tree.map(lambda value: np.asarray(value)[:, : len(queries)], found)
@@ -327,16 +367,27 @@ def _merged(found: _Found, first: np.ndarray, k: int) -> Neighbours:
     distances, rows = np.concatenate(found.distance, axis=1), np.concatenate(row, axis=1)
     if distances.shape[1] < k:
         short = ((0, 0), (0, k - distances.shape[1]))
-        distances, rows = np.pad(distances, short, constant_values=NOWHERE), np.pad(rows, short, constant_values=-1)
+        distances, rows = (
+            np.pad(distances, short, constant_values=NOWHERE),
+            np.pad(rows, short, constant_values=-1),
+        )
     order = np.lexsort((rows, distances), axis=1)[:, :k]
     distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
     last, place = distances[None, :, -1], rows[None, :, -1]
 
     def later(bound: Array, begin: Array) -> np.ndarray:
         bound, begin = np.asarray(bound), np.asarray(begin)
-        return (bound == NOWHERE) | (bound > last) | ((bound == last) & (begin + first[:, None] > place))
+        return (
+            (bound == NOWHERE)
+            | (bound > last)
+            | ((bound == last) & (begin + first[:, None] > place))
+        )
 
-    return Neighbours(distances, rows, (later(found.bound, found.begin) & later(found.after, found.edge)).all(axis=0))
+    return Neighbours(
+        distances,
+        rows,
+        (later(found.bound, found.begin) & later(found.after, found.edge)).all(axis=0),
+    )
 
 
 class _Program:
@@ -353,7 +404,9 @@ class _Program:
     @functools.cached_property
     def jitted(self) -> Any:
         options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
-        return jax.jit(self.function, static_argnames=self.static_argnames, compiler_options=options)
+        return jax.jit(
+            self.function, static_argnames=self.static_argnames, compiler_options=options
+        )
 
     def __call__(self, *arguments: Any, **static: Any) -> Any:
         key = (*map(np.shape, arguments), *static.values())
@@ -367,7 +420,9 @@ class _Program:
 
 
 @functools.partial(_Program, static_argnames=("attempt", "keep", "mesh"))
-def _nearest(planes, left, groups, scanned, whole, n, *, attempt: _Attempt, keep: int, mesh: Mesh | None):
+def _nearest(
+    planes, left, groups, scanned, whole, n, *, attempt: _Attempt, keep: int, mesh: Mesh | None
+):
     """Scan, select and verify on each shard -> _Found."""
     plan, selected, ordered = attempt
 
@@ -379,14 +434,18 @@ def _nearest(planes, left, groups, scanned, whole, n, *, attempt: _Attempt, keep
         bound, begin = nothing, nothing
         if selected < plan.blocks:
             bound, begin = best[:, -1], plan.begin(blocks[:, -1])
-        blocks = jnp.sort(blocks[:, :selected], axis=1)  # top_k keeps ties in the order of their blocks
+        blocks = jnp.sort(
+            blocks[:, :selected], axis=1
+        )  # top_k keeps ties in the order of their blocks
         rows = _rows_of_blocks(blocks, plan)
         distance = _distances(planes, left, whole, shard, rows, n).reshape(count, -1)
         rows = rows.reshape(count, -1)
         if ordered:
             rows, distance = jax.lax.sort((rows, distance), num_keys=1)
         best, index = _smallest(distance, keep)
-        if ordered:  # top_k keeps ties in the order of their rows: none that was left out is earlier
+        if (
+            ordered
+        ):  # top_k keeps ties in the order of their rows: none that was left out is earlier
             after, edge = nothing, nothing
         else:
             block = jnp.take_along_axis(blocks, index[:, -1:] // plan.block, axis=1)[:, 0]
@@ -410,7 +469,9 @@ def _minima(planes, groups, scanned, n, *, plan: _Plan, mesh: Mesh | None):
 def _distances_of_blocks(planes, left, whole, chosen, n, *, plan: _Plan):
     """Distances and rows, int32 (pairs, block rows), of (shard, query, block) pairs, int32 (3, pairs)."""
     rows = _rows_of_blocks(chosen[2][:, None], plan)
-    return _distances(planes, left, whole[chosen[1]], chosen[0][:, None, None], rows, n)[:, 0], rows[:, 0]
+    return _distances(planes, left, whole[chosen[1]], chosen[0][:, None, None], rows, n)[
+        :, 0
+    ], rows[:, 0]
 
 
 def _on_shards(function, mesh: Mesh | None, sharded: tuple, shared: tuple):
@@ -420,14 +481,16 @@ def _on_shards(function, mesh: Mesh | None, sharded: tuple, shared: tuple):
         shards = arguments[0].shape[0]
         if shards == 1:  # a loop would be compiled apart
             return jax.tree.map(lambda value: value[None], function(*arguments, jnp.int32(0)))
-        return jax.lax.map(lambda shard: function(*arguments, shard), jnp.arange(shards, dtype=jnp.int32))
+        return jax.lax.map(
+            lambda shard: function(*arguments, shard), jnp.arange(shards, dtype=jnp.int32)
+        )
 
     if mesh is None:
         return local(*sharded, *shared)
     specs = (PartitionSpec(planar.AXIS),) * len(sharded) + (PartitionSpec(),) * len(shared)
-    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(planar.AXIS), check_vma=False)(
-        *sharded, *shared
-    )
+    return jax.shard_map(
+        local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(planar.AXIS), check_vma=False
+    )(*sharded, *shared)
 
 
 def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
@@ -447,7 +510,9 @@ def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
                 there = jax.lax.slice(piece, (0, word, low), (1, word + 1, low + plan.lanes))[0]
                 different = codes[:, code, word, None] ^ there
                 if plan.looped:
-                    different = different & jnp.where(first + offset < n, jnp.uint32(2**32 - 1), jnp.uint32(0))
+                    different = different & jnp.where(
+                        first + offset < n, jnp.uint32(2**32 - 1), jnp.uint32(0)
+                    )
                 differences.append(different)
         return _ones(differences, plan.adders)
 
@@ -456,23 +521,34 @@ def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
 
             def add(step, total):
                 first = step * at_once
-                piece = jax.lax.dynamic_slice(planes, (shard, 0, index * tile + first), (1, words, tile + at_once - 1))
-                return total + popcounts(piece, jax.lax.dynamic_slice_in_dim(scanned, first, at_once, 1), first, 0)
+                piece = jax.lax.dynamic_slice(
+                    planes, (shard, 0, index * tile + first), (1, words, tile + at_once - 1)
+                )
+                return total + popcounts(
+                    piece, jax.lax.dynamic_slice_in_dim(scanned, first, at_once, 1), first, 0
+                )
 
             steps = (n + at_once - 1) // at_once
             return jax.lax.fori_loop(0, steps, add, jnp.zeros((queries, tile), jnp.uint32))
-        piece = jax.lax.dynamic_slice(planes, (shard, 0, index * tile), (1, words, tile + plan.offsets[-1]))
+        piece = jax.lax.dynamic_slice(
+            planes, (shard, 0, index * tile), (1, words, tile + plan.offsets[-1])
+        )
         totals = [popcounts(piece, scanned, 0, strand) for strand in range(plan.strands)]
         return functools.reduce(jnp.minimum, totals)
 
     def one_group(group, minima):
         best = minimum_of_tile(group * plan.tiles)
         best = jax.lax.fori_loop(
-            1, plan.tiles, lambda i, best: jnp.minimum(best, minimum_of_tile(group * plan.tiles + i)), best
+            1,
+            plan.tiles,
+            lambda i, best: jnp.minimum(best, minimum_of_tile(group * plan.tiles + i)),
+            best,
         )
         return jax.lax.dynamic_update_slice(minima, best, (0, group * plan.lanes))
 
-    return jax.lax.fori_loop(0, groups[shard], one_group, jnp.full((queries, plan.blocks), jnp.uint32(NOWHERE)))
+    return jax.lax.fori_loop(
+        0, groups[shard], one_group, jnp.full((queries, plan.blocks), jnp.uint32(NOWHERE))
+    )
 
 
 def _scan_one(planes, groups, window, *, plan: _Plan):
@@ -487,7 +563,9 @@ def _scan_one(planes, groups, window, *, plan: _Plan):
             low = strand * plan.lanes + offset
             for word in range(plan.words):
                 # Again, one use of each slice.
-                there = jax.lax.slice(planes[0], (word, low), (word + 1, low + rows)).reshape(-1, tile)
+                there = jax.lax.slice(planes[0], (word, low), (word + 1, low + rows)).reshape(
+                    -1, tile
+                )
                 differences.append(there[:, : plan.lanes] ^ window[code, word])
         return _ones(differences, plan.adders)
 
@@ -548,7 +626,9 @@ def _smallest(values, k: int):
     Integers would be sorted whole, hence float32. So would a ``top_k`` of whose results parts are used apart, as the
     simplifier merges the parts into it; barriers keep them apart (two: one around both would end in a tuple).
     """
-    negated, places = map(jax.lax.optimization_barrier, jax.lax.top_k(-values.astype(jnp.float32), k))
+    negated, places = map(
+        jax.lax.optimization_barrier, jax.lax.top_k(-values.astype(jnp.float32), k)
+    )
     far = 2.0**30  # NOWHERE has no float32 of its own
     return jnp.where(negated < -far, NOWHERE, -jnp.maximum(negated, -far).astype(jnp.int32)), places
 
@@ -565,7 +645,9 @@ def _smallest_blocks(minima, k: int):
     chosen = jnp.sort(
         _smallest(jnp.min(runs, axis=2), k)[1], axis=1
     )  # in order: ties stay in the order of their places
-    best, places = _smallest(jnp.take_along_axis(runs, chosen[..., None], axis=1).reshape(queries, -1), k)
+    best, places = _smallest(
+        jnp.take_along_axis(runs, chosen[..., None], axis=1).reshape(queries, -1), k
+    )
     return best, jnp.take_along_axis(chosen, places // RUN, axis=1) * RUN + places % RUN
 
 
@@ -573,11 +655,17 @@ def _checked_queries(database: planar.Database, queries: np.ndarray) -> np.ndarr
     queries = np.asarray(queries)
     queries = queries[None] if queries.ndim == 2 else queries
     if queries.ndim != 3 or queries.dtype != np.uint32 or not queries.shape[1]:
-        raise ValueError(f"Queries must be uint32 (queries, n, words), got {queries.dtype} {queries.shape}.")
+        raise ValueError(
+            f"Queries must be uint32 (queries, n, words), got {queries.dtype} {queries.shape}."
+        )
     if queries.shape[2] != database.words:
-        raise ValueError(f"The codes of this database have {database.words} words, the query's {queries.shape[2]}.")
+        raise ValueError(
+            f"The codes of this database have {database.words} words, the query's {queries.shape[2]}."
+        )
     if queries.shape[1] * database.words * 32 > 2**24 or queries.shape[1] > 2**16 - 1:
-        raise ValueError(f"A window may have 65,535 codes and 2^24 bits at most, got {queries.shape[1]} codes.")
+        raise ValueError(
+            f"A window may have 65,535 codes and 2^24 bits at most, got {queries.shape[1]} codes."
+        )
     return queries
 
 

@@ -17,7 +17,9 @@ Array = jax.Array | np.ndarray
 
 SHARD_ROWS = 2**30  # rows of a shard at most: they are int32 inside
 SPARE = 2**12  # rows after the last that a window may look into, at first
-GROUP = 2**12  # capacities are multiples of it: the rows that the largest group of the smallest blocks of a scan spans
+GROUP = (
+    2**12
+)  # capacities are multiples of it: the rows that the largest group of the smallest blocks of a scan spans
 PIECE = 2**15  # rows appended at a time
 AXIS = "data"  # of the mesh
 
@@ -27,7 +29,9 @@ class Database:
     """A collection's codes, laid out for search. Made by ``build``."""
 
     planes: jax.Array  # uint32 (shards, words, capacity + SPARE)
-    left: jax.Array  # uint16 (shards, capacity): codes from this row to the end of its recording, at most 65,535
+    left: (
+        jax.Array
+    )  # uint16 (shards, capacity): codes from this row to the end of its recording, at most 65,535
     used: np.ndarray  # int32 (shards,): rows in use
     first: np.ndarray  # int64 (shards,): the shard's first row in the collection
     mesh: Mesh | None
@@ -83,7 +87,9 @@ def build(words: np.ndarray, starts: np.ndarray, *, mesh: Mesh | None = None) ->
         planes[shard, :, high - low :] = _noise(words.shape[1], capacity + SPARE - (high - low))
         left[shard, : high - low] = remaining[low:high]
     used = np.diff(cuts).astype(np.int32)
-    return Database(placed(planes, mesh), placed(left, mesh), used, cuts[:-1].astype(np.int64), mesh, scale)
+    return Database(
+        placed(planes, mesh), placed(left, mesh), used, cuts[:-1].astype(np.int64), mesh, scale
+    )
 
 
 def extend(database: Database, words: np.ndarray, starts: np.ndarray) -> Database:
@@ -93,11 +99,15 @@ def extend(database: Database, words: np.ndarray, starts: np.ndarray) -> Databas
     """
     words, starts = _checked(words, starts)
     if words.shape[1] != database.words:
-        raise ValueError(f"The codes of this database have {database.words} words, the new ones {words.shape[1]}.")
+        raise ValueError(
+            f"The codes of this database have {database.words} words, the new ones {words.shape[1]}."
+        )
     shard, at = len(database.used) - 1, int(database.used[-1])
     end = at + -(-len(words) // PIECE) * PIECE
     if end > SHARD_ROWS:
-        raise ValueError(f"A shard holds at most {SHARD_ROWS} codes: build the collection anew over more shards.")
+        raise ValueError(
+            f"A shard holds at most {SHARD_ROWS} codes: build the collection anew over more shards."
+        )
     planes, left = database.planes, database.left
     if end > database.capacity:
         more = _capacity(max(2 * database.capacity, end), database.scale) - database.capacity
@@ -130,7 +140,9 @@ def remove(database: Database, start: int, stop: int) -> Database:
 def locate(starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a collection -> (recording, position in it); -1 stays -1."""
     recording = np.searchsorted(starts, rows, side="right") - 1
-    return np.where(rows < 0, -1, recording), np.where(rows < 0, -1, rows - starts[np.maximum(recording, 0)])
+    return np.where(rows < 0, -1, recording), np.where(
+        rows < 0, -1, rows - starts[np.maximum(recording, 0)]
+    )
 
 
 # ------------------------------------------------------------------------------------------------ inside
@@ -159,7 +171,13 @@ def _checked(words: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndar
     words, starts = np.asarray(words), np.asarray(starts, np.int64)
     if words.ndim != 2 or words.dtype != np.uint32 or not words.shape[1]:
         raise ValueError(f"Codes must be uint32 (rows, words), got {words.dtype} {words.shape}.")
-    if starts.ndim != 1 or not len(starts) or starts[0] != 0 or starts[-1] != len(words) or (np.diff(starts) < 0).any():
+    if (
+        starts.ndim != 1
+        or not len(starts)
+        or starts[0] != 0
+        or starts[-1] != len(words)
+        or (np.diff(starts) < 0).any()
+    ):
         raise ValueError(f"starts must rise from 0 to the number of rows, {len(words)}.")
     return words, starts
 
@@ -167,7 +185,9 @@ def _checked(words: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _cuts(starts: np.ndarray, shards: int) -> np.ndarray:
     """Rows where the shards begin and end: recording borders nearest to equal parts, int64 (shards + 1,)."""
     wanted = starts[-1] * np.arange(1, shards) // shards
-    return np.concatenate([[0], starts[np.searchsorted(starts, wanted)], starts[-1:]]).astype(np.int64)
+    return np.concatenate([[0], starts[np.searchsorted(starts, wanted)], starts[-1:]]).astype(
+        np.int64
+    )
 
 
 def _codes_left(starts: np.ndarray) -> np.ndarray:

@@ -44,7 +44,9 @@ def compare_codes(words_a: np.ndarray, words_b: np.ndarray, code_rate: float) ->
     """
     words_a, words_b = _checked(words_a, "words_a"), _checked(words_b, "words_b")
     if words_a.shape[1] != words_b.shape[1]:
-        raise ValueError(f"Codes of equal length expected, got {words_a.shape[1]} and {words_b.shape[1]} words.")
+        raise ValueError(
+            f"Codes of equal length expected, got {words_a.shape[1]} and {words_b.shape[1]} words."
+        )
     if code_rate <= 0:
         raise ValueError(f"code_rate must be positive, got {code_rate}.")
     bits = 32 * words_a.shape[1]
@@ -62,11 +64,19 @@ def compare_codes(words_a: np.ndarray, words_b: np.ndarray, code_rate: float) ->
     scores = (chance - rates) * np.sqrt(counts)
     best = np.lexsort((lags, np.abs(lags), -counts, -scores))[0]
     return _comparison(
-        words_a, words_b, int(begin_a[best]), int(begin_b[best]), int(counts[best]), chance=chance, code_rate=code_rate
+        words_a,
+        words_b,
+        int(begin_a[best]),
+        int(begin_b[best]),
+        int(counts[best]),
+        chance=chance,
+        code_rate=code_rate,
     )
 
 
-def compare_samples(samples_a: np.ndarray, samples_b: np.ndarray, *, hasher: "Hasher", shifts: int) -> Comparison:
+def compare_samples(
+    samples_a: np.ndarray, samples_b: np.ndarray, *, hasher: "Hasher", shifts: int
+) -> Comparison:
     """``compare_codes`` of two recordings, with A hashed from several starts inside one hop.
 
     Codes that lie between each other's differ although the audio is the same; with 4 shifts of a hop of 0.25 s, one of
@@ -89,14 +99,22 @@ def compare_samples(samples_a: np.ndarray, samples_b: np.ndarray, *, hasher: "Ha
     found = []
     for shift in [round(i * hop / shifts) for i in range(shifts)]:
         words_a = hasher.hash_samples(samples_a[shift:])
-        if len(words_a) or not shift:  # what is shorter than a segment after a shift is compared without it
+        if (
+            len(words_a) or not shift
+        ):  # what is shorter than a segment after a shift is compared without it
             one = compare_codes(words_a, words_b, hasher.code_rate)
             found.append(one._replace(start_a=one.start_a + shift / hasher.sample_rate))
     return max(found, key=lambda one: one.score)
 
 
 def compare_match(
-    samples: np.ndarray, words: np.ndarray, *, start: float, end: float, offset: float, hasher: "Hasher"
+    samples: np.ndarray,
+    words: np.ndarray,
+    *,
+    start: float,
+    end: float,
+    offset: float,
+    hasher: "Hasher",
 ) -> Comparison:
     """A query and the reference where it was found: the alignment is known, the picture is wanted.
 
@@ -116,7 +134,9 @@ def compare_match(
     first = math.ceil(max(offset, 0.0) * rate - 1e-6)  # code of the reference
     begin = max(start + first / rate - offset, 0.0)
     mfcc = hasher.config.mfcc
-    beyond = mfcc.frame_length - mfcc.frame_step  # a segment's last frame goes on after where the segment ends
+    beyond = (
+        mfcc.frame_length - mfcc.frame_step
+    )  # a segment's last frame goes on after where the segment ends
     found = samples[round(begin * hasher.sample_rate) : round(end * hasher.sample_rate) + beyond]
     words_a, words_b = _checked(hasher.hash_samples(found), "The query's codes"), words[first:]
     words_b = _checked(words_b, "The reference's codes there")
@@ -159,7 +179,14 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float):
     times = comparison.start_a + np.arange(codes + 1) / code_rate
     rates.stairs(comparison.differences.mean(axis=1), times, color="#0072b2", linewidth=1.5)
     rates.axhline(comparison.chance, color="#8c8c8c", linestyle="--", linewidth=1.2)
-    rates.annotate("all pairs", (end, comparison.chance), ha="right", va="bottom", fontsize="small", color="#555555")
+    rates.annotate(
+        "all pairs",
+        (end, comparison.chance),
+        ha="right",
+        va="bottom",
+        fontsize="small",
+        color="#555555",
+    )
     rates.set(xlabel="time in A (s)", ylabel="differ", xlim=(comparison.start_a, end))
     rates.set_ylim(0, max(0.55, 1.05 * float(comparison.differences.mean(axis=1).max())))
     rates.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -167,7 +194,9 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float):
     return figure
 
 
-def differences_figure(comparison: Comparison, path: str | Path, *, title: str, code_rate: float) -> Path:
+def differences_figure(
+    comparison: Comparison, path: str | Path, *, title: str, code_rate: float
+) -> Path:
     """Writes ``draw_differences`` as a PNG, into a folder that is made where it is missing; returns the path."""
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -179,7 +208,14 @@ def differences_figure(comparison: Comparison, path: str | Path, *, title: str, 
 
 
 def _comparison(
-    words_a: np.ndarray, words_b: np.ndarray, a: int, b: int, count: int, *, chance: float, code_rate: float
+    words_a: np.ndarray,
+    words_b: np.ndarray,
+    a: int,
+    b: int,
+    count: int,
+    *,
+    chance: float,
+    code_rate: float,
 ) -> Comparison:
     """Of ``count`` codes from code a of A and code b of B."""
     differences = _bits(words_a[a : a + count] ^ words_b[b : b + count])

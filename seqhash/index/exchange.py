@@ -19,11 +19,28 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from seqhash.index import Entry, Identity, Index, IndexFileError, Row, check_entry, open_index, require_same
+from seqhash.index.catalogue import (
+    Entry,
+    Identity,
+    Index,
+    IndexFileError,
+    Row,
+    check_entry,
+    open_index,
+    require_same,
+)
 
 GROUP = 64  # recordings a transaction when many are brought in, and a row group of Parquet
 _TEXTS = ("path", "digest", "title", "artist", "work")
-_REQUIRED = ("hasher", "hasher_digest", "code_rate", "sample_rate", "words", "starts", "path")  # of an npz
+_REQUIRED = (
+    "hasher",
+    "hasher_digest",
+    "code_rate",
+    "sample_rate",
+    "words",
+    "starts",
+    "path",
+)  # of an npz
 _OPTIONAL = ("digest", "duration", "title", "artist", "work", "metadata")
 
 
@@ -44,7 +61,9 @@ def merge(index: Index, other: str | os.PathLike[str]) -> Added:
         rows = source.rows()
         present = index.known(row.digest for row in rows)
         fresh = [row for row in rows if row.digest not in present]
-        added = _add_groups(index, (_entry(row, words) for row, words in _with_words(source, fresh)))
+        added = _add_groups(
+            index, (_entry(row, words) for row, words in _with_words(source, fresh))
+        )
     return Added(added, len(rows) - added)
 
 
@@ -62,7 +81,11 @@ def export_faiss(index: Index, path: str | os.PathLike[str]) -> Path:
     count = sum(row.codes for row in rows)
     with _replacing(index, ids) as table, _replacing(index, path) as file:
         _write_ids(table, rows)
-        file.write(struct.pack("<4siiq?iQ", b"IBxF", 32 * width, 4 * width, count, True, 1, 4 * width * count))
+        file.write(
+            struct.pack(
+                "<4siiq?iQ", b"IBxF", 32 * width, 4 * width, count, True, 1, 4 * width * count
+            )
+        )
         for _, words in _with_words(index, rows):
             file.write(words.astype("<u4", copy=False).tobytes())
     return ids
@@ -73,7 +96,9 @@ def export_npz(index: Index, path: str | os.PathLike[str]) -> None:
     identity = index.identity
     with index.snapshot():
         rows, collection = index.rows(), index.load()
-    arrays: dict[str, Any] = {name: np.array([getattr(row, name) for row in rows], np.str_) for name in _TEXTS}
+    arrays: dict[str, Any] = {
+        name: np.array([getattr(row, name) for row in rows], np.str_) for name in _TEXTS
+    }
     arrays |= {
         "hasher": identity.name,
         "hasher_digest": identity.digest,
@@ -95,7 +120,9 @@ def export_parquet(index: Index, path: str | os.PathLike[str]) -> None:
     try:
         from pyarrow import parquet
     except ImportError as error:
-        raise IndexFileError(f"{path}: Parquet needs pyarrow; 'pip install pyarrow', or export to npz.") from error
+        raise IndexFileError(
+            f"{path}: Parquet needs pyarrow; 'pip install pyarrow', or export to npz."
+        ) from error
     rows, schema = index.rows(), _schema(index.identity)
     with (
         _replacing(index, Path(path)) as file,
@@ -153,7 +180,9 @@ def _add_groups(index: Index, entries: Iterable[Entry]) -> int:
 
 
 def _entry(row: Row, words: np.ndarray) -> Entry:
-    return Entry(row.path, row.digest, words, row.duration, row.title, row.artist, row.work, row.metadata)
+    return Entry(
+        row.path, row.digest, words, row.duration, row.title, row.artist, row.work, row.metadata
+    )
 
 
 @contextlib.contextmanager
@@ -170,7 +199,9 @@ def _replacing(index: Index, path: Path) -> Iterator[IO[bytes]]:
         fresh.replace(path)
     except OSError as error:
         reason = error.strerror or error
-        raise IndexFileError(f"{path}: cannot be written ({reason}); mend that, or name another file.") from error
+        raise IndexFileError(
+            f"{path}: cannot be written ({reason}); mend that, or name another file."
+        ) from error
     finally:
         with contextlib.suppress(OSError):  # in place by now, or never made
             fresh.unlink()
@@ -182,7 +213,9 @@ def _write_ids(file: IO[bytes], rows: Sequence[Row]) -> None:
     table.writerow(["row", "codes", "recording", *_TEXTS, "duration"])
     row = 0
     for line in rows:
-        table.writerow([row, line.codes, line.id, *(getattr(line, name) for name in _TEXTS), line.duration])
+        table.writerow(
+            [row, line.codes, line.id, *(getattr(line, name) for name in _TEXTS), line.duration]
+        )
         row += line.codes
     text.detach()  # flushes, and leaves the file open
 
@@ -206,10 +239,15 @@ def _table(group: Sequence[tuple[Row, np.ndarray]], schema: Any) -> Any:
 
     offsets = np.cumsum([0, *(len(words) for _, words in group)], dtype=np.int32)
     flat = np.concatenate([words.reshape(-1) for _, words in group])
-    codes = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=schema.field("words").type.value_type)
+    codes = pa.FixedSizeListArray.from_arrays(
+        pa.array(flat), type=schema.field("words").type.value_type
+    )
     columns = [
         pa.array([row.id for row, _ in group], pa.int64()),
-        *(pa.array([_unicode(getattr(row, name)) for row, _ in group], pa.string()) for name in _TEXTS),
+        *(
+            pa.array([_unicode(getattr(row, name)) for row, _ in group], pa.string())
+            for name in _TEXTS
+        ),
         pa.array([row.duration for row, _ in group], pa.float64()),
         pa.array([json.dumps(row.metadata) for row, _ in group], pa.string()),
         pa.ListArray.from_arrays(pa.array(offsets), codes),
@@ -239,7 +277,9 @@ def _identity(path: Path, arrays: Mapping[str, np.ndarray]) -> Identity:
     if missing:
         raise IndexFileError(f"{path}: cannot be imported: {', '.join(missing)} missing.")
     if arrays["words"].ndim != 2:
-        raise IndexFileError(f"{path}: cannot be imported: words must be (rows, words), got {arrays['words'].shape}.")
+        raise IndexFileError(
+            f"{path}: cannot be imported: words must be (rows, words), got {arrays['words'].shape}."
+        )
     try:
         return Identity(
             str(arrays["hasher"].item()),
@@ -256,7 +296,9 @@ def _entries(arrays: Mapping[str, np.ndarray], identity: Identity) -> list[Entry
     """Recordings as views of the arrays, or a ValueError that says what is wrong with these."""
     words, starts, count = arrays["words"], arrays["starts"], arrays["starts"].size - 1
     if starts.ndim != 1 or starts.dtype.kind not in "iu" or count < 0:
-        raise ValueError(f"starts must be integers (recordings + 1,), got {starts.dtype} {starts.shape}.")
+        raise ValueError(
+            f"starts must be integers (recordings + 1,), got {starts.dtype} {starts.shape}."
+        )
     starts = starts.astype(np.int64)
     if starts[0] != 0 or starts[-1] != len(words) or (np.diff(starts) < 0).any():
         raise ValueError(f"starts must rise from 0 to the number of rows, {len(words)}.")
@@ -268,7 +310,10 @@ def _entries(arrays: Mapping[str, np.ndarray], identity: Identity) -> list[Entry
         **{name: [""] * count for name in ("title", "artist", "work")},
     }
     for name in {"path", *columns} & arrays.keys():
-        array, kinds, what = arrays[name], *(("fiu", "numbers") if name == "duration" else ("U", "texts"))
+        array, kinds, what = (
+            arrays[name],
+            *(("fiu", "numbers") if name == "duration" else ("U", "texts")),
+        )
         if array.shape != (count,) or array.dtype.kind not in kinds:
             raise ValueError(f"{name} must be {what} ({count},), got {array.dtype} {array.shape}.")
         columns[name] = array.tolist()

@@ -27,10 +27,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqhash import audio, calibration, hamming, ingest, mfcc, multi_index, planar
+from seqhash import audio, mfcc
 from seqhash.codes import Hasher, check_samples
 from seqhash.config import override
-from seqhash.index import Collection, Identity, Index, Row, open_index
+from seqhash.index import calibration, ingest
+from seqhash.index.catalogue import Collection, Identity, Index, Row, open_index
+from seqhash.search import hamming, multi_index, planar
 
 FALSE_POSITIVE_RATE = 0.01
 SHIFTS = 5  # of a query inside one hop
@@ -39,12 +41,25 @@ SHORT_SECONDS = 10.5  # a query up to this long is one window
 PIECE_SECONDS = 2.5  # windows of one at least twice as long that is no match as a whole, ...
 UNSURE = 0.2  # ... or one with more bit errors than this, ...
 PIECES_RATE = 0.1  # ... which may bring so much of the false-positive rate more
-JINGLE_SECONDS = 2.0  # windows of a long query, for recordings of less than one and a half of its windows
+JINGLE_SECONDS = (
+    2.0  # windows of a long query, for recordings of less than one and a half of its windows
+)
 NEIGHBOURS = 16  # of each window
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
 GAP_SECONDS = 15.0  # between two windows of one match
 AGREE_SECONDS = 0.26  # between alignments of two windows of one match: a hop
-ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)  # s from a hit, between beats
+ELSEWHERE = (
+    -3.25,
+    -2.75,
+    -2.25,
+    -1.75,
+    -1.25,
+    1.25,
+    1.75,
+    2.25,
+    2.75,
+    3.25,
+)  # s from a hit, between beats
 STEADY = 0.15  # where a recording is nearer there than this share of the typical distance, it does not change ...
 PLAIN = 0.3  # ... and a hit has to be nearer than this share of that
 MULTI_INDEX_ROWS = 4_000_000  # fewer codes are scanned in less time than the tables cost to look up
@@ -96,7 +111,9 @@ class Searcher:
           AudioError: the file cannot be read as audio, or is shorter than a segment.
         """
         minimum = ingest.shortest_seconds(self.hasher.config)
-        return self._identify(audio.blocks(path, sample_rate=self.hasher.sample_rate, minimum_seconds=minimum))
+        return self._identify(
+            audio.blocks(path, sample_rate=self.hasher.sample_rate, minimum_seconds=minimum)
+        )
 
     def identify_blocks(self, blocks: Iterable[np.ndarray]) -> list[Match]:
         """As ``identify``, of samples that come in blocks (any,): what is held of them is their cepstra."""
@@ -122,14 +139,22 @@ class Searcher:
         rate = 1.0 if everything else self.false_positive_rate
         length, begins = _cut(count, code_rate)
         matches = self._matches(codes, length, begins, rate)
-        piece = min(round(PIECE_SECONDS * code_rate), int(np.median(np.diff(self.collection.starts))) - len(codes) + 1)
-        again = 2 * piece <= count <= SHORT_SECONDS * code_rate or self._null(length, len(codes)) is None
+        piece = min(
+            round(PIECE_SECONDS * code_rate),
+            int(np.median(np.diff(self.collection.starts))) - len(codes) + 1,
+        )
+        again = (
+            2 * piece <= count <= SHORT_SECONDS * code_rate
+            or self._null(length, len(codes)) is None
+        )
         unsure = all(match.bit_error_rate > UNSURE for match in matches)
         if unsure and again and 0 < piece < count and not everything:
             matches += self._matches(codes, piece, _begins(count, piece), rate * PIECES_RATE)
         elif len(begins) > 1 and not everything:
             matches += self._jingles(codes, count, rate * PIECES_RATE)
-        return without_repeats(sorted(matches, key=lambda match: (-match.score, match.bit_error_rate)))
+        return without_repeats(
+            sorted(matches, key=lambda match: (-match.score, match.bit_error_rate))
+        )
 
     def _jingles(self, codes: list[np.ndarray], count: int, rate: float) -> list[Match]:
         """Matches of a long query with what is so short that a window may not lie in it; judged as all are."""
@@ -141,7 +166,9 @@ class Searcher:
         short._nulls[length, len(codes)] = null._replace(copies=null.copies * share)
         return short._matches(codes, length, _begins(count, length), rate)
 
-    def _matches(self, codes: list[np.ndarray], length: int, begins: np.ndarray, rate: float) -> list[Match]:
+    def _matches(
+        self, codes: list[np.ndarray], length: int, begins: np.ndarray, rate: float
+    ) -> list[Match]:
         """Matches of windows that begin at some codes; what is not there has one at a rate."""
         null = self._null(length, len(codes))
         if null is None:
@@ -173,7 +200,9 @@ class Searcher:
         if len(chosen) == len(self.rows):
             return self
         words = np.concatenate([self.collection.words[starts[i] : starts[i + 1]] for i in chosen])
-        collection = Collection(words, np.append(0, np.cumsum(np.diff(starts)[chosen])), self.collection.ids[chosen])
+        collection = Collection(
+            words, np.append(0, np.cumsum(np.diff(starts)[chosen])), self.collection.ids[chosen]
+        )
         return replace(self, rows=[self.rows[i] for i in chosen], collection=collection, _nulls={})
 
     @functools.cached_property
@@ -184,8 +213,14 @@ class Searcher:
         """What is near by accident, for windows of so many codes at so many shifts."""
         if (length, shifts) not in self._nulls:
             works = np.array([row.work or row.digest or str(row.id) for row in self.rows])
-            words, starts, rate = self.collection.words, self.collection.starts, self.hasher.code_rate
-            null = calibration.estimate(words, starts, works, n=length, tries=shifts, code_rate=rate)
+            words, starts, rate = (
+                self.collection.words,
+                self.collection.starts,
+                self.hasher.code_rate,
+            )
+            null = calibration.estimate(
+                words, starts, works, n=length, tries=shifts, code_rate=rate
+            )
             self._nulls[length, shifts] = null
         return self._nulls[length, shifts]
 
@@ -207,7 +242,12 @@ class Searcher:
         return found
 
     def _hits(
-        self, codes: list[np.ndarray], begins: np.ndarray, length: int, null: calibration.Null, rate: float
+        self,
+        codes: list[np.ndarray],
+        begins: np.ndarray,
+        length: int,
+        null: calibration.Null,
+        rate: float,
     ) -> _Hits:
         """The windows of all shifts with their neighbours that are near enough."""
         limit = calibration.largest(null, rate if len(begins) == 1 else max(rate, CANDIDATE_RATE))
@@ -217,20 +257,30 @@ class Searcher:
         for piece in range(0, len(begins), 64):
             begin = begins[piece : piece + 64]
             inside = begin[:, None] + np.arange(length)[None]
-            queries = np.stack([shift[inside] for shift in codes], axis=1).reshape(-1, length, codes[0].shape[1])
+            queries = np.stack([shift[inside] for shift in codes], axis=1).reshape(
+                -1, length, codes[0].shape[1]
+            )
             typical = calibration.typical(null.sample, queries)
             found = self._nearest(queries, enough * typical)
             nearness = found.distance / typical[:, None]
             query, rank = np.nonzero((nearness <= limit) & (found.row >= 0))
-            plain = self._plain(queries[query], found.row[query, rank], found.distance[query, rank], typical[query])
+            plain = self._plain(
+                queries[query], found.row[query, rank], found.distance[query, rank], typical[query]
+            )
             query, rank = query[plain], rank[plain]
             recording, row = planar.locate(self.collection.starts, found.row[query, rank])
             chance = np.log10(calibration.probability(null, nearness[query, rank]))
-            window, shift, distance = piece + query // len(codes), query % len(codes), found.distance[query, rank]
+            window, shift, distance = (
+                piece + query // len(codes),
+                query % len(codes),
+                found.distance[query, rank],
+            )
             parts.append(_Hits(window, shift, recording, row, distance, typical[query], chance))
         return _Hits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
-    def _plain(self, queries: np.ndarray, row: np.ndarray, distance: np.ndarray, typical: np.ndarray) -> np.ndarray:
+    def _plain(
+        self, queries: np.ndarray, row: np.ndarray, distance: np.ndarray, typical: np.ndarray
+    ) -> np.ndarray:
         """Which hits tell one place of their recording from the seconds around it, bool (hits,).
 
         Args:
@@ -242,14 +292,24 @@ class Searcher:
         distances = np.full((len(ELSEWHERE), len(row)), np.nan)
         for place, seconds in enumerate(ELSEWHERE):
             other = row + round(seconds * self.hasher.code_rate)
-            inside = np.flatnonzero((other >= starts[recording]) & (other + n <= starts[recording + 1]))
+            inside = np.flatnonzero(
+                (other >= starts[recording]) & (other + n <= starts[recording + 1])
+            )
             there = self.collection.words[other[inside, None] + np.arange(n)]
-            distances[place, inside] = np.bitwise_count(there ^ queries[inside]).sum(axis=(1, 2), dtype=np.int64)
-        distances[0] = np.where(np.isnan(distances).all(axis=0), typical, distances[0])  # too short a recording to say
-        elsewhere = np.nanquantile(distances, 0.4, axis=0, method="lower")  # less than half: one side may be silent
+            distances[place, inside] = np.bitwise_count(there ^ queries[inside]).sum(
+                axis=(1, 2), dtype=np.int64
+            )
+        distances[0] = np.where(
+            np.isnan(distances).all(axis=0), typical, distances[0]
+        )  # too short a recording to say
+        elsewhere = np.nanquantile(
+            distances, 0.4, axis=0, method="lower"
+        )  # less than half: one side may be silent
         return (elsewhere >= STEADY * typical) | (distance < PLAIN * elsewhere)
 
-    def _match(self, codes, begins, length: int, hits: _Hits, group: np.ndarray, evidence: float) -> Match:
+    def _match(
+        self, codes, begins, length: int, hits: _Hits, group: np.ndarray, evidence: float
+    ) -> Match:
         """The match of some hits, which agree: compared all along the alignment of the best of them."""
         best = group[np.argmin(hits.chance[group])]
         recording, shift = int(hits.recording[best]), int(hits.shift[best])
@@ -260,10 +320,14 @@ class Searcher:
         query = codes[shift]
         low, high = max(0, -lag), min(len(query), len(reference) - lag)
         first, last = max(first, low), min(last, high)
-        different = np.bitwise_count(query[low:high] ^ reference[low + lag : high + lag]).sum(axis=1, dtype=np.int64)
+        different = np.bitwise_count(query[low:high] ^ reference[low + lag : high + lag]).sum(
+            axis=1, dtype=np.int64
+        )
         bits = 32 * query.shape[1]
         if len(begins) > 1:
-            between = (hits.distance[best] + hits.typical[best]) / (2 * length)  # bits of a code, found or not
+            between = (hits.distance[best] + hits.typical[best]) / (
+                2 * length
+            )  # bits of a code, found or not
             first, last = _extent(between - different, first - low, last - low) + low
         distance = int(different[first - low : last - low].sum())
         row, code_rate = self.rows[recording], self.hasher.code_rate
@@ -282,7 +346,10 @@ class Searcher:
 
 
 def open_searcher(
-    index: str | os.PathLike[str] | Index, hasher: Hasher, *, false_positive_rate: float = FALSE_POSITIVE_RATE
+    index: str | os.PathLike[str] | Index,
+    hasher: Hasher,
+    *,
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
 ) -> Searcher:
     """Loads an index, by its path or open, for answers by this hasher.
 
@@ -294,7 +361,13 @@ def open_searcher(
     Raises:
       IndexFileError: the index cannot be read, or is another hasher's.
     """
-    identity = Identity(hasher.name, hasher.digest, hasher.code_rate, len(hasher.thresholds) // 32, hasher.sample_rate)
+    identity = Identity(
+        hasher.name,
+        hasher.digest,
+        hasher.code_rate,
+        len(hasher.thresholds) // 32,
+        hasher.sample_rate,
+    )
     with contextlib.ExitStack() as stack:
         if not isinstance(index, Index):
             index = stack.enter_context(open_index(index, identity=identity, readonly=True))
@@ -302,7 +375,9 @@ def open_searcher(
             return Searcher(hasher, index.rows(), index.load(), false_positive_rate)
 
 
-def shifted_codes(hasher: Hasher, blocks: Iterable[np.ndarray], *, shifts: int = SHIFTS) -> list[np.ndarray]:
+def shifted_codes(
+    hasher: Hasher, blocks: Iterable[np.ndarray], *, shifts: int = SHIFTS
+) -> list[np.ndarray]:
     """Codes of a query, uint32 (codes, words), at each shift: shift i begins i / (code_rate * shifts) s later.
 
     Args:
@@ -317,7 +392,9 @@ def shifted_codes(hasher: Hasher, blocks: Iterable[np.ndarray], *, shifts: int =
     codes = _finer(hasher, shifts).hash_cepstra(cepstra)
     if not len(codes):
         seconds = hasher.config.segment_seconds
-        raise ValueError(f"A query must be longer than {seconds:g} s, got {len(cepstra)} frames of 10 ms.")
+        raise ValueError(
+            f"A query must be longer than {seconds:g} s, got {len(cepstra)} frames of 10 ms."
+        )
     return [codes[shift::shifts] for shift in range(min(shifts, len(codes)))]
 
 
@@ -343,7 +420,9 @@ def _cut(count: int, code_rate: float) -> tuple[int, np.ndarray]:
 
 def _begins(count: int, length: int) -> np.ndarray:
     """Where half overlapping windows begin that cover so many codes."""
-    return np.unique(np.append(np.arange(0, count - length + 1, max(1, length // 2)), count - length))
+    return np.unique(
+        np.append(np.arange(0, count - length + 1, max(1, length // 2)), count - length)
+    )
 
 
 def _groups(hits: _Hits, begins: np.ndarray, shifts: int, code_rate: float) -> list[np.ndarray]:
@@ -353,13 +432,17 @@ def _groups(hits: _Hits, begins: np.ndarray, shifts: int, code_rate: float) -> l
     begin = begins[hits.window]
     lag = hits.row - begin - hits.shift / shifts  # codes from the query to the reference
     parts = []
-    for group in _split(np.lexsort((lag, hits.recording)), hits.recording, lag, AGREE_SECONDS * code_rate):
+    for group in _split(
+        np.lexsort((lag, hits.recording)), hits.recording, lag, AGREE_SECONDS * code_rate
+    ):
         in_time = group[np.argsort(begin[group], kind="stable")]
         parts += _split(in_time, hits.recording, begin, GAP_SECONDS * code_rate)
     return parts
 
 
-def _split(order: np.ndarray, recording: np.ndarray, value: np.ndarray, gap: float) -> list[np.ndarray]:
+def _split(
+    order: np.ndarray, recording: np.ndarray, value: np.ndarray, gap: float
+) -> list[np.ndarray]:
     """Cuts an order where the recording changes or the value jumps by more than the gap."""
     jumps = (np.diff(recording[order]) != 0) | (np.abs(np.diff(value[order])) > gap)
     return np.split(order, np.flatnonzero(jumps) + 1)
@@ -381,7 +464,12 @@ def _extent(gains: np.ndarray, first: int, last: int) -> np.ndarray:
     """The range that gains most among those that hold the middles of [first, last)'s ends."""
     total = np.concatenate([[0.0], np.cumsum(gains)])
     quarter = (last - first + 3) // 4
-    return np.array([np.argmin(total[: first + quarter + 1]), last - quarter + np.argmax(total[last - quarter :])])
+    return np.array(
+        [
+            np.argmin(total[: first + quarter + 1]),
+            last - quarter + np.argmax(total[last - quarter :]),
+        ]
+    )
 
 
 def without_repeats(matches: list[Match]) -> list[Match]:
@@ -392,7 +480,9 @@ def without_repeats(matches: list[Match]) -> list[Match]:
     kept: list[Match] = []
     for match in matches:
         same = [other for other in kept if other.recording == match.recording]
-        if not any(2 * _overlap(match, m) > min(match.end - match.start, m.end - m.start) for m in same):
+        if not any(
+            2 * _overlap(match, m) > min(match.end - match.start, m.end - m.start) for m in same
+        ):
             kept.append(match)
     return kept
 

@@ -28,7 +28,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from seqhash import synth
+from seqhash.songbook import synth
 
 SAMPLE_RATE = 16_000  # Hz
 TELEPHONE = (300.0, 3_400.0)  # Hz
@@ -43,7 +43,9 @@ class Degradation:
 
     name: str
     family: str  # clean, white noise, noise, mix, room, codec, band, level, speed, tempo, pitch or chain
-    strength: float  # dB (noise, mix: SNR), kbit/s, Hz, %, semitones; of a chain the number of its parts
+    strength: (
+        float  # dB (noise, mix: SNR), kbit/s, Hz, %, semitones; of a chain the number of its parts
+    )
     apply: Callable[[np.ndarray, np.random.Generator], np.ndarray]
     time_scale: float = 1.0  # reference seconds per second of the degraded query
 
@@ -57,7 +59,9 @@ def chain(*degradations: Degradation, name: str = "") -> Degradation:
     return Degradation(name, "chain", len(degradations), partial(_apply_all, degradations), scale)
 
 
-def _apply_all(parts: Sequence[Degradation], samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _apply_all(
+    parts: Sequence[Degradation], samples: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     for part, seed in zip(parts, rng.integers(1 << 63, size=len(parts)), strict=True):
         samples = part.apply(samples, np.random.default_rng(int(seed)))
     return samples
@@ -69,7 +73,9 @@ def white_noise(samples: np.ndarray, rng: np.random.Generator, *, snr: float) ->
     return _added(samples, rng.standard_normal(len(samples)), snr)
 
 
-def noise(samples: np.ndarray, rng: np.random.Generator, *, noises: Sequence[np.ndarray], snr: float) -> np.ndarray:
+def noise(
+    samples: np.ndarray, rng: np.random.Generator, *, noises: Sequence[np.ndarray], snr: float
+) -> np.ndarray:
     """A random stretch of one of ``noises`` (repeated if it is short), ``snr`` dB below the clip.
 
     Stretches softer than a tenth of that noise's RMS are drawn again. Other recordings are mixed in in the same way.
@@ -95,7 +101,9 @@ def _added(samples: np.ndarray, other: np.ndarray, snr: float) -> np.ndarray:
     return _fit(samples + level * other.astype(np.float64))
 
 
-def room(samples: np.ndarray, rng: np.random.Generator, *, rooms: Sequence[np.ndarray]) -> np.ndarray:
+def room(
+    samples: np.ndarray, rng: np.random.Generator, *, rooms: Sequence[np.ndarray]
+) -> np.ndarray:
     """The clip in one of ``rooms`` (impulse responses): the direct sound stays in place, the tail is cut at the end."""
     samples = _checked(samples)
     response = rooms[int(rng.integers(len(rooms)))]
@@ -109,7 +117,9 @@ def direct_sound(response: np.ndarray) -> int:
     return first + int(np.argmax(size[first : first + SAMPLE_RATE // 1000]))
 
 
-def echo(samples: np.ndarray, rng: np.random.Generator, *, delay: float, level: float) -> np.ndarray:
+def echo(
+    samples: np.ndarray, rng: np.random.Generator, *, delay: float, level: float
+) -> np.ndarray:
     """The clip once more, ``delay`` seconds later and ``level`` dB (negative) softer."""
     samples = _checked(samples)
     late = round(delay * SAMPLE_RATE)
@@ -133,7 +143,9 @@ def equaliser(rng: np.random.Generator, *, decibels: float) -> tuple[np.ndarray,
     return 62.5 * 2.0 ** np.arange(8), rng.uniform(-decibels, decibels, 8)
 
 
-def telephone(samples: np.ndarray, rng: np.random.Generator, *, codec: "Codec | None" = None) -> np.ndarray:
+def telephone(
+    samples: np.ndarray, rng: np.random.Generator, *, codec: "Codec | None" = None
+) -> np.ndarray:
     """300 to 3400 Hz (half amplitude at the edges) at 8 kHz, and through ``codec`` where one is given."""
     samples = _checked(samples)
     narrow = _filtered(samples, _band_pass(*TELEPHONE), _TAPS // 2)
@@ -171,7 +183,9 @@ def clip(samples: np.ndarray, rng: np.random.Generator, *, share: float) -> np.n
     return np.clip(samples, -limit, limit)
 
 
-def compress(samples: np.ndarray, rng: np.random.Generator, *, threshold: float, ratio: float) -> np.ndarray:
+def compress(
+    samples: np.ndarray, rng: np.random.Generator, *, threshold: float, ratio: float
+) -> np.ndarray:
     """Dynamic compression: levels above the threshold rise by 1 dB per ``ratio`` dB.
 
     ``threshold`` is in dB relative to the clip's RMS, so the effect does not depend on how loud the recording is. The
@@ -185,7 +199,9 @@ def compress(samples: np.ndarray, rng: np.random.Generator, *, threshold: float,
     levels = 10 * np.log10(np.mean(padded**2, axis=1) / _rms(samples) ** 2 + 1e-9)
     level, held = levels[0], np.empty_like(levels)
     for i, now in enumerate(levels):
-        level += (now - level) * -np.expm1(-block / SAMPLE_RATE / (_ATTACK if now > level else _RELEASE))
+        level += (now - level) * -np.expm1(
+            -block / SAMPLE_RATE / (_ATTACK if now > level else _RELEASE)
+        )
         held[i] = level
     decibels = (1 / ratio - 1) * np.maximum(held - threshold, 0)
     centres = (np.arange(len(levels)) + 0.5) * block
@@ -193,12 +209,16 @@ def compress(samples: np.ndarray, rng: np.random.Generator, *, threshold: float,
     return _fit(_at_level(samples * curve, samples))
 
 
-def gaps(samples: np.ndarray, rng: np.random.Generator, *, share: float, seconds: float = 0.1) -> np.ndarray:
+def gaps(
+    samples: np.ndarray, rng: np.random.Generator, *, share: float, seconds: float = 0.1
+) -> np.ndarray:
     """Drop-outs: ``share`` of the clip (0 to 1, to a sample) is zero, in gaps of about ``seconds`` at random places."""
     samples = _checked(samples)
     lost = round(share * len(samples))
     count = max(1, round(lost / (seconds * SAMPLE_RATE)))
-    borders = np.sort(rng.integers(len(samples) - lost + 1, size=count))  # where in what is kept a gap comes
+    borders = np.sort(
+        rng.integers(len(samples) - lost + 1, size=count)
+    )  # where in what is kept a gap comes
     lengths = np.diff(np.round(np.linspace(0, lost, count + 1)).astype(int))
     starts = borders + np.concatenate([[0], np.cumsum(lengths)[:-1]])
     out = samples.copy()
@@ -210,7 +230,11 @@ def gaps(samples: np.ndarray, rng: np.random.Generator, *, share: float, seconds
 def speed(samples: np.ndarray, rng: np.random.Generator, *, factor: float) -> np.ndarray:
     """Played ``factor`` times as fast by resampling (soxr): time and pitch change together."""
     samples = _checked(samples)
-    return _fit(_length(_resampled(samples, factor * SAMPLE_RATE, SAMPLE_RATE), round(len(samples) / factor)))
+    return _fit(
+        _length(
+            _resampled(samples, factor * SAMPLE_RATE, SAMPLE_RATE), round(len(samples) / factor)
+        )
+    )
 
 
 def tempo(samples: np.ndarray, rng: np.random.Generator, *, factor: float) -> np.ndarray:
@@ -256,7 +280,9 @@ CODECS = {
     "mp3_16k": Codec("MP3", "MPEG_LAYER_III", 16_000, 16, 0.95, "CONSTANT"),
     "mp3_8k": Codec("MP3", "MPEG_LAYER_III", 16_000, 8, 0.97, "CONSTANT"),
     "vorbis_25k": Codec("OGG", "VORBIS", 16_000, 25, 1.0),
-    "opus_16k": Codec("OGG", "OPUS", 16_000, 16, 0.964),  # Opus has 256 - 250 x level, and Ogg's pages add 1
+    "opus_16k": Codec(
+        "OGG", "OPUS", 16_000, 16, 0.964
+    ),  # Opus has 256 - 250 x level, and Ogg's pages add 1
     "opus_8k": Codec("OGG", "OPUS", 16_000, 8, 0.992),
     "gsm": Codec("WAV", "GSM610", 8_000, 13),
 }
@@ -273,7 +299,9 @@ def transcode(samples: np.ndarray, rng: np.random.Generator, *, codec: Codec) ->
     if not samples.any():
         return samples.copy()
     sent = _resampled(samples, SAMPLE_RATE, codec.rate)
-    louder = max(1.0, float(np.abs(sent).max()) / 0.7)  # Opus, GSM and mu-law would clip what overshoots
+    louder = max(
+        1.0, float(np.abs(sent).max()) / 0.7
+    )  # Opus, GSM and mu-law would clip what overshoots
     received = louder * _round_trip(sent / np.float32(louder), codec, _delay(codec))
     return _fit(_length(_resampled(received, codec.rate, SAMPLE_RATE), len(samples)))
 
@@ -283,7 +311,15 @@ def encode(samples: np.ndarray, codec: Codec) -> bytes:
     container, subtype, rate, _, level, mode = codec
     file = io.BytesIO()
     try:
-        soundfile.write(file, samples, rate, subtype, format=container, compression_level=level, bitrate_mode=mode)
+        soundfile.write(
+            file,
+            samples,
+            rate,
+            subtype,
+            format=container,
+            compression_level=level,
+            bitrate_mode=mode,
+        )
     except (soundfile.SoundFileError, ValueError) as error:
         raise ValueError(
             f"cannot write {container} {subtype} ({error}); the soundfile wheel's libsndfile can."
@@ -299,7 +335,9 @@ def bit_rate(samples: np.ndarray, *, codec: Codec) -> float:
 
 
 def _round_trip(samples: np.ndarray, codec: Codec, delay: int) -> np.ndarray:
-    tail = codec.rate // 4  # longer than any delay, so the end is coded like the rest; two GSM frames are 320 samples
+    tail = (
+        codec.rate // 4
+    )  # longer than any delay, so the end is coded like the rest; two GSM frames are 320 samples
     padded = np.pad(samples, (0, tail + -(len(samples) + tail) % 320))
     decoded, _ = soundfile.read(io.BytesIO(encode(padded, codec)), dtype="float32")
     return _length(decoded[delay:], len(samples))
@@ -320,9 +358,13 @@ def synthetic_noises(seed: int, *, seconds: float = 10.0) -> list[np.ndarray]:
     rng = np.random.default_rng([seed, 1])
     count = round(seconds * SAMPLE_RATE)
     pink, brown, gusts = (_coloured(rng, count, slope) for slope in (3.0, 6.0, 5.0))
-    crowd = sum(_formant(rng, count) * _swell(rng, count, 4.0) ** 2 for _ in range(6))  # noise in syllables
+    crowd = sum(
+        _formant(rng, count) * _swell(rng, count, 4.0) ** 2 for _ in range(6)
+    )  # noise in syllables
     turning = np.cumsum(rng.uniform(25, 45) * (1 + 0.2 * _swell(rng, count, 0.3))) / SAMPLE_RATE
-    engine = 2 * brown + sum(np.sin(2 * np.pi * k * turning + rng.uniform(0, 6.28)) / k for k in range(1, 16))
+    engine = 2 * brown + sum(
+        np.sin(2 * np.pi * k * turning + rng.uniform(0, 6.28)) / k for k in range(1, 16)
+    )
     made = [pink, brown, gusts * _swell(rng, count, 0.5), crowd, engine]
     return [(0.1 / _rms(part) * part).astype(np.float32) for part in made]
 
@@ -330,7 +372,10 @@ def synthetic_noises(seed: int, *, seconds: float = 10.0) -> list[np.ndarray]:
 def synthetic_rooms(seed: int, *, count: int = 8) -> list[np.ndarray]:
     """Rooms of evenly spread RT60 (0.2 to 1.2 s) and random direct-to-reverberant ratio (-3 to 6 dB)."""
     rng = np.random.default_rng([seed, 2])
-    return [synthetic_room(rng, rt60=rt60, direct_db=rng.uniform(-3, 6)) for rt60 in np.linspace(0.2, 1.2, count)]
+    return [
+        synthetic_room(rng, rt60=rt60, direct_db=rng.uniform(-3, 6))
+        for rt60 in np.linspace(0.2, 1.2, count)
+    ]
 
 
 def synthetic_room(rng: np.random.Generator, *, rt60: float, direct_db: float) -> np.ndarray:
@@ -351,24 +396,33 @@ def synthetic_music(seed: int, *, count: int = 4, seconds: float = 10.0) -> list
     """Tunes that wander over a scale above held fifths, on four instruments; RMS 0.1, float32 (samples,) each."""
     rng = np.random.default_rng([seed, 3])
     players = ("piano", "organ", "trumpet", "strings")
-    return [_tune(rng, players[i % len(players)], round(seconds * SAMPLE_RATE)) for i in range(count)]
+    return [
+        _tune(rng, players[i % len(players)], round(seconds * SAMPLE_RATE)) for i in range(count)
+    ]
 
 
 def _tune(rng: np.random.Generator, instrument: str, count: int) -> np.ndarray:
     scale = np.concatenate([np.array([0, 2, 4, 5, 7, 9, 11]) + octave for octave in (0, 12)])
     beat, tonic = rng.uniform(0.2, 0.4), int(rng.integers(58, 66))
     places = np.cumsum(rng.integers(-2, 3, int(count / SAMPLE_RATE / beat) + 1)) % len(scale)
-    events = [synth.Event(i * beat, 0.9 * beat, float(tonic + scale[at]), 0.8) for i, at in enumerate(places)]
+    events = [
+        synth.Event(i * beat, 0.9 * beat, float(tonic + scale[at]), 0.8)
+        for i, at in enumerate(places)
+    ]
     for i in range(0, len(places), 4):
         root = tonic - 12 + int(rng.choice([0, -3, 5, -5]))
-        events += [synth.Event(i * beat, 4 * beat, float(max(root + step, 40)), 0.5) for step in (0, 7)]
+        events += [
+            synth.Event(i * beat, 4 * beat, float(max(root + step, 40)), 0.5) for step in (0, 7)
+        ]
     part = synth.play(rng, instrument, events, samples=count)
     return (0.1 / _rms(part) * part).astype(np.float32)
 
 
 def _coloured(rng: np.random.Generator, count: int, slope: float) -> np.ndarray:
     """Noise that falls by ``slope`` dB per octave above 30 Hz, peak 0.9, float32."""
-    shape = np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 30.0) ** (-slope / (20 * np.log10(2)))
+    shape = np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 30.0) ** (
+        -slope / (20 * np.log10(2))
+    )
     out = np.fft.irfft(np.fft.rfft(rng.standard_normal(count)) * shape, count)
     return (0.9 / np.abs(out).max() * out).astype(np.float32)
 
@@ -380,7 +434,9 @@ def _swell(rng: np.random.Generator, count: int, hertz: float) -> np.ndarray:
 
 
 def _formant(rng: np.random.Generator, count: int) -> np.ndarray:
-    octaves = np.log2(np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 1.0) / rng.uniform(300, 900))
+    octaves = np.log2(
+        np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 1.0) / rng.uniform(300, 900)
+    )
     return np.fft.irfft(np.fft.rfft(rng.standard_normal(count)) * np.exp(-(octaves**2)), count)
 
 
@@ -412,7 +468,9 @@ def registry(
     rooms = _sources("rooms", synthetic_rooms(0) if rooms is None else rooms)
     others = _sources("others", synthetic_music(0) if others is None else others)
     table = {entry.name: entry for entry in _entries(noises, rooms, others)}
-    return table | {name: chain(*(table[part] for part in parts), name=name) for name, parts in CHAINS.items()}
+    return table | {
+        name: chain(*(table[part] for part in parts), name=name) for name, parts in CHAINS.items()
+    }
 
 
 def _entries(
@@ -442,12 +500,18 @@ def _entries(
         yield Degradation(f"gaps_{percent}%", "level", percent, partial(gaps, share=percent / 100))
     for percent in (-4, -2, 2, 4, 5):
         factor = 1 + percent / 100
-        yield Degradation(f"speed_{percent:+}%", "speed", percent, partial(speed, factor=factor), factor)
+        yield Degradation(
+            f"speed_{percent:+}%", "speed", percent, partial(speed, factor=factor), factor
+        )
     for percent in (-10, -5, 5, 10):
         factor = 1 + percent / 100
-        yield Degradation(f"tempo_{percent:+}%", "tempo", percent, partial(tempo, factor=factor), factor)
+        yield Degradation(
+            f"tempo_{percent:+}%", "tempo", percent, partial(tempo, factor=factor), factor
+        )
     for semitones in (-2, -1, 1, 2):
-        yield Degradation(f"pitch_{semitones:+}", "pitch", semitones, partial(pitch, semitones=semitones))
+        yield Degradation(
+            f"pitch_{semitones:+}", "pitch", semitones, partial(pitch, semitones=semitones)
+        )
 
 
 def _checked(samples: np.ndarray) -> np.ndarray:
@@ -463,7 +527,10 @@ def _sources(what: str, sources: Iterable[np.ndarray]) -> tuple[np.ndarray, ...]
     checked = tuple(_checked(source) for source in sources)
     silent = [i for i, source in enumerate(checked) if not source.any()]
     if silent or not checked:
-        raise ValueError(f"{what} must be sounds, got " + (f"silence at {silent}." if silent else "an empty list."))
+        raise ValueError(
+            f"{what} must be sounds, got "
+            + (f"silence at {silent}." if silent else "an empty list.")
+        )
     return checked
 
 
@@ -483,7 +550,9 @@ def _fit(samples: np.ndarray) -> np.ndarray:
 def _filtered(samples: np.ndarray, taps: np.ndarray, delay: int) -> np.ndarray:
     """Convolution without its first ``delay`` samples, as long as the input; float64."""
     size = 1 << (len(samples) + len(taps)).bit_length()
-    product = np.fft.rfft(samples.astype(np.float64), size) * np.fft.rfft(taps.astype(np.float64), size)
+    product = np.fft.rfft(samples.astype(np.float64), size) * np.fft.rfft(
+        taps.astype(np.float64), size
+    )
     return np.fft.irfft(product, size)[delay : delay + len(samples)]
 
 

@@ -35,10 +35,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqhash import hamming, planar
 from seqhash.codes import check_samples, pack
-from seqhash.identify import Match, without_repeats
+from seqhash.index.identify import Match, without_repeats
 from seqhash.mfcc import frame, power_spectrum
+from seqhash.search import hamming, planar
 
 BANDS = 33  # of which the differences are one word
 BITS = BANDS - 1
@@ -49,7 +49,9 @@ SPREAD = 3.0  # of bit error rates of random pairs, in deviations of independent
 LONGEST = 4096  # codes of a window at most: 48 s
 NEIGHBOURS = 8  # windows of each block that are considered
 PIECE = 2**20  # hits, or codes to compare, of the look-up at a time
-NOISE = np.random.default_rng(2002).integers(0, 2**32, LONGEST, np.uint32)  # in the place of a query's silence
+NOISE = np.random.default_rng(2002).integers(
+    0, 2**32, LONGEST, np.uint32
+)  # in the place of a query's silence
 
 
 @dataclass(frozen=True)
@@ -72,21 +74,35 @@ class HaitsmaConfig:
     semitones: int = 0  # the query is also searched shifted up and down by up to so many bits
 
     def __post_init__(self) -> None:
-        for name, allowed in (("search", ("exhaustive", "lookup")), ("threshold", ("length", "paper"))):
+        for name, allowed in (
+            ("search", ("exhaustive", "lookup")),
+            ("threshold", ("length", "paper")),
+        ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}."
+                )
         for name, highest in (("flips", 10), ("semitones", BITS // 2), ("block", LONGEST)):
             if not 0 <= getattr(self, name) <= highest:
                 raise ValueError(f"{name} must be 0 to {highest}, got {getattr(self, name)}.")
         for name in ("bit_error_rate", "false_positive_rate"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}.")
-        if min(self.decimation, self.frame_step) < 1 or not self.frame_step <= self.frame_length <= self.fft_length:
-            raise ValueError("decimation and frame_step must be at least 1, and step <= length <= fft_length.")
+        if (
+            min(self.decimation, self.frame_step) < 1
+            or not self.frame_step <= self.frame_length <= self.fft_length
+        ):
+            raise ValueError(
+                "decimation and frame_step must be at least 1, and step <= length <= fft_length."
+            )
         if not 0 < self.low_hz < self.high_hz < self.rate / 2:
-            raise ValueError(f"The bands must lie between 0 and {self.rate / 2:g} Hz, half of the decimated rate.")
+            raise ValueError(
+                f"The bands must lie between 0 and {self.rate / 2:g} Hz, half of the decimated rate."
+            )
         if (np.diff(self.band_edges) < 1).any():
-            raise ValueError("Some bands have no bin of the spectrum: give a larger fft_length, or wider bands.")
+            raise ValueError(
+                "Some bands have no bin of the spectrum: give a larger fft_length, or wider bands."
+            )
 
     @property
     def rate(self) -> float:
@@ -122,7 +138,9 @@ def band_energies(samples: jax.Array, *, config: HaitsmaConfig = DEFAULT) -> jax
     count = frame_count(samples.shape[0], config)
     frames = -(-max(1, count) // CHUNK) * CHUNK
     before, total = _padding(frames, config)
-    padded = jnp.pad(samples.astype(jnp.float32), (before, max(0, total - before - samples.shape[0])))[:total]
+    padded = jnp.pad(
+        samples.astype(jnp.float32), (before, max(0, total - before - samples.shape[0]))
+    )[:total]
     return _chunked_energies(padded, jnp.int32(count), frames=frames, config=config)[:count]
 
 
@@ -183,15 +201,24 @@ def _chunked_energies(padded, count, *, frames: int, config: HaitsmaConfig):
     hops = -(-config.frame_length // step)  # of a frame
     advance = step * config.decimation
     low_pass = jnp.asarray(_low_pass(config), jnp.float32)
-    overlap = -(-low_pass.shape[0] // advance) - 1  # advances beyond its own that a step of decimated samples reads
+    overlap = (
+        -(-low_pass.shape[0] // advance) - 1
+    )  # advances beyond its own that a step of decimated samples reads
     turns = 2 * np.pi * np.arange(config.frame_length) / config.frame_length
-    hann, bands = jnp.asarray(0.5 - 0.5 * np.cos(turns), jnp.float32), jnp.asarray(_bands(config), jnp.float32)
+    hann, bands = (
+        jnp.asarray(0.5 - 0.5 * np.cos(turns), jnp.float32),
+        jnp.asarray(_bands(config), jnp.float32),
+    )
 
     def one_chunk(index, energies):
-        piece = jax.lax.dynamic_slice_in_dim(padded, index * (CHUNK * advance), (CHUNK + hops - 1 + overlap) * advance)
+        piece = jax.lax.dynamic_slice_in_dim(
+            padded, index * (CHUNK * advance), (CHUNK + hops - 1 + overlap) * advance
+        )
         pieces = frame(piece, frames=CHUNK + hops - 1, length=low_pass.shape[0], step=advance)
         decimated = jnp.matmul(pieces, low_pass, precision="highest").reshape(-1)
-        windowed = frame(decimated, frames=CHUNK, length=config.frame_length, step=step) * hann[None]
+        windowed = (
+            frame(decimated, frames=CHUNK, length=config.frame_length, step=step) * hann[None]
+        )
         power = power_spectrum(windowed, fft_length=config.fft_length)[:, low:high]
         energy = jnp.matmul(power, bands, precision="highest")
         return jax.lax.dynamic_update_slice_in_dim(energies, energy, index * CHUNK, 0)
@@ -210,7 +237,15 @@ def _padding(frames: int, config: HaitsmaConfig) -> tuple[int, int]:
 
 def _analysis(config: HaitsmaConfig) -> HaitsmaConfig:
     """The config with only what decides a bit, so that other options do not make a program compile again."""
-    names = ("sample_rate", "decimation", "frame_length", "frame_step", "fft_length", "low_hz", "high_hz")
+    names = (
+        "sample_rate",
+        "decimation",
+        "frame_length",
+        "frame_step",
+        "fft_length",
+        "low_hz",
+        "high_hz",
+    )
     return HaitsmaConfig(**{name: getattr(config, name) for name in names})
 
 
@@ -237,7 +272,9 @@ def _bands(config: HaitsmaConfig) -> np.ndarray:
     """Which bin is in which band: float64 (bins from the first band's first to the last one's last, bands)."""
     edges = config.band_edges
     bins = np.arange(edges[0], edges[-1])
-    return (np.searchsorted(edges, bins, side="right")[:, None] - 1 == np.arange(BANDS)[None]).astype(float)
+    return (
+        np.searchsorted(edges, bins, side="right")[:, None] - 1 == np.arange(BANDS)[None]
+    ).astype(float)
 
 
 # ------------------------------------------------------------------------------------------------ collection
@@ -249,7 +286,9 @@ class Fingerprints:
 
     config: HaitsmaConfig
     words: np.ndarray  # uint32 (rows, 1)
-    starts: np.ndarray  # int64 (recordings + 1,): recording r has the rows starts[r] to starts[r + 1]
+    starts: (
+        np.ndarray
+    )  # int64 (recordings + 1,): recording r has the rows starts[r] to starts[r + 1]
     _databases: dict[int, planar.Database] = field(default_factory=dict, repr=False)
     _tables: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
 
@@ -271,7 +310,9 @@ class Fingerprints:
 
 def add(recordings: Sequence[np.ndarray], *, config: HaitsmaConfig = DEFAULT) -> Fingerprints:
     """The collection of some recordings: float32 (samples,) in [-1, 1] each."""
-    return from_codes([fingerprint(samples, config=config) for samples in recordings], config=config)
+    return from_codes(
+        [fingerprint(samples, config=config) for samples in recordings], config=config
+    )
 
 
 def from_codes(codes: Sequence[np.ndarray], *, config: HaitsmaConfig = DEFAULT) -> Fingerprints:
@@ -304,7 +345,9 @@ def _log10_tail(z: float) -> float:
     """log10 of the probability that a standard normal value is more than z."""
     if z < 25:
         return math.log10(math.erfc(z / math.sqrt(2)) / 2)
-    return (-z * z / 2 - math.log(z * math.sqrt(2 * math.pi)) + math.log1p(-1 / z**2 + 3 / z**4)) / math.log(10)
+    return (
+        -z * z / 2 - math.log(z * math.sqrt(2 * math.pi)) + math.log1p(-1 / z**2 + 3 / z**4)
+    ) / math.log(10)
 
 
 # ------------------------------------------------------------------------------------------------ search
@@ -342,7 +385,9 @@ def identify(
     """
     config = index.config if config is None else config
     if _analysis(config) != _analysis(index.config):
-        raise ValueError("The clips would not be analysed as the recordings of the index were: use its config.")
+        raise ValueError(
+            "The clips would not be analysed as the recordings of the index were: use its config."
+        )
     blocks = [block for clip, samples in enumerate(clips) for block in _cut(clip, samples, config)]
     counts = np.bincount(np.array([block.clip for block in blocks], int), minlength=len(clips))
     shifts = range(-config.semitones, config.semitones + 1)
@@ -359,8 +404,13 @@ def identify(
                 tries = len(index.words) * int(counts[block.clip]) * len(shifts)
                 highest = 1.0 if all_candidates else limit(bits, tries=tries, config=config)
                 near = (rows >= 0) & (distances <= highest * bits)
-                matches[block.clip] += _matches(index, block, distances[near], rows[near], bits, tries)
-    return [without_repeats(sorted(found, key=lambda m: (-m.score, m.recording, m.offset))) for found in matches]
+                matches[block.clip] += _matches(
+                    index, block, distances[near], rows[near], bits, tries
+                )
+    return [
+        without_repeats(sorted(found, key=lambda m: (-m.score, m.recording, m.offset)))
+        for found in matches
+    ]
 
 
 def _cut(clip: int, samples: np.ndarray, config: HaitsmaConfig) -> Iterator[_Block]:
@@ -383,7 +433,9 @@ def _search(index: Fingerprints, blocks: list[_Block], queries, shift: int, conf
     return _look_up(index, queries, audible, reliability, shift, config.flips)
 
 
-def _look_up(index: Fingerprints, queries, audible, reliability, shift: int, flips: int) -> hamming.Neighbours:
+def _look_up(
+    index: Fingerprints, queries, audible, reliability, shift: int, flips: int
+) -> hamming.Neighbours:
     """The nearest of the windows that share a code with the query where it is audible, flipped bits allowed.
 
     Args:
@@ -394,7 +446,9 @@ def _look_up(index: Fingerprints, queries, audible, reliability, shift: int, fli
     distances = np.full((len(queries), NEIGHBOURS), hamming.NOWHERE, np.int32)
     rows = np.full(distances.shape, -1, np.int64)
     there = ((int(shared_bits(shift)) >> np.arange(BITS)) & 1)[None] == 1
-    for number, (query, heard, reliable) in enumerate(zip(queries, audible, reliability, strict=True)):
+    for number, (query, heard, reliable) in enumerate(
+        zip(queries, audible, reliability, strict=True)
+    ):
         places = np.flatnonzero(heard)
         moved = np.where(there, np.roll(reliable[places], -shift, axis=1), np.inf)
         codes = query[places] ^ flip_masks(moved, flips)
@@ -413,21 +467,31 @@ def _aligned(index: Fingerprints, codes, places, shift: int, length: int) -> np.
     hit = count.ravel() > 0
     place, low, count = np.repeat(places, codes.shape[1])[hit], low.ravel()[hit], count.ravel()[hit]
     found = np.zeros(len(index.words), bool)
-    for piece in np.split(np.arange(len(low)), np.flatnonzero(np.diff(np.cumsum(count) // PIECE)) + 1):
-        inside = np.arange(count[piece].sum()) - np.repeat(np.cumsum(count[piece]) - count[piece], count[piece])
-        begins = rows[np.repeat(low[piece], count[piece]) + inside] - np.repeat(place[piece], count[piece])
+    for piece in np.split(
+        np.arange(len(low)), np.flatnonzero(np.diff(np.cumsum(count) // PIECE)) + 1
+    ):
+        inside = np.arange(count[piece].sum()) - np.repeat(
+            np.cumsum(count[piece]) - count[piece], count[piece]
+        )
+        begins = rows[np.repeat(low[piece], count[piece]) + inside] - np.repeat(
+            place[piece], count[piece]
+        )
         found[begins[begins >= 0]] = True
     begins = np.flatnonzero(found)
     ends = index.starts[np.searchsorted(index.starts, begins, side="right")]
     return begins[begins + length <= ends]
 
 
-def _distances(words: np.ndarray, query: np.ndarray, begins: np.ndarray, mask: np.uint32) -> np.ndarray:
+def _distances(
+    words: np.ndarray, query: np.ndarray, begins: np.ndarray, mask: np.uint32
+) -> np.ndarray:
     """Bits that differ from a query (n,) in the windows at rows, int64 (windows,)."""
     pieces = [np.zeros(0, np.int64)]
     for low in range(0, len(begins), step := max(1, PIECE // len(query))):
         rows = begins[low : low + step, None] + np.arange(len(query))[None]
-        pieces.append(np.bitwise_count((words[rows, 0] & mask) ^ query[None]).sum(axis=1, dtype=np.int64))
+        pieces.append(
+            np.bitwise_count((words[rows, 0] & mask) ^ query[None]).sum(axis=1, dtype=np.int64)
+        )
     return np.concatenate(pieces)
 
 
@@ -442,7 +506,9 @@ def flip_masks(reliability: np.ndarray, flips: int) -> np.ndarray:
 
 def shared_bits(shift: int) -> np.uint32:
     """Mask of the bits that a query has after it was shifted."""
-    return np.uint32((2**BITS - 1) >> shift if shift > 0 else (2**BITS - 1) << -shift & (2**BITS - 1))
+    return np.uint32(
+        (2**BITS - 1) >> shift if shift > 0 else (2**BITS - 1) << -shift & (2**BITS - 1)
+    )
 
 
 def shifted(words: np.ndarray, shift: int) -> np.ndarray:
@@ -450,7 +516,9 @@ def shifted(words: np.ndarray, shift: int) -> np.ndarray:
     return words >> np.uint32(shift) if shift >= 0 else words << np.uint32(-shift)
 
 
-def _matches(index: Fingerprints, block: _Block, distances, rows, bits: int, tries: int) -> list[Match]:
+def _matches(
+    index: Fingerprints, block: _Block, distances, rows, bits: int, tries: int
+) -> list[Match]:
     """One match for each window found."""
     rate, last = index.config.code_rate, block.first + len(block.words)
     return [
@@ -465,5 +533,7 @@ def _matches(index: Fingerprints, block: _Block, distances, rows, bits: int, tri
             bit_error_rate=float(distance / bits),
             score=score(float(distance / bits), bits=bits, tries=tries),
         )
-        for distance, recording, position in zip(distances, *planar.locate(index.starts, rows), strict=True)
+        for distance, recording, position in zip(
+            distances, *planar.locate(index.starts, rows), strict=True
+        )
     ]

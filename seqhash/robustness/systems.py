@@ -20,11 +20,12 @@ import jax
 import numpy as np
 import soundfile
 
-from seqhash import floors, ingest
-from seqhash.baselines import haitsma, wang
+from seqhash import floors
 from seqhash.codes import Hasher
-from seqhash.identify import Match, Searcher, shifted_codes
-from seqhash.index import Collection, Row
+from seqhash.index import ingest
+from seqhash.index.catalogue import Collection, Row
+from seqhash.index.identify import Match, Searcher, shifted_codes
+from seqhash.robustness.baselines import haitsma, wang
 
 SAMPLE_RATE = 16_000
 
@@ -57,7 +58,9 @@ class System(Protocol):
     def candidates(self, index: Any, clips: Sequence[np.ndarray]) -> list[list[Match]]:
         """For every clip what may be in it, best first, the system's threshold aside."""
 
-    def bit_errors(self, index: Any, clip: np.ndarray, positions: Sequence[Position]) -> list[float]:
+    def bit_errors(
+        self, index: Any, clip: np.ndarray, positions: Sequence[Position]
+    ) -> list[float]:
         """Bit error rate of a clip against each of some positions in the index; nothing where there are no codes."""
 
 
@@ -91,16 +94,22 @@ class Learned:
             Row(i, str(i), "", "", "", "", len(one) / self.hasher.code_rate, len(one), {})
             for i, one in enumerate(words)
         ]
-        return Searcher(self.hasher, rows, Collection(np.concatenate(words), starts, np.arange(len(words))))
+        return Searcher(
+            self.hasher, rows, Collection(np.concatenate(words), starts, np.arange(len(words)))
+        )
 
     def candidates(self, index: Searcher, clips: Sequence[np.ndarray]) -> list[list[Match]]:
         """All that is near."""
         return [index.candidates(clip) for clip in clips]
 
-    def bit_errors(self, index: Searcher, clip: np.ndarray, positions: Sequence[Position]) -> list[float]:
+    def bit_errors(
+        self, index: Searcher, clip: np.ndarray, positions: Sequence[Position]
+    ) -> list[float]:
         """At the best of the searcher's shifts."""
         words, starts = index.collection.words, index.collection.starts
-        return _bit_errors(words, starts, self.hasher.code_rate, shifted_codes(self.hasher, [clip]), positions)
+        return _bit_errors(
+            words, starts, self.hasher.code_rate, shifted_codes(self.hasher, [clip]), positions
+        )
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,9 @@ class Philips:
     """Haitsma & Kalker 2002, searched exhaustively."""
 
     name: str = "philips"
-    description: str = "Haitsma-Kalker sub-fingerprints, exhaustive search, threshold by the query's length"
+    description: str = (
+        "Haitsma-Kalker sub-fingerprints, exhaustive search, threshold by the query's length"
+    )
     config: haitsma.HaitsmaConfig = haitsma.DEFAULT
     default_score: float = 2.0
 
@@ -121,11 +132,15 @@ class Philips:
         """An index in memory."""
         return haitsma.add(recordings, config=self.config)
 
-    def candidates(self, index: haitsma.Fingerprints, clips: Sequence[np.ndarray]) -> list[list[Match]]:
+    def candidates(
+        self, index: haitsma.Fingerprints, clips: Sequence[np.ndarray]
+    ) -> list[list[Match]]:
         """All that is near."""
         return haitsma.identify(index, clips, config=self.config, all_candidates=True)
 
-    def bit_errors(self, index: haitsma.Fingerprints, clip: np.ndarray, positions: Sequence[Position]) -> list[float]:
+    def bit_errors(
+        self, index: haitsma.Fingerprints, clip: np.ndarray, positions: Sequence[Position]
+    ) -> list[float]:
         """Of all bits of the clip."""
         codes = haitsma.fingerprint(clip, config=self.config)
         return _bit_errors(index.words, index.starts, self.config.code_rate, [codes], positions)
@@ -153,7 +168,9 @@ class Shazam:
         """All that shares a landmark."""
         return wang.identify(index, clips, all_candidates=True)
 
-    def bit_errors(self, index: wang.Landmarks, clip: np.ndarray, positions: Sequence[Position]) -> list[float]:
+    def bit_errors(
+        self, index: wang.Landmarks, clip: np.ndarray, positions: Sequence[Position]
+    ) -> list[float]:
         """Landmarks are not codes of one rate."""
         return []
 
@@ -198,10 +215,14 @@ class Outside:
                 "folder": index.folder,
                 "answers": answers,
             }
-            command = self.command.format(**{name: shlex.quote(str(path)) for name, path in names.items()})
+            command = self.command.format(
+                **{name: shlex.quote(str(path)) for name, path in names.items()}
+            )
             done = subprocess.run(command, shell=True, capture_output=True, text=True)
             if done.returncode or not answers.is_file():
-                raise ValueError(f"{self.name}: {command} ended with {done.returncode}: {done.stderr[-500:]}")
+                raise ValueError(
+                    f"{self.name}: {command} ended with {done.returncode}: {done.stderr[-500:]}"
+                )
             with answers.open(newline="") as file:
                 rows = list(csv.DictReader(file))
         matches: list[list[Match]] = [[] for _ in clips]
@@ -210,12 +231,18 @@ class Outside:
                 clip, recording = paths.index(row["clip"]), index.paths.index(row["track"])
                 seconds, score = float(row["offset"]), float(row["score"])
             except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{self.name}: line {line} of its answers, {row}: {error}") from None
+                raise ValueError(
+                    f"{self.name}: line {line} of its answers, {row}: {error}"
+                ) from None
             end = len(clips[clip]) / SAMPLE_RATE
-            matches[clip].append(Match(recording, row["track"], "", 0.0, end, seconds, 0, float("nan"), score))
+            matches[clip].append(
+                Match(recording, row["track"], "", 0.0, end, seconds, 0, float("nan"), score)
+            )
         return [sorted(found, key=lambda match: -match.score) for found in matches]
 
-    def bit_errors(self, index: "References", clip: np.ndarray, positions: Sequence[Position]) -> list[float]:
+    def bit_errors(
+        self, index: "References", clip: np.ndarray, positions: Sequence[Position]
+    ) -> list[float]:
         """An outside program keeps its codes to itself."""
         return []
 
@@ -241,7 +268,11 @@ def _write_clips(folder: Path, name: str, clips: Sequence[np.ndarray]) -> list[s
 
 
 def _bit_errors(
-    words: np.ndarray, starts: np.ndarray, rate: float, phases: Sequence[np.ndarray], positions: Sequence[Position]
+    words: np.ndarray,
+    starts: np.ndarray,
+    rate: float,
+    phases: Sequence[np.ndarray],
+    positions: Sequence[Position],
 ) -> list[float]:
     """Bit error rates of a clip against positions in a collection, the least over the phases of the grid.
 

@@ -1,0 +1,1 @@
+"""Exact Hamming search: windows of consecutive codes among the codes of a collection."""
