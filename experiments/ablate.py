@@ -3,13 +3,14 @@ r"""A list of config changes x seeds on a prepared corpus of covers, to one tabl
     python -m experiments.ablate --workdir=runs/tune --change= --change=model.handover=hidden_and_cell \
         --change=model.decoder_input=own,model.decoder_order=forward --seeds=0,1
 
-Each --change is a comma-separated list of fields (empty: the base). Every run has its own folder below
-WORKDIR/ablation, so that the same command goes on where a killed one stopped, and further changes add rows to those
-of the same base, seeds and recordings. Writes WORKDIR/ablation.json and ablation.md. The last epoch is reported, none
-is picked.
+Each --change is a comma-separated list of fields (empty: the base). Every run has its own folder
+below WORKDIR/ablation, so that the same command goes on where a killed one stopped, and further
+changes add rows to those of the same base, seeds and recordings. Writes WORKDIR/ablation.json and
+ablation.md. The last epoch is reported, none is picked.
 
-Expect one training a row: 5 to 12 minutes for 40 epochs over an hour or two on 2 cores. One seed moves accuracy by 1
-to 3 points, more than most changes do (BUILD_NOTES.md has the table on which the defaults were chosen).
+Expect one training a row: 5 to 12 minutes for 40 epochs over an hour or two on 2 cores. One seed
+moves accuracy by 1 to 3 points, more than most changes do (BUILD_NOTES.md has the table on which
+the defaults were chosen).
 """
 
 import hashlib

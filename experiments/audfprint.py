@@ -1,13 +1,15 @@
-r"""audfprint answers as an outside program of the robustness report: ``--systems=hasher,shazam,audfprint``.
+r"""audfprint answers as an outside program of the robustness report:
+``--systems=hasher,shazam,audfprint``.
 
     pip install -e ".[peers]"        # audfprint2, imageio-ffmpeg
     python -m experiments.audfprint --references=R.txt --clips=C.txt --answers=A.csv --folder=F [--program=DIR]
 
-audfprint (D. Ellis; MIT) is the public implementation of Wang's landmarks that is compared with most. Either the
-package audfprint2 is run or, where --program names it, a clone of github.com/dpwe/audfprint. Both read audio by ffmpeg:
-the one on the PATH, else that of the package imageio-ffmpeg. Parameters are its defaults, but for the count of aligned
-hashes that makes an answer (5, strictly more are needed): all are written, with the count as score.
-Each batch of clips starts it anew; about 80 CPU ms a clip of 1 to 3 s in all (docs/results.md).
+audfprint (D. Ellis; MIT) is the public implementation of Wang's landmarks that is compared with
+most. Either the package audfprint2 is run or, where --program names it, a clone of
+github.com/dpwe/audfprint. Both read audio by ffmpeg: the one on the PATH, else that of the package
+imageio-ffmpeg. Parameters are its defaults, but for the count of aligned hashes that makes an
+answer (5, strictly more are needed): all are written, with the count as score. Each batch of clips
+starts it anew; about 80 CPU ms a clip of 1 to 3 s in all (docs/results.md).
 """
 
 import argparse

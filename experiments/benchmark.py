@@ -7,13 +7,14 @@ r"""Speed against named peers and the machine's limit, as ratios measured in one
     python -m experiments.benchmark search --all_cores     # and on all cores
     python -m experiments.benchmark index --audio=music.csv  # an index of 9.6 million codes; stages of adding audio
 
-Every system runs in processes of its own (pinned to one core, or on all; those of search share one), in turn, for
-several rounds; medians are quoted. PyTorch, FAISS and python_speech_features are in the extras dev and test; what is
-not installed is left out, and said.
+Every system runs in processes of its own (pinned to one core, or on all; those of search share
+one), in turn, for several rounds; medians are quoted. PyTorch, FAISS and python_speech_features are
+in the extras dev and test; what is not installed is left out, and said.
 
-Expect 1 to 5 minutes each (search on all cores: 8), and on cores with AVX-512 2.2 x librosa and 8.7 x
-python_speech_features (mfcc), 1.4 to 1.6 x PyTorch (train), 2 to 9 x FAISS (search; 27 x by the progressive scan), 12
-hours of audio a minute (index). BUILD_NOTES.md has the tables, with what the machine could do.
+Expect 1 to 5 minutes each (search on all cores: 8), and on cores with AVX-512 2.2 x librosa and 8.7
+x python_speech_features (mfcc), 1.4 to 1.6 x PyTorch (train), 2 to 9 x FAISS (search; 27 x by the
+progressive scan), 12 hours of audio a minute (index). BUILD_NOTES.md has the tables, with what the
+machine could do.
 """
 
 import json
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-# ------------------------------------------------------------------------------------------------ mfcc
+# --------------------------------------------------------------------------------------------- mfcc
 
 
 def _benchmark_mfcc() -> dict[str, Any]:
@@ -161,7 +162,9 @@ def _mfcc_psf() -> float | None:
 
 
 def _mfcc_errors(folder: Path) -> dict[str, Any]:
-    """The largest error against python_speech_features over every recording of every manifest below a folder."""
+    """The largest error against python_speech_features over every recording of every manifest below
+    a folder.
+    """
     import python_speech_features
 
     from seqhash import audio, corpus, mfcc
@@ -190,7 +193,7 @@ def _mfcc_errors(folder: Path) -> dict[str, Any]:
     return errors
 
 
-# ----------------------------------------------------------------------------------------------- train
+# -------------------------------------------------------------------------------------------- train
 
 
 def _benchmark_train() -> dict[str, Any]:
@@ -336,7 +339,7 @@ def _gemm_torch() -> float | None:
     return _gemm(torch.from_numpy, lambda a, b: a @ b)
 
 
-# ---------------------------------------------------------------------------------------------- search
+# ------------------------------------------------------------------------------------------- search
 
 
 def _benchmark_search() -> dict[str, Any]:
@@ -370,7 +373,7 @@ def _benchmark_index() -> dict[str, Any]:
     return result | {"machine": _machine()}
 
 
-# ---------------------------------------------------------------------------------------------- inside
+# ------------------------------------------------------------------------------------------- inside
 
 SYSTEMS: dict[str, Callable[[], Any]] = {
     "ours, stream": _mfcc_stream,
@@ -389,7 +392,9 @@ SYSTEMS: dict[str, Callable[[], Any]] = {
 def _rounds(
     benchmark: str, systems: dict[str, tuple[str, dict[str, str], bool]]
 ) -> dict[str, float | None]:
-    """Median rate of each system (system, environment, pinned to one core), measured in turn in fresh processes."""
+    """Median rate of each system (system, environment, pinned to one core), measured in turn in
+    fresh processes.
+    """
     rates: dict[str, list[float]] = {name: [] for name in systems}
     for number in range(_ROUNDS.value):
         for name, (system, environment, pinned) in systems.items():

@@ -1,7 +1,8 @@
 """What an index costs: ``python -m experiments.benchmark index [--audio=FOLDER]``.
 
-10,000 recordings of 960 random codes, four minutes each: the time to add them, the file's size, and the time to load
-them, the first time with the file out of the page cache. With --audio, a folder or manifest of recordings also goes
+10,000 recordings of 960 random codes, four minutes each: the time to add them, the file's size, and
+the time to load them, the first time with the file out of the page cache. With --audio, a folder or
+manifest of recordings also goes
 from file to index: each stage by itself on one core, then ``ingest.add_files`` on all of them.
 """
 

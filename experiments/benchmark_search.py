@@ -1,13 +1,15 @@
-"""Exact and sub-linear search against FAISS and what the machine can do: ``python -m experiments.benchmark search``.
+"""Exact and sub-linear search against FAISS and what the machine can do: ``python -m
+experiments.benchmark search``.
 
-Codes are uniform, in recordings of 960; a query is a window of them with 10 % of its bits flipped. FAISS
-(``IndexBinaryFlat`` of faiss-cpu) searches the n codes of a window each by itself, and is spared the sum over windows.
-All that is compared runs in one process on as many threads, in turn, for several rounds; medians count: CPU time on
-one core, wall time on all, where ours has one device and one shard a core.
+Codes are uniform, in recordings of 960; a query is a window of them with 10 % of its bits flipped.
+FAISS (``IndexBinaryFlat`` of faiss-cpu) searches the n codes of a window each by itself, and is
+spared the sum over windows. All that is compared runs in one process on as many threads, in turn,
+for several rounds; medians count: CPU time on one core, wall time on all, where ours has one device
+and one shard a core.
 
-The *floor* is a C loop over the same memory: one pass that reads it for a single code, else the popcounts of all
-windows and their minimum. How much faster than FAISS it is, no exact scan can surpass; only the progressive scan does,
-which looks at three of nine codes first.
+The *floor* is a C loop over the same memory: one pass that reads it for a single code, else the
+popcounts of all windows and their minimum. How much faster than FAISS it is, no exact scan can
+surpass; only the progressive scan does, which looks at three of nine codes first.
 """
 
 import ctypes
@@ -36,8 +38,8 @@ SHORTEST = 0.05  # seconds of a measurement: what is faster is called several ti
 CHECKED = 2  # queries held against numpy
 
 
-# What the process has to be started with. FAISS's threads sleep while they wait: where they spin, and the machine is
-# shared, they are slower on two cores than on one, up to 400 times.
+# What the process has to be started with. FAISS's threads sleep while they wait: where they spin,
+# and the machine is shared, they are slower on two cores than on one, up to 400 times.
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -86,7 +88,9 @@ class _Collection(NamedTuple):
 
 
 def measure(*, rounds: int, quick: bool, sublinear: bool) -> dict[str, Any]:
-    """Both tables' numbers, on all the cores that this process may use; CPU time where it is one."""
+    """Both tables' numbers, on all the cores that this process may use; CPU time where it is
+    one.
+    """
     cores = parallel.cores()
     clock = time.process_time if cores == 1 else time.perf_counter
     collections: dict[int, _Collection] = {}
@@ -158,7 +162,7 @@ def _goal(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
-# ---------------------------------------------------------------------------------------------- collections
+# -------------------------------------------------------------------------------------- collections
 
 
 def _collection(rows: int) -> _Collection:
@@ -168,7 +172,9 @@ def _collection(rows: int) -> _Collection:
 
 
 def _queries(words: np.ndarray, count: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of n codes with flipped bits, uint32 (count, n, WORDS), and the rows that they are from."""
+    """Windows of n codes with flipped bits, uint32 (count, n, WORDS), and the rows that they are
+    from.
+    """
     rng = np.random.default_rng(1)
     rows = rng.integers(0, len(words) // CODES, count) * CODES + rng.integers(
         0, CODES - n + 1, count
@@ -196,7 +202,7 @@ def _faiss_version() -> str | None:
     return faiss.__version__
 
 
-# --------------------------------------------------------------------------------------------- exact search
+# ------------------------------------------------------------------------------------- exact search
 
 
 def _exact(
@@ -265,7 +271,7 @@ def _nearest(words: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:
     return np.sort(np.partition(distances[inside], k - 1)[:k]).astype(np.int32)
 
 
-# ---------------------------------------------------------------------------------------------- the floor
+# ---------------------------------------------------------------------------------------- the floor
 
 
 def _compiled_floor() -> ctypes.CDLL | None:
@@ -285,7 +291,9 @@ def _compiled_floor() -> ctypes.CDLL | None:
 def _floor_call(
     floor: ctypes.CDLL, database: planar.Database, queries: np.ndarray
 ) -> Callable[[], Any]:
-    """Reads the codes, or finds each query's minimum among them: uint32 (cores, queries), a part of the rows a core."""
+    """Reads the codes, or finds each query's minimum among them: uint32 (cores, queries), a part of
+    the rows a core.
+    """
     planes, cores = np.asarray(database.planes)[0], parallel.cores()
     cuts = np.linspace(0, database.rows, cores + 1).astype(int)
     cuts[1:-1] -= cuts[1:-1] % 64  # rows that share no cache line
@@ -314,7 +322,7 @@ def _pointer(array: np.ndarray) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)
 
 
-# ----------------------------------------------------------------------------------------- sub-linear search
+# -------------------------------------------------------------------------------- sub-linear search
 
 
 def _sublinear(

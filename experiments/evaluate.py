@@ -1,12 +1,14 @@
-r"""A trained model and a corpus of covers to the paper's table, with floors, intervals and pictures.
+r"""A trained model and a corpus of covers to the paper's table, with floors, intervals and
+pictures.
 
     python -m experiments.evaluate --workdir=runs/mine --corpus=covers.csv
 
-Without --corpus, the training corpus is evaluated, as the paper seems to do. Writes WORKDIR/results.json and
-WORKDIR/figures/: mfcc.png (the paper's Fig. 3.3), pca.png (Fig. 4.1), accuracy.png, bits.png.
+Without --corpus, the training corpus is evaluated, as the paper seems to do. Writes
+WORKDIR/results.json and WORKDIR/figures/: mfcc.png (the paper's Fig. 3.3), pca.png (Fig. 4.1),
+accuracy.png, bits.png.
 
-Expect 40 s to 1.5 minutes for 80 recordings on 2 cores, and for 20 works of real covers 10 % at 1 hash and 18 % at 9,
-for the trained model and for its floors alike (chance 5 %; docs/results.md).
+Expect 40 s to 1.5 minutes for 80 recordings on 2 cores, and for 20 works of real covers 10 % at 1
+hash and 18 % at 9, for the trained model and for its floors alike (chance 5 %; docs/results.md).
 """
 
 from pathlib import Path

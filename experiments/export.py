@@ -1,11 +1,13 @@
-r"""A trained run to a directory of plain files that loads without orbax: config, weights, model card.
+r"""A trained run to a directory of plain files that loads without orbax: config, weights, model
+card.
 
     python -m experiments.export --workdir=runs/demo --directory=my-hasher --name=my-hasher
 
     import seqhash; seqhash.load_hasher("my-hasher").hash_samples(samples)
 
-The hasher that the package carries was made by python -m experiments.reproduce --workdir=runs/demo, and this command
-with --directory=seqhash/hashers/paper-128 --name=paper-128 and the former as --made_by.
+The hasher that the package carries was made by python -m experiments.reproduce --workdir=runs/demo,
+and this command with --directory=seqhash/hashers/paper-128 --name=paper-128 and the former as
+--made_by.
 
 Expect 5 s, and 300 kB for the paper's model.
 """
@@ -68,7 +70,9 @@ def _training_command(workdir: Path, config: Config) -> str:
 
 
 def _card(hasher, trained: checkpoint.Trained, result: dict | None, made_by: str) -> str:
-    """The model card: what it is, the command that trained it, what it was trained on, its numbers."""
+    """The model card: what it is, the command that trained it, what it was trained on, its
+    numbers.
+    """
     config = trained.config
     unfinished = f" of {config.train.epochs}" * (trained.epoch < config.train.epochs)
     lines = [

@@ -1,11 +1,13 @@
-r"""Excerpts of recordings, identified: hits, offsets, and false answers on recordings that are left out of the index.
+r"""Excerpts of recordings, identified: hits, offsets, and false answers on recordings that are left
+out of the index.
 
     python -m experiments.identification --corpus=music.csv --workdir=runs/identification
 
-Every work is left out of the index once: in five folds, a fifth of them each. From every recording, excerpts of each
-length are cut at random places, not on the grid of the codes, and identified twice by the searcher that ``seqhash
-identify`` uses: where the recording is in the index, and where it is not. A hit is a first answer with the right
-recording. Writes WORKDIR/identification.json; 3 minutes for an hour of audio on 2 cores.
+Every work is left out of the index once: in five folds, a fifth of them each. From every recording,
+excerpts of each length are cut at random places, not on the grid of the codes, and identified twice
+by the searcher that ``seqhash identify`` uses: where the recording is in the index, and where it is
+not. A hit is a first answer with the right recording. Writes WORKDIR/identification.json; 3 minutes
+for an hour of audio on 2 cores.
 """
 
 from collections.abc import Callable

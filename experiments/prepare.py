@@ -1,9 +1,10 @@
-r"""Corpus to feature store: decodes every recording of a manifest or folder and keeps its MFCC frames.
+r"""Corpus to feature store: decodes every recording of a manifest or folder and keeps its MFCC
+frames.
 
     python -m experiments.prepare --corpus=manifest.csv --workdir=runs/mine
 
-Run again, it makes only what is missing or has changed. Files that cannot be used are listed at the end and left out;
-with --strict the exit status is then 3.
+Run again, it makes only what is missing or has changed. Files that cannot be used are listed at the
+end and left out; with --strict the exit status is then 3.
 
 Expect 3 s for an hour of Ogg Vorbis on 2 cores, and 19 MB on disk.
 """

@@ -1,15 +1,17 @@
-r"""The whole paper in order: a corpus, its features, 40 epochs of training, the table, the figures, an exported hasher.
+r"""The whole paper in order: a corpus, its features, 40 epochs of training, the table, the figures,
+an exported hasher.
 
     python -m experiments.reproduce --workdir=runs/demo                     # the built-in songbook (make demo)
     python -m experiments.reproduce --workdir=runs/mine --corpus=covers.csv  # your own manifest of covers
     python -m experiments.reproduce --workdir=runs/mine --corpus=covers.csv --training_corpus=music.csv
 
-Each stage is a command of its own, printed before it runs; what is done is not done again, so a killed run goes on by
-the same command.
+Each stage is a command of its own, printed before it runs; what is done is not done again, so a
+killed run goes on by the same command.
 
-Expect 8 minutes for the songbook and 14 for 1.86 h of audio on 2 cores with AVX-512, twice that on slow ones without,
-and accuracies of 5 and 8 % (songbook), 7 to 10 and 15 to 18 % (real covers) at 1 and 9 hashes; chance is 5 %, the paper
-reports 10.42 and 20.28, the untrained LSTM has as much (docs/results.md).
+Expect 8 minutes for the songbook and 14 for 1.86 h of audio on 2 cores with AVX-512, twice that on
+slow ones without, and accuracies of 5 and 8 % (songbook), 7 to 10 and 15 to 18 % (real covers) at 1
+and 9 hashes; chance is 5 %, the paper reports 10.42 and 20.28, the untrained LSTM has as much
+(docs/results.md).
 """
 
 import json

@@ -1,12 +1,14 @@
-r"""Who still finds it: systems x degradations x lengths, with false answers, intervals and an HTML report.
+r"""Who still finds it: systems x degradations x lengths, with false answers, intervals and an HTML
+report.
 
     python -m experiments.robustness --corpus=music.csv --workdir=runs/robustness [--noise=N.csv --rooms=R.csv]
     python -m experiments.robustness --corpus=music.csv --workdir=runs/quick --quick          # 5 minutes
 
-Every system is asked the same clips. A tenth of the works is left out of the index: one half of them says how often a
-system answers falsely, the other sets the scores for 1 % false answers, with noises and rooms of their own (every other
-one of the lists, or other synthesised ones). Writes WORKDIR/robustness.json, WORKDIR/report.html and pictures. A run
-that was stopped goes on by the same command. About an hour for 60 recordings, 500 queries and 2 cores.
+Every system is asked the same clips. A tenth of the works is left out of the index: one half of
+them says how often a system answers falsely, the other sets the scores for 1 % false answers, with
+noises and rooms of their own (every other one of the lists, or other synthesised ones). Writes
+WORKDIR/robustness.json, WORKDIR/report.html and pictures. A run that was stopped goes on by the
+same command. About an hour for 60 recordings, 500 queries and 2 cores.
 """
 
 import hashlib
@@ -226,7 +228,9 @@ class _Loaded:
     def _halves(
         self, listed: str | None
     ) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
-        """Of noises or rooms: the second, fourth ... for what is reported, the others for the thresholds."""
+        """Of noises or rooms: the second, fourth ... for what is reported, the others for the
+        thresholds.
+        """
         if listed is None:
             return None, None
         read = [(recording, _read(recording.path)) for recording in corpus.recordings(listed)]
@@ -279,7 +283,9 @@ def _read(path: Path) -> np.ndarray | str:
 
 
 def _crowded(system: systems.Learned, index, task: Task):
-    """The index with distractors: codes of its own recordings, whole, each bit flipped with a chance of DISGUISED."""
+    """The index with distractors: codes of its own recordings, whole, each bit flipped with a
+    chance of DISGUISED.
+    """
     rng = np.random.default_rng(task.seed)
     starts, words = index.collection.starts, index.collection.words
     own = [words[a:b] for a, b in itertools.pairwise(starts)]

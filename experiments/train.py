@@ -1,12 +1,14 @@
-r"""Trains on a prepared corpus, reporting after every epoch; a killed run goes on by the same command.
+r"""Trains on a prepared corpus, reporting after every epoch; a killed run goes on by the same
+command.
 
     python -m experiments.train --workdir=runs/mine --set train.epochs=40 --set model.hidden_size=256
 
 Writes WORKDIR/checkpoints, metrics.jsonl, config.json and figures/training.png.
 
-Expect 1,000 segments a second on a core with AVX-512 (400 to 500 without): 5 minutes for 40 epochs over 0.8 h,
-12 for 1.86 h on 2 cores. On that, the loss goes from 13 (nothing is reconstructed) to 4.1 with H alone handed over; it
-falls further with model.handover=hidden_and_cell, around the hash (BUILD_NOTES.md).
+Expect 1,000 segments a second on a core with AVX-512 (400 to 500 without): 5 minutes for 40 epochs
+over 0.8 h, 12 for 1.86 h on 2 cores. On that, the loss goes from 13 (nothing is reconstructed) to
+4.1 with H alone handed over; it falls further with model.handover=hidden_and_cell, around the hash
+(BUILD_NOTES.md).
 """
 
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""What the scripts share: where things are in a workdir, and how they end when the user's input is wrong.
+"""What the scripts share: where things are in a workdir, and how they end when the user's input is
+wrong.
 
 W/features/        feature store of the training corpus (prepare)
 W/config.json      config of the run (train)
@@ -72,7 +73,9 @@ def config_for(store: features.Store, changes: Sequence[str]) -> Config:
 
 
 def require_features(store: features.Store, config: Config) -> None:
-    """Raises ValueError, naming the fields, where a store was prepared otherwise than a config asks."""
+    """Raises ValueError, naming the fields, where a store was prepared otherwise than a config
+    asks.
+    """
     asked = {
         name: value for name, value in to_flat_dict(config).items() if name.startswith("mfcc.")
     }
@@ -86,10 +89,12 @@ def require_features(store: features.Store, config: Config) -> None:
 
 
 def use_all_cores(batch_size: int = 1 << 20) -> None:
-    """Makes the CPU's cores devices of their own, each walking a part of a batch. Call before jax computes.
+    """Makes the CPU's cores devices of their own, each walking a part of a batch. Call before jax
+    computes.
 
-    One program on two cores is no faster than on one (the products of a step are too small to share); two devices
-    are 1.8 times as fast as one core. A device keeps at least SEGMENTS_A_CORE segments; GPUs and TPUs do not change.
+    One program on two cores is no faster than on one (the products of a step are too small to
+    share); two devices are 1.8 times as fast as one core. A device keeps at least SEGMENTS_A_CORE
+    segments; GPUs and TPUs do not change.
     """
     most = min(parallel.cores(), batch_size // SEGMENTS_A_CORE)
     devices = max(n for n in range(1, max(1, most) + 1) if batch_size % n == 0)
@@ -97,7 +102,9 @@ def use_all_cores(batch_size: int = 1 << 20) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Written whole or not at all; what is not a number (an accuracy over no windows) becomes null."""
+    """Written whole or not at all; what is not a number (an accuracy over no windows) becomes
+    null.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_text(json.dumps(_strict(value), indent=1, allow_nan=False) + "\n")
     fresh.replace(path)
@@ -138,9 +145,11 @@ def require_covers(store: features.Store) -> None:
 
 
 def run(main: Callable[[], int | None], *, more_of: str = "") -> None:
-    """Runs a script's main under absl; bad input ends in one line on stderr and EXIT_BAD_INPUT, not in a traceback.
+    """Runs a script's main under absl; bad input ends in one line on stderr and EXIT_BAD_INPUT, not
+    in a traceback.
 
-    more_of: a flag that takes any number of name=value: ``--set a=1 b=2`` is ``--set a=1 --set b=2``.
+    more_of: a flag that takes any number of name=value: ``--set a=1 b=2`` is ``--set a=1 --set
+      b=2``.
     """
 
     def guarded(argv: Sequence[str]) -> int | None:

@@ -1,6 +1,8 @@
-"""seqhash: short binary audio codes that keep distance, learned by a sequence-to-sequence autoencoder, in JAX.
+"""seqhash: short binary audio codes that keep distance, learned by a sequence-to-sequence
+autoencoder, in JAX.
 
-The names below are the short way in; each module is a section of the paper (README.md has the tour).
+The names below are the short way in; each module is a section of the paper (README.md has the
+tour).
 """
 
 import importlib
@@ -53,7 +55,9 @@ sys.meta_path.append(_Moved())
 
 
 def __getattr__(name: str) -> object:
-    """Loads a shortcut when it is first used, so that worker processes and ``reference`` never import jax."""
+    """Loads a shortcut when it is first used, so that worker processes and ``reference`` never
+    import jax.
+    """
     if name in _SHORTCUTS:
         return getattr(importlib.import_module(_SHORTCUTS[name]), name)
     raise AttributeError(f"module 'seqhash' has no attribute {name!r}")

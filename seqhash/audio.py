@@ -1,8 +1,10 @@
-"""Any audio file to mono float32 samples at an explicit rate, on the host (paper, III: first channel, 16 kHz).
+"""Any audio file to mono float32 samples at an explicit rate, on the host (paper, III: first
+channel, 16 kHz).
 
-WAV, AIFF and AU (8 to 32 bit integers, floats), FLAC, Ogg (Vorbis, Opus) and MP3 at any rate and channel count are
-decoded by libsndfile and resampled by soxr, block by block, so that files of hours take the memory of a block. A bad
-file is an ``AudioError`` that names the file and the reason, never an error of these libraries.
+WAV, AIFF and AU (8 to 32 bit integers, floats), FLAC, Ogg (Vorbis, Opus) and MP3 at any rate and
+channel count are decoded by libsndfile and resampled by soxr, block by block, so that files of
+hours take the memory of a block. A bad file is an ``AudioError`` that names the file and the
+reason, never an error of these libraries.
 
 How a cut file is known, since libsndfile mostly reads it without a word:
 
@@ -29,7 +31,8 @@ RATES = (
     768_000,
 )  # Hz; beyond these a header is damaged, and resampling would take any amount of memory
 RAW = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # raw samples: dtype, full scale
-LARGEST = 1e12  # a sample beyond is no audio, whatever its scale; the power spectrum of 1e19 overflows float32
+# a sample beyond is no audio, whatever its scale; the power spectrum of 1e19 overflows float32
+LARGEST = 1e12
 _FEED = (
     1 << 16
 )  # source samples per read; fixed, so that samples do not depend on the block size asked for
@@ -64,13 +67,14 @@ def blocks(
       minimum_seconds: a shorter file is an error.
 
     Yields:
-      float32 (samples,). A file at this rate already gives its samples unchanged; else n samples at rate r become
-      round(n * sample_rate / r).
+      float32 (samples,). A file at this rate already gives its samples unchanged; else n samples at
+      rate r become round(n * sample_rate / r).
 
     Raises:
-      AudioError: missing, not a regular file, empty, not audio, truncated, damaged, too short, samples that are
-        NaN, infinite or beyond ``LARGEST``, or digital silence (every sample 0). What can only be known at the end is
-        raised there, after the blocks, so a consumer that stops early does not learn of it.
+      AudioError: missing, not a regular file, empty, not audio, truncated, damaged, too short,
+        samples that are NaN, infinite or beyond ``LARGEST``, or digital silence (every sample 0).
+        What can only be known at the end is raised there, after the blocks, so a consumer that
+        stops early does not learn of it.
     """
     if sample_rate <= 0:
         raise ValueError(f"sample_rate must be positive, got {sample_rate}.")
@@ -83,7 +87,9 @@ def blocks(
 def read(
     path: str | os.PathLike[str], *, sample_rate: int, minimum_seconds: float = 0.0
 ) -> np.ndarray:
-    """The whole first channel, float32 (samples,): the blocks of ``blocks`` joined, with its errors."""
+    """The whole first channel, float32 (samples,): the blocks of ``blocks`` joined, with its
+    errors.
+    """
     return np.concatenate(
         list(blocks(path, sample_rate=sample_rate, minimum_seconds=minimum_seconds))
     )
@@ -121,8 +127,8 @@ def raw_blocks(
       float32 (samples,).
 
     Raises:
-      AudioError: of the path ``-``: no samples, half a sample at the end, too short, samples that are
-        NaN, infinite or beyond ``LARGEST``.
+      AudioError: of the path ``-``: no samples, half a sample at the end, too short, samples that
+        are NaN, infinite or beyond ``LARGEST``.
     """
     samples = _raw_samples(file, encoding, rate, minimum_seconds)
     return _regrouped(_resampled(samples, rate, sample_rate), round(block_seconds * sample_rate))
@@ -184,7 +190,9 @@ def _open(path: Path) -> soundfile.SoundFile:
 def _first_channel(
     path: Path, handle: soundfile.SoundFile, promise: int, minimum_seconds: float
 ) -> Iterator[np.ndarray]:
-    """Source samples of the first channel in reads of ``_FEED``, checked; ``promise``: how many there should be."""
+    """Source samples of the first channel in reads of ``_FEED``, checked; ``promise``: how many
+    there should be.
+    """
     rate, count, silent = handle.samplerate, 0, True
     _check_length(path, handle.frames, rate, minimum_seconds)  # before the first block goes out
     buffer = np.empty((_FEED, handle.channels), np.float32)
@@ -258,7 +266,9 @@ def _text(error: BaseException) -> str:
 
 
 def _check_container(path: Path) -> int | None:
-    """Samples that there should be at least, where the container says it better than libsndfile; None elsewhere."""
+    """Samples that there should be at least, where the container says it better than libsndfile;
+    None elsewhere.
+    """
     try:
         if not path.exists():
             raise AudioError(path, "no such file")
@@ -424,7 +434,9 @@ def _first_mpeg_frame(head: bytes) -> int | None:
 
 
 def _walk_mpeg(path: Path, file: BinaryIO, size: int, position: int) -> int:
-    """Samples by counting frames: without a Xing header libsndfile guesses from the first frame and stops there."""
+    """Samples by counting frames: without a Xing header libsndfile guesses from the first frame and
+    stops there.
+    """
     samples = 0
     while frame := _mpeg_frame(_bytes(file, position, 4)):
         position += frame.length

@@ -1,8 +1,8 @@
 """Batches for training: segments of recordings, in an order that is a function of (seed, epoch).
 
-Frames stay on the device and segments are gathered there; frames that do not fit are read from the memory-mapped store,
-a stretch of batches at a time. Both ways give the same batches. With several processes each reads and places its own
-devices' part of a batch only.
+Frames stay on the device and segments are gathered there; frames that do not fit are read from the
+memory-mapped store, a stretch of batches at a time. Both ways give the same batches. With several
+processes each reads and places its own devices' part of a batch only.
 """
 
 import functools
@@ -42,7 +42,9 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What a model is trained on: recordings' frames, which of them train, and the training frames' statistics."""
+    """What a model is trained on: recordings' frames, which of them train, and the training frames'
+    statistics.
+    """
 
     frames: Frames
     statistics: mfcc.Statistics  # (coeffs,) of the training frames
@@ -115,7 +117,9 @@ def gather(frames: Frames, segments: np.ndarray, *, segment_frames: int) -> Batc
 
 
 class Resident(NamedTuple):
-    """A source whose frames are all on every device; the places to cut them are laid out over the mesh."""
+    """A source whose frames are all on every device; the places to cut them are laid out over the
+    mesh.
+    """
 
     cepstra: jax.Array  # float32 (all frames, coeffs)
     statistics: mfcc.Statistics  # (recordings, coeffs)
@@ -142,7 +146,9 @@ def streamed_batch(source: Batch, i: jax.Array, *, config: Config) -> Batch:
 def sources(
     dataset: Dataset, config: Config, mesh: Mesh, resident_bytes: int
 ) -> tuple[Callable, Callable, Any]:
-    """(next_source(order, start), batch_at, spec) for frames that stay on the device, or are streamed to it."""
+    """(next_source(order, start), batch_at, spec) for frames that stay on the device, or are
+    streamed to it.
+    """
     cepstra, batch_size = dataset.frames.cepstra, config.train.batch_size
     first_rows = np.concatenate([[0], np.cumsum([len(one) for one in cepstra])])
     everywhere, by_batch = PartitionSpec(), PartitionSpec(None, "data")
@@ -156,7 +162,9 @@ def sources(
     columns = _columns_here(mesh, batch_size)
 
     def stretch_segments(order: np.ndarray, start: int) -> np.ndarray:
-        """(STRETCH, this process's columns, 2), the last rows of an epoch repeated where there are no more."""
+        """(STRETCH, this process's columns, 2), the last rows of an epoch repeated where there are
+        no more.
+        """
         chosen = order[start * batch_size : (start + STRETCH) * batch_size]
         return dataset.training[np.resize(chosen, STRETCH * batch_size)].reshape(
             STRETCH, batch_size, 2

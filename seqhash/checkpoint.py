@@ -1,7 +1,8 @@
 """Checkpoints of a training run, by orbax, with the config inside.
 
-A checkpoint is the train state, what turns it into a hasher (statistics of the training frames, medians of the
-training states), and the config as JSON. The newest three are kept; resuming needs the newest, so there is no "best".
+A checkpoint is the train state, what turns it into a hasher (statistics of the training frames,
+medians of the training states), and the config as JSON. The newest three are kept; resuming needs
+the newest, so there is no "best".
 """
 
 import contextlib
@@ -40,7 +41,9 @@ class Trained(NamedTuple):
 
 @contextlib.contextmanager
 def open_manager(directory: str | Path) -> Iterator[ocp.CheckpointManager]:
-    """A manager of the checkpoints in a directory, made where it is missing; at the end it waits for what it writes."""
+    """A manager of the checkpoints in a directory, made where it is missing; at the end it waits
+    for what it writes.
+    """
     options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
     with _interrupts_held():
         manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
@@ -55,7 +58,8 @@ def open_manager(directory: str | Path) -> Iterator[ocp.CheckpointManager]:
 def _interrupts_held() -> Iterator[None]:
     """Ctrl-C is heeded at the end, a second one at once.
 
-    Orbax, interrupted in its own calls, leaves threads that wait minutes for each other, and so would the interpreter.
+    Orbax, interrupted in its own calls, leaves threads that wait minutes for each other, and so
+    would the interpreter.
     """
     held, before = False, signal.getsignal(signal.SIGINT)
     # Other threads are not interrupted; a handler that is not Python's could not be put back.
@@ -87,7 +91,9 @@ def save(
     medians: np.ndarray,
     epoch: int,
 ) -> None:
-    """Starts writing a checkpoint of a train state; the state may be donated as soon as this returns."""
+    """Starts writing a checkpoint of a train state; the state may be donated as soon as this
+    returns.
+    """
     meta = {"config": to_flat_dict(config), "corpus": corpus, "epoch": epoch}
     # As numpy arrays, which load on any number of devices.
     hashing = {
@@ -108,7 +114,8 @@ def save(
 def restore(
     manager: ocp.CheckpointManager, like: Any, *, config: Config, corpus: str
 ) -> tuple[Any, np.ndarray, int] | None:
-    """(train state, medians, epochs finished) of the newest checkpoint, or None where there is none.
+    """(train state, medians, epochs finished) of the newest checkpoint, or None where there is
+    none.
 
     Args:
       like: a train state, placed on the devices where the restored one shall be.
@@ -157,7 +164,9 @@ def load_trained(directory: str | Path) -> Trained:
 
 
 def hasher_of(trained: Trained, *, name: str, threshold: str | None = None) -> Hasher:
-    """The hasher of a checkpoint; threshold, if given, stands in for the config's ``zero`` or ``median``."""
+    """The hasher of a checkpoint; threshold, if given, stands in for the config's ``zero`` or
+    ``median``.
+    """
     config = (
         trained.config
         if threshold is None

@@ -2,14 +2,16 @@
 
 Exit statuses:
 
-===  ==========================================================================================================
+===
+==========================================================================================================
 0    done; of ``identify``: there is an answer (of several files, to one of them at least)
 1    ``identify``: no match; ``verify``: there are problems
 2    what was asked for cannot be done; one message on stderr says why
 3    ``identify``, ``add --strict``: a file could not be used; ``add``: none could
 130  interrupted (Ctrl-C); what was added is kept, and the same command goes on where it stopped
 141  who reads the output has ended, as with ``| head``
-===  ==========================================================================================================
+===
+==========================================================================================================
 """
 
 import contextlib
@@ -62,7 +64,9 @@ class Command(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line, ``sys.argv`` unless another is given (without the program's name); the exit status."""
+    """Runs one command line, ``sys.argv`` unless another is given (without the program's name); the
+    exit status.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if sys.stdout is None:
         print(
@@ -86,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("; ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         if (
             argv is None
-        ):  # XLA may still be computing, and Python's orderly end meanwhile is now and then a segfault
+            # XLA may still be computing, and Python's orderly end meanwhile is now and then a segfault
+        ):
             sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
@@ -223,7 +228,9 @@ def _png(values: flags.FlagValues) -> Path | None:
 
 
 def _check_writable(path: Path) -> None:
-    """Refuses a picture that cannot be written before the work that it would show, and leaves nothing behind."""
+    """Refuses a picture that cannot be written before the work that it would show, and leaves
+    nothing behind.
+    """
     try:
         if path.exists():
             open(path, "ab").close()
@@ -237,7 +244,9 @@ def _check_writable(path: Path) -> None:
 
 
 def _load_hasher(values: flags.FlagValues) -> "Hasher":
-    """The hasher that --hasher names. Programs that it compiles are kept, so that the next command starts sooner."""
+    """The hasher that --hasher names. Programs that it compiles are kept, so that the next command
+    starts sooner.
+    """
     with contextlib.suppress(
         OSError, RuntimeError
     ):  # no home, or one that cannot be written to: nothing is kept
@@ -418,7 +427,9 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
 def _answer(
     searcher: "Searcher", hasher: "Hasher", values: flags.FlagValues, file: str
 ) -> tuple[np.ndarray | None, "list[Match]", str | None]:
-    """Samples of standard input that a picture needs, matches, and the reason why there are none."""
+    """Samples of standard input that a picture needs, matches, and the reason why there are
+    none.
+    """
     try:
         if file != "-":
             return None, searcher.identify_file(file), None
@@ -488,7 +499,9 @@ def _try_plot(
     samples: np.ndarray | None,
     matches: "Sequence[Match]",
 ) -> None:
-    """The picture of the best match, or a line that says why there is none: the answer stands without it."""
+    """The picture of the best match, or a line that says why there is none: the answer stands
+    without it.
+    """
     try:
         if not matches:
             raise ValueError("no match")

@@ -1,4 +1,5 @@
-"""States to bits to words, and the hasher: samples to words as one jitted program (paper, III, hashing).
+"""States to bits to words, and the hasher: samples to words as one jitted program (paper, III,
+hashing).
 
 A code is ``uint32 (words,)``: bit j of word i is bit 32 i + j of the state's signs, which is
 ``np.packbits(bits, bitorder="little").view("<u4")``.
@@ -47,11 +48,12 @@ def unpack(words: jax.Array) -> jax.Array:
 
 @dataclass(frozen=True, eq=False)
 class Hasher:
-    """A function from samples to words, with a name, a code rate and an identity. Made by ``make_hasher``.
+    """A function from samples to words, with a name, a code rate and an identity. Made by
+    ``make_hasher``.
 
-    ``hash_samples``, ``hash_many`` and ``hash_cepstra`` give uint32 (codes, words); code i stands for the segment that
-    begins i / code_rate seconds into the recording. The programs behind them are compiled once for each power of two of
-    recording length, whatever the length inside it.
+    ``hash_samples``, ``hash_many`` and ``hash_cepstra`` give uint32 (codes, words); code i stands
+    for the segment that begins i / code_rate seconds into the recording. The programs behind them
+    are compiled once for each power of two of recording length, whatever the length inside it.
     """
 
     name: str
@@ -84,10 +86,11 @@ class Hasher:
         return digest.hexdigest()
 
     def hash_samples(self, samples: np.ndarray) -> np.ndarray:
-        """Words of a recording: float32 (samples,) in [-1, 1] at ``sample_rate`` -> uint32 (codes, words).
+        """Words of a recording: float32 (samples,) in [-1, 1] at ``sample_rate`` -> uint32 (codes,
+        words).
 
-        A recording shorter than a segment has no codes. ValueError where samples are not finite floats in one row:
-        a NaN would hash to zeros without a word.
+        A recording shorter than a segment has no codes. ValueError where samples are not finite
+        floats in one row: a NaN would hash to zeros without a word.
         """
         samples = check_samples(samples)
         count = mfcc.frame_count(len(samples), self.config.mfcc)
@@ -102,15 +105,17 @@ class Hasher:
     def hash_many(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
         """``hash_samples`` of several recordings.
 
-        On a CPU each in a thread. Elsewhere all of them in one batch, padded to the longest, where a state within float
-        rounding of its threshold may fall on the other side.
+        On a CPU each in a thread. Elsewhere all of them in one batch, padded to the longest, where
+        a state within float rounding of its threshold may fall on the other side.
         """
         if jax.default_backend() == "cpu":
             return parallel.map_all(self.hash_samples, recordings)
         return self._hash_stacked(recordings)
 
     def _hash_stacked(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """One program for all; compiled for powers of two of their number and of the longest's length."""
+        """One program for all; compiled for powers of two of their number and of the longest's
+        length.
+        """
         lengths = [len(samples) for samples in recordings]
         counts = [mfcc.frame_count(length, self.config.mfcc) for length in lengths]
         frames = _bucket(max(counts, default=0))
@@ -125,11 +130,15 @@ class Hasher:
         return [row[:count] for row, count in zip(words, segments, strict=False)]
 
     def hash_cepstra(self, cepstra: np.ndarray) -> np.ndarray:
-        """Words of the cepstra (frames, coeffs) of a whole recording, as ``mfcc.stream`` gives them."""
+        """Words of the cepstra (frames, coeffs) of a whole recording, as ``mfcc.stream`` gives
+        them.
+        """
         return self._from_cepstra(_words_of_cepstra, cepstra)
 
     def states_of(self, cepstra: np.ndarray) -> np.ndarray:
-        """States before the threshold, float32 (codes, hidden), of a whole recording's cepstra (frames, coeffs)."""
+        """States before the threshold, float32 (codes, hidden), of a whole recording's cepstra
+        (frames, coeffs).
+        """
         return self._from_cepstra(_states_of_cepstra, cepstra)
 
     def _from_samples(
@@ -168,7 +177,8 @@ def make_hasher(
       statistics: of the training frames, (coeffs,) each.
       name: shown beside results and stored in an index.
       medians: (hidden,) of the training states; needed where config.code.threshold is ``median``.
-      encode: ``encode(params, segments, config=encoding_part(config)) -> (batch, bits)``; the paper's model or a floor.
+      encode: ``encode(params, segments, config=encoding_part(config)) -> (batch, bits)``; the
+        paper's model or a floor.
     """
     if config.code.threshold == "median" and medians is None:
         raise ValueError(
@@ -198,9 +208,11 @@ def check_samples(samples: np.ndarray) -> np.ndarray:
 
 
 def segment_chunk(config: Config) -> int:
-    """Segments encoded at a time, the LSTM's batch: what is computed for nothing is less than one chunk.
+    """Segments encoded at a time, the LSTM's batch: what is computed for nothing is less than one
+    chunk.
 
-    A dozen are as quick each as 64 on a CPU whose cache holds the weights, which ends between 128 and 256 units.
+    A dozen are as quick each as 64 on a CPU whose cache holds the weights, which ends between 128
+    and 256 units.
     """
     return 12 if jax.default_backend() == "cpu" and config.model.hidden_size <= 128 else 64
 
@@ -213,7 +225,9 @@ def _bucket(frames: int) -> int:
 def _encode_recording(
     params, statistics, cepstra, count, *, encode: Encode, config: Config
 ) -> jax.Array:
-    """States (rows, hidden) of padded cepstra (frames, coeffs); rows past the recording's segments are zero."""
+    """States (rows, hidden) of padded cepstra (frames, coeffs); rows past the recording's segments
+    are zero.
+    """
     segment = config.segment
     if segment.normalisation == "recording":
         statistics = mfcc.frame_statistics(cepstra, count)

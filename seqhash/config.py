@@ -1,7 +1,8 @@
 """Every knob of the system, with its unit and the paper's value, as frozen (hashable) dataclasses.
 
-A config is data: paths and callables are arguments, never fields. ``override`` changes named fields and is what both
-notebooks and the scripts' ``--set`` use; an unknown name is a ValueError that lists the valid ones.
+A config is data: paths and callables are arguments, never fields. ``override`` changes named fields
+and is what both notebooks and the scripts' ``--set`` use; an unknown name is a ValueError that
+lists the valid ones.
 """
 
 import dataclasses
@@ -51,7 +52,8 @@ class SegmentConfig:
     normalisation: Normalisation = (
         "corpus"  # the paper's "normalized": statistics per coefficient over ...
     )
-    clip: float = 5.0  # standard deviations; keeps the log of near-silence (13 deviations out) from ruling; 0 = off
+    # standard deviations; keeps the log of near-silence (13 deviations out) from ruling; 0 = off
+    clip: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ class CodeConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All of it. ``Config()`` is the paper's model with this package's choices where the paper is silent."""
+    """All of it. ``Config()`` is the paper's model with this package's choices where the paper is
+    silent.
+    """
 
     mfcc: MfccConfig = field(default_factory=MfccConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
@@ -128,7 +132,9 @@ class Config:
 
 @functools.lru_cache(maxsize=64)  # to make a config is to validate it: milliseconds
 def encoding_part(config: Config) -> Config:
-    """The config with defaults for what cannot change a state: one program hashes for all decoders and trainings."""
+    """The config with defaults for what cannot change a state: one program hashes for all decoders
+    and trainings.
+    """
     model = ModelConfig(config.model.hidden_size, config.model.layers, dtype=config.model.dtype)
     return Config(mfcc=config.mfcc, segment=config.segment, model=model)
 
@@ -191,10 +197,12 @@ def override(config: Config, changes: Mapping[str, Any] | Sequence[str]) -> Conf
 
     Args:
       config: the base.
-      changes: {"model.hidden_size": 256, ...}, or the same as strings, ["model.hidden_size=256", ...].
+      changes: {"model.hidden_size": 256, ...}, or the same as strings, ["model.hidden_size=256",
+        ...].
 
     Raises:
-      ValueError: an unknown field (the message lists the valid ones), or a value that is not of its type.
+      ValueError: an unknown field (the message lists the valid ones), or a value that is not of its
+        type.
     """
     if not isinstance(changes, Mapping):
         changes = dict(_split(change) for change in changes)
@@ -217,7 +225,9 @@ def to_flat_dict(config: Config) -> dict[str, Any]:
 
 
 def from_flat_dict(flat: Mapping[str, Any]) -> Config:
-    """Inverse of ``to_flat_dict``; a field that is not there keeps its default, an unknown one is a ValueError."""
+    """Inverse of ``to_flat_dict``; a field that is not there keeps its default, an unknown one is a
+    ValueError.
+    """
     groups: dict[str, dict[str, Any]] = {f.name: {} for f in dataclasses.fields(Config)}
     valid = [
         f"{group}.{f.name}" for group, kind in _groups().items() for f in dataclasses.fields(kind)
@@ -247,7 +257,9 @@ def _split(change: str) -> tuple[str, str]:
 
 
 def _convert(name: str, value: Any) -> Any:
-    """The value as its field's type; text from a flag or a JSON file is read, anything lossy is refused."""
+    """The value as its field's type; text from a flag or a JSON file is read, anything lossy is
+    refused.
+    """
     kind = _field_type(name)
     if get_origin(kind) is Literal:
         return str(value)  # checked by ``check``, with the choices in the message

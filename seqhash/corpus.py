@@ -6,7 +6,8 @@
 column                  meaning
 ============  ========  ==========================================================================================
 path          required  the audio file, from the manifest's folder or absolute
-recording_id  optional  a unique name; where there is none, the file's stem (its path, if stems collide)
+recording_id  optional  a unique name; where there is none, the file's stem (its path, if stems
+collide)
 work_id       optional  the composition; recordings of one work are one clique. Only together with ``role``
 role          optional  ``original`` (exactly one for each work) or ``cover``. A row may leave both empty
 title, genre  optional  text
@@ -45,7 +46,9 @@ class Recording:
 
 
 class ManifestError(ValueError):
-    """Recordings that cannot be used as asked: all problems, one a line, with the line number where there is one."""
+    """Recordings that cannot be used as asked: all problems, one a line, with the line number where
+    there is one.
+    """
 
 
 def recordings(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
@@ -60,9 +63,11 @@ def recordings(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
 
 
 def read_folder(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
-    """Every audio file below a folder (by suffix), sorted by path; hidden files and folders are skipped.
+    """Every audio file below a folder (by suffix), sorted by path; hidden files and folders are
+    skipped.
 
-    A folder below it that cannot be read is a recording too, of no audio: who reads it fails, and reports it.
+    A folder below it that cannot be read is a recording too, of no audio: who reads it fails, and
+      reports it.
 
     Raises:
       ManifestError: there is no such folder, it cannot be read, or there is nothing in it.
@@ -148,12 +153,13 @@ def split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Training and validation recordings, whole ones, whatever their works.
 
-    The order is by a digest of seed and id, so it depends on no library's random numbers, and a recording that is added
-    moves few others.
+    The order is by a digest of seed and id, so it depends on no library's random numbers, and a
+    recording that is added moves few others.
 
     Args:
       recordings: two at least where a fraction is held out.
-      fraction: for validation, in [0, 1), in whole recordings; above 0 at least one, and one stays for training.
+      fraction: for validation, in [0, 1), in whole recordings; above 0 at least one, and one stays
+        for training.
       seed: of the choice.
 
     Returns:

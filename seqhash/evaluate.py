@@ -1,7 +1,7 @@
 """A hasher and a corpus of covers to the paper's table (IV), with floors beside every number.
 
-Originals are the database, every window of every cover is a query (paper, III). The rules for ties and intervals are
-those of ``metrics``.
+Originals are the database, every window of every cover is a query (paper, III). The rules for ties
+and intervals are those of ``metrics``.
 """
 
 import importlib.metadata
@@ -41,7 +41,9 @@ PACKAGES = (
 
 
 class System(NamedTuple):
-    """One row of the table: tallies by number of hashes, pooled over seeds, and the codes' health (first seed)."""
+    """One row of the table: tallies by number of hashes, pooled over seeds, and the codes' health
+    (first seed).
+    """
 
     tallies: dict[int, metrics.Tally]
     collisions: metrics.Collisions
@@ -51,7 +53,9 @@ class System(NamedTuple):
 
 
 class Roles(NamedTuple):
-    """Indices of the originals and of the covers that are asked; works whose covers are not, having no original."""
+    """Indices of the originals and of the covers that are asked; works whose covers are not, having
+    no original.
+    """
 
     originals: list[int]
     covers: list[int]
@@ -59,7 +63,9 @@ class Roles(NamedTuple):
 
 
 def roles(recordings: Sequence[Recording]) -> Roles:
-    """Who answers and who is asked. A file that cannot be read may take a work's original out of a feature store."""
+    """Who answers and who is asked. A file that cannot be read may take a work's original out of a
+    feature store.
+    """
     originals = [i for i, recording in enumerate(recordings) if recording.role == "original"]
     covers = [i for i, recording in enumerate(recordings) if recording.role == "cover"]
     works = {recordings[i].work for i in originals}
@@ -85,7 +91,9 @@ def measure(
     *,
     lengths: Sequence[int],
 ) -> System:
-    """Measures one system, from its codes under one or several seeds; of works without an original nothing is asked."""
+    """Measures one system, from its codes under one or several seeds; of works without an original
+    nothing is asked.
+    """
     originals, covers, _ = roles(recordings)
     all_tallies = [
         metrics.tally_covers(
@@ -123,7 +131,8 @@ def measure(
 def epoch_metrics(
     hasher: Hasher, recordings: Sequence[Recording], cepstra: Sequence[np.ndarray]
 ) -> dict[str, Any]:
-    """What a training run reports after each epoch: unique and collision rate, accuracy at 1 and 9 hashes.
+    """What a training run reports after each epoch: unique and collision rate, accuracy at 1 and 9
+    hashes.
 
     Over all recordings; the accuracies only where there are covers and their originals.
     """
@@ -152,7 +161,9 @@ def floor_systems(
     *,
     lengths: Sequence[int],
 ) -> dict[str, System]:
-    """The floors of the table. training: cepstra that PCA-sign is fitted on, (frames, coeffs) each."""
+    """The floors of the table. training: cepstra that PCA-sign is fitted on, (frames, coeffs)
+    each.
+    """
     keys = [jax.random.key(1000 + seed) for seed in range(FLOOR_SEEDS)]
     codes = {
         "untrained LSTM": [
@@ -210,7 +221,9 @@ def report(
 
 
 def table(result: Mapping[str, Any], *, name: str = "trained") -> str:
-    """The report as a Markdown table: accuracy in %, strict rule, with its 95 % interval; health of the codes."""
+    """The report as a Markdown table: accuracy in %, strict rule, with its 95 % interval; health of
+    the codes.
+    """
     lengths = list(result["cover_accuracy"])
     head = [
         "",
@@ -225,7 +238,9 @@ def table(result: Mapping[str, Any], *, name: str = "trained") -> str:
 
 
 def split_table(result: Mapping[str, Any], *, name: str = "trained") -> str:
-    """Accuracy in % by genre and by key, as a Markdown table; empty where the manifest tells neither."""
+    """Accuracy in % by genre and by key, as a Markdown table; empty where the manifest tells
+    neither.
+    """
     lengths = list(result["cover_accuracy"])
     systems = {name: result} | {
         floor: result["floors"][floor] for floor in ("untrained LSTM", "random projection")
@@ -242,7 +257,9 @@ def split_table(result: Mapping[str, Any], *, name: str = "trained") -> str:
 
 
 def verdict(result: Mapping[str, Any]) -> str:
-    """Whether training bought anything, in plain words: the paired difference to each floor at each length."""
+    """Whether training bought anything, in plain words: the paired difference to each floor at each
+    length.
+    """
     lines = []
     for name in ("untrained LSTM", "random projection"):
         parts = []
@@ -293,7 +310,8 @@ def _as_data(system: System, covers: Sequence[Recording], resamples: int) -> dic
 
 
 def splits(covers: Sequence[Recording]) -> dict[str, np.ndarray]:
-    """Masks (covers,) by genre, and by whether the cover keeps the original's key, of those whose manifest tells.
+    """Masks (covers,) by genre, and by whether the cover keeps the original's key, of those whose
+    manifest tells.
 
     ValueError, with the cover's id: a key_shift (semitones) that is no number.
     """
@@ -327,7 +345,8 @@ def _accuracy(
 def _difference(
     a: metrics.Tally, b: metrics.Tally, works: Sequence[str], resamples: int
 ) -> dict[str, Any]:
-    """Accuracy of a minus that of b, drawing whole works: the covers of a work succeed and fail together.
+    """Accuracy of a minus that of b, drawing whole works: the covers of a work succeed and fail
+    together.
 
     A tally may pool several seeds, so shares are compared, not counts.
     """

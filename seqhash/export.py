@@ -1,6 +1,8 @@
-"""A trained hasher as a directory of plain files: ``hasher.json``, ``weights.npz``, ``README.md`` (its model card).
+"""A trained hasher as a directory of plain files: ``hasher.json``, ``weights.npz``, ``README.md``
+(its model card).
 
-It loads without orbax, and ``reference`` reads it with numpy alone. The package carries one, ``paper-128``.
+It loads without orbax, and ``reference`` reads it with numpy alone. The package carries one,
+``paper-128``.
 """
 
 import importlib.resources
@@ -73,11 +75,12 @@ def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
 
 
 def load_hasher(name: str | Path) -> Hasher:
-    """A hasher of the package by its name (``paper-128``), or one from a directory that ``export_hasher`` wrote.
+    """A hasher of the package by its name (``paper-128``), or one from a directory that
+    ``export_hasher`` wrote.
 
     Raises:
-      HasherError: neither a packaged name nor such a directory, another format, or weights that are not those that
-        were exported.
+      HasherError: neither a packaged name nor such a directory, another format, or weights that are
+        not those that were exported.
     """
     directory = find_hasher(name)
     try:

@@ -1,8 +1,9 @@
 """The feature store: the cepstra of a corpus's recordings on disk, memory-mapped.
 
 ``prepare`` writes ``DIR/cepstra/NAME-KEY.npy``, float32 (frames, coeffs), for each recording. KEY
-digests all that the cepstra depend on, the file's content and the settings: a file that is there is current, a run
-killed at any moment is continued by the next, and only what is new or changed is made again. ``DIR/store.json``,
+digests all that the cepstra depend on, the file's content and the settings: a file that is there is
+current, a run killed at any moment is continued by the next, and only what is new or changed is
+made again. ``DIR/store.json``,
 written last, says which recordings the store holds: those of the last ``prepare`` that ended.
 """
 
@@ -40,7 +41,9 @@ class StoreError(ValueError):
 
 
 class Report(NamedTuple):
-    """What ``prepare`` did: ids of recordings, in order, and the files that could not be used, with the reason."""
+    """What ``prepare`` did: ids of recordings, in order, and the files that could not be used, with
+    the reason.
+    """
 
     prepared: tuple[str, ...]
     reused: tuple[str, ...]
@@ -69,13 +72,14 @@ def prepare(
 ) -> Report:
     """Makes the feature store of some recordings, or brings it up to date.
 
-    Files are decoded ahead in ``workers`` threads, as blocks of a minute; bad ones are left out and listed. Every file
-    is digested at every call, which costs about as much as reading it.
+    Files are decoded ahead in ``workers`` threads, as blocks of a minute; bad ones are left out and
+    listed. Every file is digested at every call, which costs about as much as reading it.
 
     Args:
       recordings: the store's recordings after this call; what it held of others is deleted.
       directory: of the store; made if it is not there.
-      features: sample blocks of one recording -> cepstra, float32 (frames, coeffs); called in this thread.
+      features: sample blocks of one recording -> cepstra, float32 (frames, coeffs); called in this
+        thread.
       settings: all that ``features`` depends on, as JSON values; others make all cepstra anew.
       sample_rate: of the blocks, Hz.
       minimum_seconds: a shorter recording is a bad file.
@@ -83,7 +87,8 @@ def prepare(
       progress: shows a bar, in recordings.
 
     Raises:
-      OSError: the directory cannot be written to, or the disk is full; what was made is kept for the next call.
+      OSError: the directory cannot be written to, or the disk is full; what was made is kept for
+        the next call.
     """
     if workers < 1:
         raise ValueError(f"workers must be positive, got {workers}.")
@@ -136,7 +141,8 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
     """Opens what ``prepare`` made; the cepstra stay on disk until they are used.
 
     Raises:
-      StoreError: no store, one of another version, one without recordings, or a file of it is missing or damaged.
+      StoreError: no store, one of another version, one without recordings, or a file of it is
+        missing or damaged.
     """
     directory = Path(directory)
     try:
@@ -174,10 +180,11 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
 
 
 def statistics(cepstra_list: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each coefficient over all frames of all recordings, silent ones included.
+    """Mean and standard deviation of each coefficient over all frames of all recordings, silent
+    ones included.
 
-    Two passes in float64 over pieces of the arrays, which may be memory-mapped. The deviation is that of the population
-    (divided by n), and 0 for a coefficient that is constant.
+    Two passes in float64 over pieces of the arrays, which may be memory-mapped. The deviation is
+    that of the population (divided by n), and 0 for a coefficient that is constant.
 
     Args:
       cepstra_list: (frames_i, coeffs) each; at least one frame in all.
@@ -229,7 +236,9 @@ def _cepstra(path: Path, features: Features, samples: Iterator[np.ndarray]) -> n
 def _decoding_ahead(
     paths: Sequence[Path], workers: int, sample_rate: int, minimum_seconds: float
 ) -> Iterator[Iterator[Iterator[np.ndarray]]]:
-    """The blocks of each file, in order, from threads that are at most ``workers`` files and a few blocks ahead."""
+    """The blocks of each file, in order, from threads that are at most ``workers`` files and a few
+    blocks ahead.
+    """
     stop = threading.Event()
     pool = ThreadPoolExecutor(workers)
 
@@ -252,7 +261,9 @@ def _decoding_ahead(
 
 
 def _send(blocks: Iterator[np.ndarray], box: queue.Queue[Any], stop: threading.Event) -> None:
-    """Puts the blocks, then None, or the error that ended them; gives up when nobody will take them."""
+    """Puts the blocks, then None, or the error that ended them; gives up when nobody will take
+    them.
+    """
 
     def put(item: Any) -> None:
         while not stop.is_set():
@@ -277,7 +288,9 @@ def _received(box: queue.Queue[Any]) -> Iterator[np.ndarray]:
 
 
 def _cepstra_name(recording: Recording, common: str) -> str | audio.AudioError:
-    """The name of its cepstra: readable, and with a key of the content and of all that they depend on."""
+    """The name of its cepstra: readable, and with a key of the content and of all that they depend
+    on.
+    """
     try:
         if recording.path.is_dir():
             os.scandir(recording.path).close()  # one that cannot be read says why

@@ -1,10 +1,12 @@
-"""The paper's pictures: MFCC (Fig. 3.3), PCA of H (Fig. 4.1), training curves, accuracy by number of hashes, bits.
+"""The paper's pictures: MFCC (Fig. 3.3), PCA of H (Fig. 4.1), training curves, accuracy by number
+of hashes, bits.
 
-Each picture has two functions: ``draw_*`` takes plain arrays or dicts and returns a ``matplotlib.figure.Figure``;
-``*_figure`` writes it as a PNG and returns the path. Figures are made by matplotlib's objects, never by pyplot, so
-nothing is global: no window, no backend to choose, safe in threads. Colours stay apart for colour-blind readers, and
-where there are more things than colours, markers tell them apart too. Shares and rates go in as [0, 1] and are drawn
-in per cent. Folders of a path are created.
+Each picture has two functions: ``draw_*`` takes plain arrays or dicts and returns a
+``matplotlib.figure.Figure``; ``*_figure`` writes it as a PNG and returns the path. Figures are made
+by matplotlib's objects, never by pyplot, so
+nothing is global: no window, no backend to choose, safe in threads. Colours stay apart for
+colour-blind readers, and where there are more things than colours, markers tell them apart too.
+Shares and rates go in as [0, 1] and are drawn in per cent. Folders of a path are created.
 """
 
 import math
@@ -26,7 +28,8 @@ MAX_POINTS = 20_000  # of a scatter plot: more is ink, not information
 
 _DPI = 150
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#8c8c8c"
-# P. Tol's "bright" and "dark" hues, ordered so that neighbours differ in lightness as well as in hue.
+# P. Tol's "bright" and "dark" hues, ordered so that neighbours differ in lightness as well as in
+# hue.
 _COLOURS = (
     "#332288",
     "#ee7733",
@@ -99,8 +102,8 @@ def draw_pca(
 ) -> Figure:
     """States on their first two principal components, coloured by work, as the paper's Fig. 4.1.
 
-    All states go into the PCA; of more than MAX_POINTS, a fixed random sample is drawn as points. A large mark shows
-    the mean of each group.
+    All states go into the PCA; of more than MAX_POINTS, a fixed random sample is drawn as points. A
+    large mark shows the mean of each group.
 
     Args:
       states: (segments, hidden), the states H.
@@ -109,8 +112,8 @@ def draw_pca(
       genres: (segments,), the genre of each segment: adds a second panel coloured by it.
 
     Raises:
-      ValueError: another shape, fewer than 2 segments or hidden units, values that are not finite, labels that do not
-        match the segments in number.
+      ValueError: another shape, fewer than 2 segments or hidden units, values that are not finite,
+        labels that do not match the segments in number.
     """
     values = _finite(states, "states", "(segments, hidden)")
     if min(values.shape) < 2:
@@ -157,9 +160,9 @@ def draw_training(rows: Sequence[Mapping[str, Any]], *, chance: float | None = N
     """Loss, collision rate and cover accuracy by epoch.
 
     Args:
-      rows: one per epoch: ``epoch``; ``train_loss``, ``validation_loss``, ``collision_rate``; ``accuracy``, {number of
-        hashes: share}, whose keys may be text as they are after JSON. What no row has, or has as None, is not drawn,
-        and there is no accuracy panel if no row has one.
+      rows: one per epoch: ``epoch``; ``train_loss``, ``validation_loss``, ``collision_rate``;
+        ``accuracy``, {number of hashes: share}, whose keys may be text as they are after JSON. What
+        no row has, or has as None, is not drawn, and there is no accuracy panel if no row has one.
       chance: accuracy of a guess, drawn as a line.
 
     Raises:
@@ -238,8 +241,10 @@ def draw_accuracy(
       table: {system: {number of hashes: (value, low, high)}}, shares.
       chance: accuracy of a guess, dotted.
       paper: {number of hashes: share}, the stars; {} draws none.
-      emphasised: the systems in colour, the others being grey and dashed; None is the first of the table.
-      code_rate, segment_seconds: say how many seconds n hashes are: segment_seconds + (n - 1) / code_rate.
+      emphasised: the systems in colour, the others being grey and dashed; None is the first of the
+        table.
+      code_rate, segment_seconds: say how many seconds n hashes are: segment_seconds + (n - 1) /
+        code_rate.
 
     Raises:
       ValueError: no system, a system without numbers, an emphasised one that is not in the table.
@@ -352,7 +357,8 @@ def accuracy_figure(
 def draw_bits(means: np.ndarray) -> Figure:
     """Share of codes that set each bit, sorted; what lies in the shaded bands is dead.
 
-    ``means``: (bits,), from ``metrics.bit_means``. ValueError for another shape, no bits, or a share outside [0, 1].
+    ``means``: (bits,), from ``metrics.bit_means``. ValueError for another shape, no bits, or a
+    share outside [0, 1].
     """
     shares = np.sort(np.asarray(means, np.float64))
     if shares.ndim != 1 or not shares.size or not ((shares >= 0) & (shares <= 1)).all():
@@ -451,7 +457,9 @@ def _curve(
     color: str,
     style: str = "-",
 ) -> None:
-    """One line of a training figure; epochs whose value is None are left out, and a curve without values is too."""
+    """One line of a training figure; epochs whose value is None are left out, and a curve without
+    values is too.
+    """
     known = [
         (epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None
     ]

@@ -1,7 +1,8 @@
 """Floors and companions: hashers that have learned nothing, or next to nothing, about music.
 
-An untrained LSTM reaches what the paper reports for its trained one, so no accuracy is shown without these beside it.
-Each is a ``Hasher``: same segments, same normalisation, same number of bits, same rules.
+An untrained LSTM reaches what the paper reports for its trained one, so no accuracy is shown
+without these beside it. Each is a ``Hasher``: same segments, same normalisation, same number of
+bits, same rules.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,9 @@ def untrained(key: jax.Array, config: Config, statistics: mfcc.Statistics) -> Ha
 
 
 def random_projection(key: jax.Array, config: Config, statistics: mfcc.Statistics) -> Hasher:
-    """Signs of Gaussian projections of the segment: locality-sensitive hashing for angles (Charikar 2002)."""
+    """Signs of Gaussian projections of the segment: locality-sensitive hashing for angles (Charikar
+    2002).
+    """
     size = config.segment.frames * config.mfcc.coeffs
     matrix = jax.random.normal(key, (size, config.model.hidden_size)) / np.sqrt(size)
     params = {"offset": np.zeros(size, np.float32), "matrix": np.asarray(matrix)}
@@ -43,9 +46,11 @@ def random_projection(key: jax.Array, config: Config, statistics: mfcc.Statistic
 
 
 def pca_sign(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Statistics) -> Hasher:
-    """Signs of the first principal components of the training segments, whose frames are ``cepstra``.
+    """Signs of the first principal components of the training segments, whose frames are
+    ``cepstra``.
 
-    Where there are fewer components than bits, the bits that remain are constant (and reported as dead).
+    Where there are fewer components than bits, the bits that remain are constant (and reported as
+    dead).
     """
     segments = _some_segments(cepstra, config, statistics)
     flat = segments.reshape(len(segments), -1)
@@ -62,7 +67,9 @@ def pca_sign(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Sta
 
 
 def random_codes(seed: int, codes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Uniform codes in the shape of the given ones: what a hash that hears nothing scores, ties included."""
+    """Uniform codes in the shape of the given ones: what a hash that hears nothing scores, ties
+    included.
+    """
     rng = np.random.default_rng(seed)
     return [rng.integers(0, 2**32, size=one.shape, dtype=np.uint32) for one in codes]
 

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 
 
 def reconstruction_error(segments: jax.Array, reconstruction: jax.Array) -> jax.Array:
-    """The paper's loss (III): ||X - X'||^2, summed over coefficients, averaged over frames and segments.
+    """The paper's loss (III): ||X - X'||^2, summed over coefficients, averaged over frames and
+    segments.
 
-    This scale is the one on which the paper's 8.883 and 1.662 are possible: frames standardised per coefficient have
-    an error of 13 when nothing is reconstructed.
+    This scale is the one on which the paper's 8.883 and 1.662 are possible: frames standardised per
+    coefficient have an error of 13 when nothing is reconstructed.
 
     Args:
       segments, reconstruction: (batch, frames, coeffs).

@@ -1,19 +1,24 @@
-"""The paper's measures: cover accuracy with its rules for ties, unique and collision rates, and the health of the bits.
+"""The paper's measures: cover accuracy with its rules for ties, unique and collision rates, and the
+health of the bits.
 
 Conventions
 -----------
-* The codes of a corpus are a list with one array per recording, ``uint32 (codes, words)``; bit j of word i is bit
-  32 i + j. Every array of a call has the same number of words. Order within an array is time.
-* A *window* is n consecutive codes of one recording; it never crosses into the next one. A recording of m codes has
-  max(m - n + 1, 0) windows of n: 1, 9, 17 and 37 codes are 1, 3, 5 and 10 s at the paper's four codes a second.
-* The *distance* of two windows of n is the number of bits that differ, code by code in order: int32, 0 to n * bits.
-* Rates and accuracies are shares in [0, 1], float; an interval is the 2.5th to 97.5th percentile of a bootstrap that
-  draws whole recordings (or works), since the windows of one recording overlap by 75 % and are not independent.
-* Ties. *strict* is the paper's rule: a query is correct if exactly one window of the whole database has the smallest
-  distance and it belongs to the right recording. *lenient* forgives a tie within the right recording; a tie between
-  recordings is wrong under both.
-* Nothing to measure: an accuracy over no windows is nan, as are its intervals; a corpus without codes has unique rate
-  1, collision rate 0, no dead bits and 0 effective bits.
+* The codes of a corpus are a list with one array per recording, ``uint32 (codes, words)``; bit j of
+  word i is bit 32 i + j. Every array of a call has the same number of words. Order within an array
+  is time.
+* A *window* is n consecutive codes of one recording; it never crosses into the next one. A
+  recording of m codes has max(m - n + 1, 0) windows of n: 1, 9, 17 and 37 codes are 1, 3, 5 and 10
+  s at the paper's four codes a second.
+* The *distance* of two windows of n is the number of bits that differ, code by code in order:
+  int32, 0 to n * bits.
+* Rates and accuracies are shares in [0, 1], float; an interval is the 2.5th to 97.5th percentile of
+  a bootstrap that draws whole recordings (or works), since the windows of one recording overlap by
+  75 % and are not independent.
+* Ties. *strict* is the paper's rule: a query is correct if exactly one window of the whole database
+  has the smallest distance and it belongs to the right recording. *lenient* forgives a tie within
+  the right recording; a tie between recordings is wrong under both.
+* Nothing to measure: an accuracy over no windows is nan, as are its intervals; a corpus without
+  codes has unique rate 1, collision rate 0, no dead bits and 0 effective bits.
 
 numpy only: this module never imports jax, so that worker processes can use it.
 """
@@ -36,8 +41,10 @@ _TABLE = 2**22  # code pairs of the whole database multiplied at a time (16 MB)
 class Nearest(NamedTuple):
     """The best match of every window of one query in every reference.
 
-    distance: int32 (windows, references), the smallest; NO_WINDOW where the reference has no window of this length.
-    positions: int32 (windows, references), how many windows of the reference have it; 0 where it has no window.
+    distance: int32 (windows, references), the smallest; NO_WINDOW where the reference has no window
+      of this length.
+    positions: int32 (windows, references), how many windows of the reference have it; 0 where it
+      has no window.
     """
 
     distance: np.ndarray
@@ -45,9 +52,11 @@ class Nearest(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Windows of each query recording, and how many of them were answered correctly: int64 (queries,) each.
+    """Windows of each query recording, and how many of them were answered correctly: int64
+    (queries,) each.
 
-    All that accuracies and intervals need, so that a subset (a genre, a key) costs no search: ``subset(tally, mask)``.
+    All that accuracies and intervals need, so that a subset (a genre, a key) costs no search:
+    ``subset(tally, mask)``.
     """
 
     strict: np.ndarray
@@ -66,10 +75,13 @@ class Interval(NamedTuple):
 class Accuracy(NamedTuple):
     """Cover accuracy at one number of hashes; shares in [0, 1], nan if there are no windows.
 
-    value, low, high: strict rule, averaged over windows as in the paper; interval over query recordings.
+    value, low, high: strict rule, averaged over windows as in the paper; interval over query
+      recordings.
     lenient, lenient_low, lenient_high: the same under the lenient rule.
-    work_low, work_high: interval of ``value`` over works, wider where the covers of a work succeed or fail together.
-    by_recording: strict rule, mean over query recordings of their own accuracy, so that a long cover weighs no more.
+    work_low, work_high: interval of ``value`` over works, wider where the covers of a work succeed
+      or fail together.
+    by_recording: strict rule, mean over query recordings of their own accuracy, so that a long
+      cover weighs no more.
     windows, recordings, works: how many windows were asked, of how many recordings and works.
     """
 
@@ -88,15 +100,18 @@ class Accuracy(NamedTuple):
 
 
 class Collisions(NamedTuple):
-    """Repeated codes; N codes, U distinct ones, n_r and u_r those of recording r. All rates are shares of N.
+    """Repeated codes; N codes, U distinct ones, n_r and u_r those of recording r. All rates are
+    shares of N.
 
     unique_rate: U / N.
     collision_rate: 1 - unique_rate = within_rate + between_rate.
     within_rate: sum_r (n_r - u_r) / N, repeats inside a recording.
     between_rate: (sum_r u_r - U) / N, codes that another recording has too.
     codes: N.
-    silent: codes of segments marked as digital silence, which repeat under any hash; 0 if none were marked.
-    silence_rate: the part of collision_rate that is gone when the silent codes are left out (N stays the divisor).
+    silent: codes of segments marked as digital silence, which repeat under any hash; 0 if none were
+      marked.
+    silence_rate: the part of collision_rate that is gone when the silent codes are left out (N
+      stays the divisor).
     """
 
     unique_rate: float
@@ -111,10 +126,12 @@ class Collisions(NamedTuple):
 def nearest(
     query: np.ndarray, references: Sequence[np.ndarray], *, lengths: Sequence[int]
 ) -> dict[int, Nearest]:
-    """The smallest distance of each window of a query to each reference, and how often it occurs there.
+    """The smallest distance of each window of a query to each reference, and how often it occurs
+    there.
 
-    Exact. With bits as +-1, two codes differ in (bits - a . b) / 2 places, so one matrix product gives every pair of
-    codes; windows of n are sums of n along its diagonals, doubled up from 1, 2, 4, ... which all lengths share.
+    Exact. With bits as +-1, two codes differ in (bits - a . b) / 2 places, so one matrix product
+    gives every pair of codes; windows of n are sums of n along its diagonals, doubled up from 1, 2,
+    4, ... which all lengths share.
 
     Args:
       query: uint32 (codes, words).
@@ -142,7 +159,8 @@ def judge(found: Nearest, right: int) -> tuple[np.ndarray, np.ndarray]:
       right: index of the right reference.
 
     Returns:
-      strict, lenient: bool (windows,). Strict: one window of one reference is nearest, and it is the right reference.
+      strict, lenient: bool (windows,). Strict: one window of one reference is nearest, and it is
+        the right reference.
       Lenient: one reference is nearest, by one or several of its windows, and it is the right one.
 
     Raises:
@@ -167,7 +185,8 @@ def tally_covers(
     *,
     lengths: Sequence[int] = PAPER_LENGTHS,
 ) -> dict[int, Tally]:
-    """Asks for every window of every query which reference is nearest; counts the correct answers per query.
+    """Asks for every window of every query which reference is nearest; counts the correct answers
+    per query.
 
     Args:
       queries: uint32 (codes, words) per cover.
@@ -180,8 +199,8 @@ def tally_covers(
       {n: Tally} in the order of ``queries``; a query shorter than n codes has 0 windows.
 
     Raises:
-      ValueError: as ``nearest``; works that do not match the recordings in number; two references of one work; a
-        query whose work has no reference.
+      ValueError: as ``nearest``; works that do not match the recordings in number; two references
+        of one work; a query whose work has no reference.
     """
     words = _check_codes(references, "references")
     _check_codes(queries, "queries", words=words)
@@ -247,7 +266,8 @@ def cover_accuracy(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[int, Accuracy]:
-    """The paper's accuracy (III, Performance Metrics): ``accuracy`` of ``tally_covers``, by number of hashes.
+    """The paper's accuracy (III, Performance Metrics): ``accuracy`` of ``tally_covers``, by number
+    of hashes.
 
     Args and errors are those of the two.
     """
@@ -273,7 +293,8 @@ def share(
       part, whole: (recordings,), whole >= 0; groups whose whole is 0 take no part.
       groups: what is drawn, as one label per recording (its work); None draws recordings.
       resamples: number of draws.
-      seed: of the draws; equal seeds and groups draw alike, so two systems are compared on the same draws.
+      seed: of the draws; equal seeds and groups draw alike, so two systems are compared on the same
+        draws.
 
     Returns:
       Interval; nan if sum(whole) is 0.
@@ -318,8 +339,9 @@ def paired_difference(
 ) -> Interval:
     """Accuracy of system a minus that of system b on the same queries.
 
-    The difference is taken within each recording before recordings are drawn, so what is hard for both cancels. An
-    interval that holds 0 says that the queries do not tell the two apart. Args and errors are those of ``share``.
+    The difference is taken within each recording before recordings are drawn, so what is hard for
+    both cancels. An interval that holds 0 says that the queries do not tell the two apart. Args and
+    errors are those of ``share``.
     """
     a, b = np.asarray(correct_a, np.float64), np.asarray(correct_b, np.float64)
     if a.shape != b.shape:
@@ -332,11 +354,13 @@ def paired_difference(
 def collisions(
     codes: Sequence[np.ndarray], *, silence: Sequence[np.ndarray] | None = None
 ) -> Collisions:
-    """Unique and collision rate of a corpus's codes, split into repeats within and between recordings.
+    """Unique and collision rate of a corpus's codes, split into repeats within and between
+    recordings.
 
     Args:
       codes: uint32 (codes, words) per recording.
-      silence: bool (codes,) per recording, True where the segment is digital silence; None marks nothing.
+      silence: bool (codes,) per recording, True where the segment is digital silence; None marks
+        nothing.
 
     Raises:
       ValueError: codes of another dtype or shape, unequal words, masks that do not fit the codes.
@@ -367,7 +391,8 @@ def collisions(
 
 
 def bit_means(codes: Sequence[np.ndarray]) -> np.ndarray:
-    """Share of codes in which each bit is set: float64 (bits,), bit j of word i at 32 i + j; nan if there are no codes.
+    """Share of codes in which each bit is set: float64 (bits,), bit j of word i at 32 i + j; nan if
+    there are no codes.
 
     ``codes``: uint32 (codes, words) per recording; without a recording there are no bits, (0,).
     """
@@ -380,17 +405,21 @@ def bit_means(codes: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def dead_bits(codes: Sequence[np.ndarray]) -> int:
-    """How many bits are set in under 2 % or over 98 % of the codes, and so tell hardly anything apart."""
+    """How many bits are set in under 2 % or over 98 % of the codes, and so tell hardly anything
+    apart.
+    """
     means = bit_means(codes)
     return int(((means < DEAD_SHARE) | (means > 1 - DEAD_SHARE)).sum())
 
 
 def effective_bits(codes: Sequence[np.ndarray]) -> float:
-    """Participation ratio of the +-1 bits: (sum of eigenvalues)^2 / sum of their squares, of the covariance C.
+    """Participation ratio of the +-1 bits: (sum of eigenvalues)^2 / sum of their squares, of the
+    covariance C.
 
-    It is the number of bits when they are independent and equally spread, and 1 when all are copies of one. A constant
-    bit has no variance and counts nothing; if every bit is constant, or there are no codes, the result is 0.
-    As sum(eig) = trace(C) and sum(eig^2) = sum_ij C_ij^2, no eigenvalue is computed.
+    It is the number of bits when they are independent and equally spread, and 1 when all are copies
+    of one. A constant bit has no variance and counts nothing; if every bit is constant, or there
+    are no codes, the result is 0. As sum(eig) = trace(C) and sum(eig^2) = sum_ij C_ij^2, no
+    eigenvalue is computed.
     """
     total = sum(map(len, codes))
     if not total:
@@ -419,7 +448,8 @@ def _nearest(
     step = max(64, min(_BLOCK // max(sizes), _TABLE // sum(sizes)))
     database = np.concatenate(references)
     for start in range(0, len(query), step):
-        # One product with the whole database: threads of BLAS that must meet for each small one wait on a busy machine.
+        # One product with the whole database: threads of BLAS that must meet for each small one
+        # wait on a busy machine.
         products = np.split(
             database @ query[start : start + step + max(lengths) - 1].T, np.cumsum(sizes)[:-1]
         )
@@ -428,7 +458,8 @@ def _nearest(
                 sums = sums[:, :step]  # a later block starts with the windows beyond
                 largest = sums.max(axis=0)
                 stop = start + len(largest)
-                # Agreeing minus differing bits is n * bits - 2 * distance: the largest sum is the smallest distance.
+                # Agreeing minus differing bits is n * bits - 2 * distance: the largest sum is the
+                # smallest distance.
                 found[n].distance[start:stop, r] = (n * bits - largest.astype(np.int32)) // 2
                 found[n].positions[start:stop, r] = (sums == largest).sum(axis=0, dtype=np.int32)
     return found
@@ -439,10 +470,12 @@ def _diagonal_sums(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """For each n, sum_{k<n} table[i + k, j + k] at every i, j where the n entries are there.
 
-    ``table``: whole numbers (rows, columns), -bits to bits. Yields n and integers (rows - n + 1, columns - n + 1).
+    ``table``: whole numbers (rows, columns), -bits to bits. Yields n and integers (rows - n + 1,
+    columns - n + 1).
 
-    The table is kept flat: one step down a diagonal is columns + 1 entries on, so a sum of two shifted tables is one
-    pass over contiguous memory. Entries of rows that wrapped around are never read out.
+    The table is kept flat: one step down a diagonal is columns + 1 entries on, so a sum of two
+    shifted tables is one pass over contiguous memory. Entries of rows that wrapped around are never
+    read out.
     """
     rows, columns = table.shape
     lengths = [n for n in lengths if n <= min(rows, columns)]
@@ -485,7 +518,9 @@ def _count_distinct(codes: Sequence[np.ndarray]) -> tuple[int, int, int]:
 
 
 def _distinct(codes: np.ndarray) -> np.ndarray:
-    """The distinct rows of (codes, words), compared as byte strings (10 times faster than ``np.unique(axis=0)``)."""
+    """The distinct rows of (codes, words), compared as byte strings (10 times faster than
+    ``np.unique(axis=0)``).
+    """
     rows = np.ascontiguousarray(codes).view(np.dtype((np.void, codes.itemsize * codes.shape[1])))
     return np.unique(rows.ravel()).view(codes.dtype).reshape(-1, codes.shape[1])
 
@@ -516,7 +551,9 @@ def _right_references(
 
 
 def _check_codes(codes: Sequence[np.ndarray], name: str, *, words: int | None = None) -> int:
-    """Number of words of all recordings (0 if there are none); ValueError if one is not uint32 (codes, words)."""
+    """Number of words of all recordings (0 if there are none); ValueError if one is not uint32
+    (codes, words).
+    """
     for i, recording in enumerate(codes):
         if (
             not isinstance(recording, np.ndarray)

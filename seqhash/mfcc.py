@@ -2,21 +2,25 @@
 
 Two definitions share one grid of frames (``MfccConfig.variant``):
 
-``psf``: python_speech_features 0.6 with its defaults, whose parameter names are those of Table 3.1. Pre-emphasis over
-the whole recording; frames of 400 samples every 160, the last one filled up with zeros, so a recording of n samples
-has 1 + ceil((n - 400) / 160) frames and **exactly 1 s has 99**: a first segment of 100 frames needs 16,081 samples.
-Rectangular window; P[k] = |rfft_512(frame)[k]|^2 / 512; triangular mel filters between whole FFT bins; natural log,
-with exact zeros replaced by 2.22e-16; orthonormal DCT-II; liftering; coefficient 0 is the log of the frame's energy.
+``psf``: python_speech_features 0.6 with its defaults, whose parameter names are those of Table 3.1.
+Pre-emphasis over the whole recording; frames of 400 samples every 160, the last one filled up with
+zeros, so a recording of n samples has 1 + ceil((n - 400) / 160) frames and **exactly 1 s has 99**:
+a first segment of 100 frames needs 16,081 samples. Rectangular window; P[k] =
+|rfft_512(frame)[k]|^2 / 512; triangular mel filters between whole FFT bins; natural log, with exact
+zeros replaced by 2.22e-16; orthonormal DCT-II; liftering; coefficient 0 is the log of the frame's
+energy.
 
-``librosa``: librosa.feature.mfcc(n_fft=512, win_length=400, hop_length=160, center=False): Hann window, Slaney mel
-filters, decibels clipped 80 below the loudest value of the whole recording. Pre-emphasis, lifter and log energy are
-not part of it.
+``librosa``: librosa.feature.mfcc(n_fft=512, win_length=400, hop_length=160, center=False): Hann
+window, Slaney mel filters, decibels clipped 80 below the loudest value of the whole recording.
+Pre-emphasis, lifter and log energy are not part of it.
 
-Samples are float32 in [-1, 1]. (int16 samples would add 2 ln 32768 = 20.794 to coefficient 0, and nothing else.)
+Samples are float32 in [-1, 1]. (int16 samples would add 2 ln 32768 = 20.794 to coefficient 0, and
+nothing else.)
 
-Layout: a recording is walked in chunks of ``CHUNK`` frames that stay in the processor's cache, each framed from
-three contiguous slices rather than by a gather. The number of frames is a run-time value, so that a program is
-compiled once for each bucket of lengths and costs what the recording is long, not what the bucket is.
+Layout: a recording is walked in chunks of ``CHUNK`` frames that stay in the processor's cache, each
+framed from three contiguous slices rather than by a gather. The number of frames is a run-time
+value, so that a program is compiled once for each bucket of lengths and costs what the recording is
+long, not what the bucket is.
 """
 
 import functools
@@ -53,12 +57,15 @@ def window_span(config: MfccConfig) -> int:
 
 
 def preemphasize(samples: jax.Array, *, coefficient: float) -> jax.Array:
-    """y[t] = x[t + 1] - coefficient x[t] for (samples + 1,) -> (samples,): the first value is the one before."""
+    """y[t] = x[t + 1] - coefficient x[t] for (samples + 1,) -> (samples,): the first value is the
+    one before.
+    """
     return samples[1:] - jnp.float32(coefficient) * samples[:-1]
 
 
 def frame(samples: jax.Array, *, frames: int, length: int, step: int) -> jax.Array:
-    """Overlapping frames (frames, length), frame i = samples[step i : step i + length], from contiguous slices.
+    """Overlapping frames (frames, length), frame i = samples[step i : step i + length], from
+    contiguous slices.
 
     samples must hold at least (frames + ceil(length / step) - 1) step values.
     """
@@ -68,7 +75,9 @@ def frame(samples: jax.Array, *, frames: int, length: int, step: int) -> jax.Arr
 
 
 def power_spectrum(frames: jax.Array, *, fft_length: int) -> jax.Array:
-    """|rfft|^2 of each frame, zero-padded to fft_length: (..., length) -> (..., fft_length / 2 + 1)."""
+    """|rfft|^2 of each frame, zero-padded to fft_length: (..., length) -> (..., fft_length / 2 +
+    1).
+    """
     spectrum = jnp.fft.rfft(frames, n=fft_length)
     return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
 
@@ -76,8 +85,9 @@ def power_spectrum(frames: jax.Array, *, fft_length: int) -> jax.Array:
 def mel_filters(config: MfccConfig) -> np.ndarray:
     """The mel filter bank, float64 (fft_length / 2 + 1, filters).
 
-    psf: triangles between whole bins b = floor((fft_length + 1) f / sample_rate) of frequencies f that are equally
-    spaced in 2595 log10(1 + f / 700). librosa: Slaney's scale, triangles over frequency, each of unit area.
+    psf: triangles between whole bins b = floor((fft_length + 1) f / sample_rate) of frequencies f
+    that are equally spaced in 2595 log10(1 + f / 700). librosa: Slaney's scale, triangles over
+    frequency, each of unit area.
     """
     if config.variant == "librosa":
         return _slaney_filters(config)
@@ -106,14 +116,18 @@ def dct_matrix(config: MfccConfig) -> np.ndarray:
 
 
 def lifter_weights(config: MfccConfig) -> np.ndarray:
-    """1 + lifter/2 sin(pi q / lifter) for each coefficient q, float64 (coeffs,); ones where lifter is 0."""
+    """1 + lifter/2 sin(pi q / lifter) for each coefficient q, float64 (coeffs,); ones where lifter
+    is 0.
+    """
     if config.lifter <= 0:
         return np.ones(config.coeffs)
     return 1 + config.lifter / 2 * np.sin(np.pi * np.arange(config.coeffs) / config.lifter)
 
 
 def analysis_window(config: MfccConfig) -> np.ndarray:
-    """What each frame is multiplied by: ones (psf), or librosa's periodic Hann centred in the FFT's span."""
+    """What each frame is multiplied by: ones (psf), or librosa's periodic Hann centred in the FFT's
+    span.
+    """
     if config.variant == "psf":
         return np.ones(config.frame_length)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.frame_length) / config.frame_length)
@@ -127,7 +141,9 @@ def mel_energies(power: jax.Array, *, config: MfccConfig) -> jax.Array:
 
 
 def log_levels(energies: jax.Array, *, config: MfccConfig) -> jax.Array:
-    """Natural logs (psf), or decibels without the clip, which needs the whole recording (librosa); same shape."""
+    """Natural logs (psf), or decibels without the clip, which needs the whole recording (librosa);
+    same shape.
+    """
     if config.variant == "librosa":
         return (10 / np.log(10)) * jnp.log(jnp.maximum(energies, 1e-10))
     return jnp.log(jnp.where(energies == 0, TINY, energies))
@@ -139,7 +155,9 @@ def dct(bands: jax.Array, *, config: MfccConfig) -> jax.Array:
 
 
 def lifter(cepstra: jax.Array, *, config: MfccConfig) -> jax.Array:
-    """Every coefficient scaled by its weight, so that high ones are as large as low ones; same shape."""
+    """Every coefficient scaled by its weight, so that high ones are as large as low ones; same
+    shape.
+    """
     weights = jnp.asarray(lifter_weights(config), jnp.float32)
     return cepstra * weights.reshape((1,) * (cepstra.ndim - 1) + (-1,))
 
@@ -147,7 +165,8 @@ def lifter(cepstra: jax.Array, *, config: MfccConfig) -> jax.Array:
 def cepstra_from_levels(logs: jax.Array, loudest: jax.Array, *, config: MfccConfig) -> jax.Array:
     """DCT, lifter and log energy: (frames, filters + 1) -> (frames, coeffs).
 
-    loudest is the largest mel level of the recording, from which librosa's variant clips; psf does not use it.
+    loudest is the largest mel level of the recording, from which librosa's variant clips; psf does
+    not use it.
     """
     bands, log_energy = logs[:, :-1], logs[:, -1:]
     if config.variant == "librosa":
@@ -158,7 +177,9 @@ def cepstra_from_levels(logs: jax.Array, loudest: jax.Array, *, config: MfccConf
 
 
 def padded_length(frames: int, config: MfccConfig) -> int:
-    """Length of the padded samples that ``chunked`` reads for that many frames (a multiple of CHUNK)."""
+    """Length of the padded samples that ``chunked`` reads for that many frames (a multiple of
+    CHUNK).
+    """
     return 1 + frames * config.frame_step + _halo(config)
 
 
@@ -168,8 +189,10 @@ def chunked(
     """Cepstra of a padded recording: the one place where samples become cepstra.
 
     Args:
-      padded: (padded_length(frames),) the sample before the first (0 at a recording's start), the samples, zeros.
-      valid: number of values of padded[1:] that are samples; what follows is silence after pre-emphasis too.
+      padded: (padded_length(frames),) the sample before the first (0 at a recording's start), the
+        samples, zeros.
+      valid: number of values of padded[1:] that are samples; what follows is silence after
+        pre-emphasis too.
       count: frames to compute; the rest of the rows stay zero.
       frames: rows of the result, a multiple of CHUNK (static).
 
@@ -183,7 +206,8 @@ def chunked(
 
 
 def mfcc(samples: jax.Array, *, config: MfccConfig) -> jax.Array:
-    """Cepstra of a whole recording: float32 (samples,) -> (frames, coeffs). Pure; jit and vmap it as you like.
+    """Cepstra of a whole recording: float32 (samples,) -> (frames, coeffs). Pure; jit and vmap it
+    as you like.
 
     For recordings of many lengths use ``stream``, which compiles once.
     """
@@ -202,7 +226,8 @@ def mfcc(samples: jax.Array, *, config: MfccConfig) -> jax.Array:
 def stream(blocks: Iterable[np.ndarray], *, config: MfccConfig) -> np.ndarray:
     """Cepstra of a recording of any length that comes in blocks of samples, in bounded memory.
 
-    One compiled program for all recordings. Equal to ``mfcc`` of the concatenated blocks to float32 rounding.
+    One compiled program for all recordings. Equal to ``mfcc`` of the concatenated blocks to float32
+    rounding.
 
     Args:
       blocks: float32 (any,) arrays in order.
@@ -235,7 +260,9 @@ def segment_count(frames: int, *, config: SegmentConfig) -> int:
 
 
 class Statistics(NamedTuple):
-    """Mean and standard deviation of each coefficient, float32 (..., coeffs), over training frames."""
+    """Mean and standard deviation of each coefficient, float32 (..., coeffs), over training
+    frames.
+    """
 
     mean: Array
     std: Array
@@ -250,14 +277,17 @@ def frame_statistics(cepstra: Array, count: jax.Array | int) -> Statistics:
 
 
 def normalise(segments: Array, statistics: Statistics, *, config: SegmentConfig) -> jax.Array:
-    """The paper's "normalized": standardised per coefficient, then clipped at +-config.clip deviations.
+    """The paper's "normalized": standardised per coefficient, then clipped at +-config.clip
+    deviations.
 
-    The clip keeps digital silence, 8 to 13 deviations below the mean of music, from ruling the loss.
+    The clip keeps digital silence, 8 to 13 deviations below the mean of music, from ruling the
+    loss.
 
     Args:
       segments: (..., segment frames, coeffs).
-      statistics: of the training set (normalisation = corpus) or of the segment's recording (recording), with as many
-        leading axes as it needs. Normalisation ``segment`` (every segment by itself) and ``none`` leave them unused.
+      statistics: of the training set (normalisation = corpus) or of the segment's recording
+        (recording), with as many leading axes as it needs. Normalisation ``segment`` (every segment
+        by itself) and ``none`` leave them unused.
     """
     segments = jnp.asarray(segments)
     if config.normalisation == "none":
@@ -276,14 +306,16 @@ def normalise(segments: Array, statistics: Statistics, *, config: SegmentConfig)
 
 
 def cut_segments(cepstra: jax.Array, *, config: SegmentConfig) -> jax.Array:
-    """Segments of the frames of a whole recording: (frames, coeffs) -> (segments, segment frames, coeffs)."""
+    """Segments of the frames of a whole recording: (frames, coeffs) -> (segments, segment frames,
+    coeffs).
+    """
     starts = jnp.arange(segment_count(cepstra.shape[0], config=config)) * config.hop
     return jax.vmap(lambda start: jax.lax.dynamic_slice_in_dim(cepstra, start, config.frames))(
         starts
     )
 
 
-# ---------------------------------------------------------------------------------------------- inside
+# ------------------------------------------------------------------------------------------- inside
 
 
 def _hz_to_mel(hz: float) -> float:
@@ -291,7 +323,9 @@ def _hz_to_mel(hz: float) -> float:
 
 
 def _slaney_filters(config: MfccConfig) -> np.ndarray:
-    """Slaney's Auditory Toolbox scale: linear (200/3 Hz a mel) below 1 kHz, logarithmic (ln 6.4 / 27) above."""
+    """Slaney's Auditory Toolbox scale: linear (200/3 Hz a mel) below 1 kHz, logarithmic (ln 6.4 /
+    27) above.
+    """
     step, corner, growth = 200 / 3, 1000.0, np.log(6.4) / 27
 
     def to_mel(hz: float) -> float:
@@ -307,7 +341,8 @@ def _slaney_filters(config: MfccConfig) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _mel_and_energy(config: MfccConfig) -> np.ndarray:
-    """Filter bank and total energy as one table (bins, filters + 1), so that one product gives both.
+    """Filter bank and total energy as one table (bins, filters + 1), so that one product gives
+    both.
 
     psf's 1 / fft_length is folded in. Float64 until it is used.
     """
@@ -324,7 +359,9 @@ def _halo(config: MfccConfig) -> int:
 def _chunked_levels(
     padded: jax.Array, valid: jax.Array, count: jax.Array, *, frames: int, config: MfccConfig
 ):
-    """Log levels (frames, filters + 1), CHUNK frames at a time; only chunks that hold one of ``count`` are visited."""
+    """Log levels (frames, filters + 1), CHUNK frames at a time; only chunks that hold one of
+    ``count`` are visited.
+    """
     step, span = config.frame_step, window_span(config)
     size = CHUNK * step + _halo(config)
     window = analysis_window(config)
@@ -334,8 +371,8 @@ def _chunked_levels(
         piece = jax.lax.dynamic_slice_in_dim(padded, start, size + 1)
         if config.variant == "psf":
             piece = preemphasize(piece, coefficient=config.preemphasis)
-            # Only the value after the last sample is not yet silence. A write, not a mask: the chunk is then made
-            # once instead of inside each of the three slices that frame it.
+            # Only the value after the last sample is not yet silence. A write, not a mask: the
+            # chunk is then made once instead of inside each of the three slices that frame it.
             piece = piece.at[jnp.where(valid >= start, valid - start, size)].set(0.0, mode="drop")
         else:
             piece = piece[1:]

@@ -1,8 +1,9 @@
 """The sequence-to-sequence autoencoder (paper, Fig. 3.1). The only file that knows flax.linen.
 
-One stack of LSTM cells (paper: a single cell of 128 units) walks the segment; its final hidden state H, in (-1, 1), is
-the code before the threshold. The same cells, with the same parameters, start from H and reconstruct the segment. Where
-the paper is silent, ``ModelConfig`` has named options.
+One stack of LSTM cells (paper: a single cell of 128 units) walks the segment; its final hidden
+state H, in (-1, 1), is the code before the threshold. The same cells, with the same parameters,
+start from H and reconstruct the segment. Where the paper is silent, ``ModelConfig`` has named
+options.
 """
 
 import functools
@@ -22,10 +23,11 @@ Carry = tuple[tuple[jax.Array, jax.Array], ...]  # (c, h) of each layer
 def _kept(
     function: Callable[[jax.Array], jax.Array], slope: Callable[[jax.Array], jax.Array]
 ) -> Any:
-    """An activation whose result is stored for the backward pass; ``slope`` is its derivative as a function of it.
+    """An activation whose result is stored for the backward pass; ``slope`` is its derivative as a
+    function of it.
 
-    So a step's gates need no product again, and of some twenty arrays five are stored: all of them would cost more in
-    memory traffic than the products.
+    So a step's gates need no product again, and of some twenty arrays five are stored: all of them
+    would cost more in memory traffic than the products.
     """
 
     def forward(values: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -62,7 +64,9 @@ class Autoencoder(nn.Module):
             self.readout_hidden = nn.Dense(config.hidden_size, dtype=dtype)
 
     def encode(self, segments: jax.Array) -> jax.Array:
-        """H, the final hidden state of the top cell: (batch, frames, coeffs) -> float32 (batch, hidden_size)."""
+        """H, the final hidden state of the top cell: (batch, frames, coeffs) -> float32 (batch,
+        hidden_size).
+        """
         return _top(self._final_carry(segments)).astype(jnp.float32)
 
     def __call__(self, segments: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -87,7 +91,9 @@ class Autoencoder(nn.Module):
         return carry
 
     def _decode(self, first: Carry, target: jax.Array) -> jax.Array:
-        """Outputs in the decoder's own order. target is looked at by ``decoder_input = truth`` alone."""
+        """Outputs in the decoder's own order. target is looked at by ``decoder_input = truth``
+        alone.
+        """
         nothing = jnp.zeros_like(target[:, :1])
         if self.config.decoder_input == "truth":  # teacher forcing: the true frame before
             inputs = jnp.concatenate([nothing, target[:, :-1]], axis=1)
@@ -126,9 +132,11 @@ class Autoencoder(nn.Module):
         )
 
     def _truncate(self, carry: Carry, time: jax.Array) -> Carry:
-        """Cuts the gradient every ``truncation`` steps (paper, II), never where the encoder hands over to the decoder.
+        """Cuts the gradient every ``truncation`` steps (paper, II), never where the encoder hands
+        over to the decoder.
 
-        A cut there would leave the encoder without any gradient, so each of the two counts its own steps.
+        A cut there would leave the encoder without any gradient, so each of the two counts its own
+        steps.
         """
         every = self.config.truncation
         if every == 0:
@@ -145,7 +153,9 @@ def make_model(config: Config) -> Autoencoder:
 
 
 def init_params(key: jax.Array, config: Config) -> Any:
-    """Fresh parameters: 4 (13 x 128 + 128 x 128 + 128) + 128 x 13 + 13 = 74,381 numbers for the paper's sizes."""
+    """Fresh parameters: 4 (13 x 128 + 128 x 128 + 128) + 128 x 13 + 13 = 74,381 numbers for the
+    paper's sizes.
+    """
     shaping = ModelConfig(
         config.model.hidden_size, config.model.layers, readout=config.model.readout
     )
@@ -155,7 +165,9 @@ def init_params(key: jax.Array, config: Config) -> Any:
 
 
 def encode(params: Any, segments: jax.Array, *, config: Config) -> jax.Array:
-    """H of normalised segments: (batch, frames, coeffs) -> float32 (batch, hidden_size) in (-1, 1)."""
+    """H of normalised segments: (batch, frames, coeffs) -> float32 (batch, hidden_size) in (-1,
+    1).
+    """
     return make_model(config).apply({"params": params}, segments, method=Autoencoder.encode)  # type: ignore[return-value]
 
 
@@ -173,10 +185,11 @@ def _init(key: jax.Array, *, model: Autoencoder) -> Any:
 
 
 def _scan(step: Any) -> Any:
-    """``step(module, carry, x_t)`` over axis 1 with one set of parameters for all times (variable_broadcast).
+    """``step(module, carry, x_t)`` over axis 1 with one set of parameters for all times
+    (variable_broadcast).
 
-    Without it linen makes a set for each time step (variable_axes) or finds none. Of a step's values the gates are
-    stored for the backward pass, which computes the others again (``_kept``).
+    Without it linen makes a set for each time step (variable_axes) or finds none. Of a step's
+    values the gates are stored for the backward pass, which computes the others again (``_kept``).
     """
     step = nn.remat(
         step, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names("gate")
@@ -196,5 +209,7 @@ def _top(carry: Carry) -> jax.Array:
 
 
 def _from_hidden(state: jax.Array, layers: int) -> Carry:
-    """A first carry that knows H and nothing else: whatever the decoder learns passes through what is hashed."""
+    """A first carry that knows H and nothing else: whatever the decoder learns passes through what
+    is hashed.
+    """
     return tuple((jnp.zeros_like(state), state) for _ in range(layers))

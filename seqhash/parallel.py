@@ -1,5 +1,5 @@
-"""The cores of this machine, and work spread over them: by threads what leaves Python while it computes, by processes
-the rest."""
+"""The cores of this machine, and work spread over them: by threads what leaves Python while it
+computes, by processes the rest."""
 
 import contextlib
 import functools
@@ -21,7 +21,9 @@ def cores() -> int:
 
 
 def map_all(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """What a function returns for each item, several at a time; the first error is raised. Not to be nested."""
+    """What a function returns for each item, several at a time; the first error is raised. Not to
+    be nested.
+    """
     if len(items) < 2 or cores() < 2:
         return [function(item) for item in items]
     return list(_pool().map(function, items))

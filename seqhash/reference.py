@@ -1,7 +1,8 @@
-"""An exported hasher in numpy alone: the specification of the bits, and a way to use them where jax is not wanted.
+"""An exported hasher in numpy alone: the specification of the bits, and a way to use them where jax
+is not wanted.
 
-Float64 throughout, written to be read. It agrees with the compiled program except where a state lies within float32
-rounding of the threshold.
+Float64 throughout, written to be read. It agrees with the compiled program except where a state
+lies within float32 rounding of the threshold.
 """
 
 import json
@@ -14,7 +15,8 @@ Weights = dict[str, np.ndarray]
 
 
 def hash_samples(directory: str | Path, samples: np.ndarray) -> np.ndarray:
-    """Words of a recording: float (samples,) in [-1, 1] at the config's sample rate -> uint32 (codes, words).
+    """Words of a recording: float (samples,) in [-1, 1] at the config's sample rate -> uint32
+    (codes, words).
 
     Args:
       directory: an exported hasher.
@@ -122,7 +124,9 @@ def pack(bits: np.ndarray) -> np.ndarray:
 def _gate(
     weights: Weights, cell: str, gate: str, values: np.ndarray, hidden: np.ndarray
 ) -> np.ndarray:
-    """Input and recurrent part of a gate, before its nonlinearity; the bias belongs to the recurrent part."""
+    """Input and recurrent part of a gate, before its nonlinearity; the bias belongs to the
+    recurrent part.
+    """
     recurrent = hidden @ weights[f"{cell}/h{gate}/kernel"] + weights[f"{cell}/h{gate}/bias"]
     return values @ weights[f"{cell}/i{gate}/kernel"] + recurrent
 

@@ -1,12 +1,14 @@
-"""Training (paper, IV): a pure step, stretches of steps on the device, and the linear loop around them.
+"""Training (paper, IV): a pure step, stretches of steps on the device, and the linear loop around
+them.
 
-All that is random is a function of (seed, epoch) and all that is ordered a function of the step, so a resumed run
-needs the train state and nothing else, and equals a run that was not interrupted (bit by bit, on one machine with the
-same number of threads).
+All that is random is a function of (seed, epoch) and all that is ordered a function of the step, so
+a resumed run needs the train state and nothing else, and equals a run that was not interrupted (bit
+by bit, on one machine with the same number of threads).
 
-One mesh axis, ``data``: the state is replicated, a batch is sharded. Nothing here assumes that all devices belong to
-this process: after ``jax.distributed.initialize`` every process makes the same calls, on a corpus and a workdir that
-all of them see.
+One mesh axis, ``data``: the state is replicated, a batch is sharded. Nothing here assumes that all
+devices belong to
+this process: after ``jax.distributed.initialize`` every process makes the same calls, on a corpus
+and a workdir that all of them see.
 """
 
 import contextlib
@@ -62,7 +64,9 @@ class TrainState(NamedTuple):
 
 
 def learning_rate(step: jax.Array, *, config: TrainConfig, steps: int) -> jax.Array:
-    """Linear warm-up, then constant, or a cosine to ``final_fraction`` of the peak at the last of ``steps``."""
+    """Linear warm-up, then constant, or a cosine to ``final_fraction`` of the peak at the last of
+    ``steps``.
+    """
     warmup = min(config.warmup_steps, steps // 2)
     rate = config.learning_rate * jnp.minimum(1.0, (step + 1) / (warmup + 1))
     if config.schedule == "constant":
@@ -111,7 +115,9 @@ def train_step(
     optimizer: optax.GradientTransformation,
     mean: Callable[[Any], Any] = lambda tree: tree,
 ) -> tuple[TrainState, jax.Array]:
-    """One update: the next state and the loss before it. ``mean`` averages loss and gradient over the devices."""
+    """One update: the next state and the loss before it. ``mean`` averages loss and gradient over
+    the devices.
+    """
     loss, grads = jax.value_and_grad(
         lambda params: jnp.mean(batch_loss(params, batch, config=config))
     )(state.params)
@@ -125,20 +131,24 @@ def train_step(
 def make_stretch(
     config: Config, mesh: Mesh, *, steps: int, batch_at: Callable[..., Batch], source_spec: Any
 ) -> Callable:
-    """A jitted ``stretch(state, count, source)``: ``count`` <= STRETCH steps without the host between them.
+    """A jitted ``stretch(state, count, source)``: ``count`` <= STRETCH steps without the host
+    between them.
 
-    Every device walks its own part of each batch (shard_map: left to itself, the compiler runs the scans over time
-    on whole batches, on every device), and one mean over the mesh a step keeps their states equal.
+    Every device walks its own part of each batch (shard_map: left to itself, the compiler runs the
+    scans over time on whole batches, on every device), and one mean over the mesh a step keeps
+    their states equal.
 
     Args:
-      config: calls with equal arguments share a compiled program. The seed does not matter; ``fit`` leaves it out.
+      config: calls with equal arguments share a compiled program. The seed does not matter; ``fit``
+        leaves it out.
       steps: of the whole run, for the schedule.
-      batch_at: ``batch_at(source, i, config=config) -> Batch``, a device's part of the i-th batch of the stretch.
+      batch_at: ``batch_at(source, i, config=config) -> Batch``, a device's part of the i-th batch
+        of the stretch.
       source_spec: how a source is laid out over the mesh.
 
     Returns:
-      A function to (state, losses (STRETCH,)), of which the first ``count`` are set. ``count`` is a run-time value:
-      an epoch's last, shorter stretch compiles nothing. The state is donated.
+      A function to (state, losses (STRETCH,)), of which the first ``count`` are set. ``count`` is a
+      run-time value: an epoch's last, shorter stretch compiles nothing. The state is donated.
     """
     optimizer = make_optimizer(config.train, steps=steps)
     step = functools.partial(
@@ -157,7 +167,8 @@ def make_stretch(
         return jax.lax.fori_loop(0, count, one_step, (state, jnp.zeros(STRETCH)))
 
     everywhere = PartitionSpec()
-    # check_vma would sum gradients over the mesh by itself; here the mean is taken in train_step, for all to see.
+    # check_vma would sum gradients over the mesh by itself; here the mean is taken in train_step,
+    # for all to see.
     on_mesh = jax.shard_map(
         stretch,
         mesh=mesh,
@@ -185,12 +196,14 @@ def fit(
     resident_bytes: int = 4 << 30,
     progress: bool = True,
 ) -> Iterator[Progress]:
-    """Trains, and yields after every stretch (row = None) and every epoch (its losses and speed as a row).
+    """Trains, and yields after every stretch (row = None) and every epoch (its losses and speed as
+    a row).
 
     Args:
       config: the model and how it is trained.
       dataset: from ``batches.make_dataset``.
-      state: where to go on; None starts anew. At step 0, epoch 0 is yielded first: the untrained model.
+      state: where to go on; None starts anew. At step 0, epoch 0 is yielded first: the untrained
+        model.
       mesh: devices, one axis ``data``; None takes all.
       resident_bytes: frames up to this size stay on the device, more are streamed.
       progress: a bar on the screen.
@@ -232,7 +245,8 @@ def fit(
         for start in range(first, per_epoch, STRETCH):
             count = min(STRETCH, per_epoch - start)
             state, values = stretch(state, np.int32(count), next_source(order, start))
-            # The losses of the stretch before are fetched once this one is under way: the device never waits.
+            # The losses of the stretch before are fetched once this one is under way: the device
+            # never waits.
             _check_losses(*pending)
             pending = (epoch * per_epoch + start, count, values)
             bar.update(count)
@@ -268,22 +282,26 @@ def train(
     checkpoint_seconds: float = 60.0,
     progress: bool = True,
 ) -> tuple[Hasher, list[dict[str, Any]]]:
-    """Trains a hasher: what the scripts and ablations call, ``train(override(base, change), store)``.
+    """Trains a hasher: what the scripts and ablations call, ``train(override(base, change),
+    store)``.
 
     Args:
       config: the model and how it is trained.
       store: the prepared corpus.
-      workdir: where checkpoints (``checkpoints/``) and metric lines (``metrics.jsonl``) go. The same call on a workdir
-        whose run was killed goes on from its newest checkpoint. None keeps nothing.
+      workdir: where checkpoints (``checkpoints/``) and metric lines (``metrics.jsonl``) go. The
+        same call on a workdir whose run was killed goes on from its newest checkpoint. None keeps
+        nothing.
       evaluate: further metrics of an epoch, from the hasher as it is then.
       report: is told every epoch's row of metrics, as it comes.
-      checkpoint_seconds: between checkpoints inside a long epoch; one is written after every epoch anyway.
+      checkpoint_seconds: between checkpoints inside a long epoch; one is written after every epoch
+        anyway.
 
     Returns:
       The trained hasher, and one row of metrics for each epoch, epoch 0 being the untrained model.
 
     Raises:
-      TrainingDiverged: a metric is not finite. CheckpointError: the workdir holds another config's run.
+      TrainingDiverged: a metric is not finite. CheckpointError: the workdir holds another config's
+        run.
     """
     dataset = make_dataset(store, config=config)
     mesh = mesh or Mesh(np.asarray(jax.devices()), ("data",))
@@ -338,7 +356,9 @@ def train(
 
 
 def training_medians(dataset: Dataset, params: Any, *, config: Config) -> np.ndarray:
-    """Median of each unit over (up to MEDIAN_SEGMENTS, evenly spaced) training states: float32 (hidden,)."""
+    """Median of each unit over (up to MEDIAN_SEGMENTS, evenly spaced) training states: float32
+    (hidden,).
+    """
     some = dataset.training[:: -(-len(dataset.training) // MEDIAN_SEGMENTS)]
     params, states = jax.device_get(params), []
     for start in range(0, len(some), LOSS_BATCH):
@@ -363,7 +383,9 @@ def read_rows(workdir: str | Path) -> list[dict[str, Any]]:
 
 
 def mean_loss(params: Any, frames: Frames, segments: np.ndarray, *, config: Config) -> float | None:
-    """Mean reconstruction error over segments (recording, first frame); None where there are none."""
+    """Mean reconstruction error over segments (recording, first frame); None where there are
+    none.
+    """
     if not len(segments):
         return None
     params = jax.device_get(params)

@@ -10,7 +10,9 @@ import jax
 
 @contextlib.contextmanager
 def quickly() -> Iterator[None]:
-    """What is compiled inside has most of the compiler's optimizations left out; it is forgotten at the end."""
+    """What is compiled inside has most of the compiler's optimizations left out; it is forgotten at
+    the end.
+    """
     jax.config.update("jax_disable_most_optimizations", True)
     with _older_emitters() if jax.__version_info__ < (0, 11) else contextlib.nullcontext():
         yield
@@ -19,7 +21,9 @@ def quickly() -> Iterator[None]:
 
 
 def _older_emitters() -> contextlib.AbstractContextManager[Any]:
-    """With these no fusion sets up a compiler of its own. A later XLA may not know the option, and would stop."""
+    """With these no fusion sets up a compiler of its own. A later XLA may not know the option, and
+    would stop.
+    """
     from jax._src import compiler  # an option for all programs can be given nowhere else
 
     make_options = compiler.get_compile_options

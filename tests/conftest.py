@@ -1,4 +1,6 @@
-"""Shared by all tests: four virtual CPU devices, strict jax, one compilation cache, and where the real corpora are."""
+"""Shared by all tests: four virtual CPU devices, strict jax, one compilation cache, and where the
+real corpora are.
+"""
 
 import atexit
 import gc
@@ -46,7 +48,8 @@ def pytest_collection_finish() -> None:
 def compiled_quickly() -> Iterator[None]:
     """A third of the time to compile.
 
-    For programs that others run as users do: identify, robustness, the command line, the benchmark's checks.
+    For programs that others run as users do: identify, robustness, the command line, the
+      benchmark's checks.
     """
     with compiling.quickly():
         yield

@@ -1,6 +1,8 @@
-"""Functions and modules in processes of their own, without the second or two that their imports take.
+"""Functions and modules in processes of their own, without the second or two that their imports
+take.
 
-The processes are forked from one that has imported the packages and has done nothing else with them.
+The processes are forked from one that has imported the packages and has done nothing else with
+them.
 """
 
 import atexit
@@ -52,9 +54,11 @@ class Ended(NamedTuple):
 
 
 class Running:
-    """A call of a function of a module in a new process, at the project's root; what it prints is caught.
+    """A call of a function of a module in a new process, at the project's root; what it prints is
+    caught.
 
-    environment: of the process, beside ENVIRONMENT. What JAX reads of it on import is not heeded, but for QUICKLY.
+    environment: of the process, beside ENVIRONMENT. What JAX reads of it on import is not heeded,
+      but for QUICKLY.
     """
 
     def __init__(self, function: Callable[..., Any], *arguments: Any, **environment: str) -> None:
@@ -85,7 +89,9 @@ def run_module(module: str, *arguments: str, **environment: str) -> Ended:
 
 
 def run_with_forks(module: str, *arguments: str, **environment: str) -> Ended:
-    """``run_module`` of a script that runs others in turn, which are forks of it, not commands of their own."""
+    """``run_module`` of a script that runs others in turn, which are forks of it, not commands of
+    their own.
+    """
     return Running(_module_with_forks, module, *arguments, **environment).ended()
 
 

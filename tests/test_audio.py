@@ -1,4 +1,6 @@
-"""audio.py against soundfile, soxr, scipy and hand-written bytes; bad files are made by really damaging good ones."""
+"""audio.py against soundfile, soxr, scipy and hand-written bytes; bad files are made by really
+damaging good ones.
+"""
 
 import io
 import os
@@ -230,7 +232,8 @@ def test_flac_that_is_called_mp3(tmp_path, tag):
 
 
 def test_mpeg_frames_by_the_standard():
-    # ISO 11172-3: 144 * 128000 / 44100 = 417.96 bytes; 13818-3: 72 * 64000 / 22050 = 208.98; the padding bit adds one
+    # ISO 11172-3: 144 * 128000 / 44100 = 417.96 bytes; 13818-3: 72 * 64000 / 22050 = 208.98; the
+    # padding bit adds one
     assert audio._mpeg_frame(b"\xff\xfb\x90\x64") == (417, 1152, 36)
     assert audio._mpeg_frame(b"\xff\xfb\x92\xc4") == (418, 1152, 21)
     assert audio._mpeg_frame(b"\xff\xf3\x80\x64") == (208, 576, 21)
@@ -426,7 +429,9 @@ def test_options(options):
 
 
 def test_memory_is_bounded(tmp_path):
-    """Five minutes at 48 kHz are 115 MB of float32 stereo; reading them by blocks takes a fraction of it."""
+    """Five minutes at 48 kHz are 115 MB of float32 stereo; reading them by blocks takes a fraction
+    of it.
+    """
     path = tmp_path / "long.flac"
     minute = _noise(60, 48_000)
     with soundfile.SoundFile(

@@ -22,7 +22,8 @@ call = functools.partial(run_module, "experiments.benchmark")
 
 
 def test_flop_of_a_step_by_hand():
-    # 100 frames through 4 gates of (13 + 128) x 128, through 4 of 128 x 128, and the read-out; 2 FLOP; three passes.
+    # 100 frames through 4 gates of (13 + 128) x 128, through 4 of 128 x 128, and the read-out; 2
+    # FLOP; three passes.
     by_hand = 3 * 100 * 2 * (4 * 141 * 128 + 4 * 128 * 128 + 128 * 13)
     assert benchmark._step_flop() == by_hand
     assert Config().train.batch_size == 128  # what the benchmark says it measures

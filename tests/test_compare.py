@@ -18,7 +18,9 @@ def random_words(seed, *shape):
 
 
 def by_hand(words_a, words_b):
-    """Chance, and of every lag (score, overlap, begin in A, begin in B, distance), by Python's integers."""
+    """Chance, and of every lag (score, overlap, begin in A, begin in B, distance), by Python's
+    integers.
+    """
     bits = 32 * words_a.shape[1]
     distance = [
         [sum((int(x) ^ int(y)).bit_count() for x, y in zip(a, b, strict=True)) for b in words_b]

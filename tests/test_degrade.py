@@ -1,4 +1,6 @@
-"""Every degradation is measured for what its name claims: SNR, decay, bands, bit rate, delay, speed, pitch, losses."""
+"""Every degradation is measured for what its name claims: SNR, decay, bands, bit rate, delay,
+speed, pitch, losses.
+"""
 
 import io
 import pickle
@@ -93,7 +95,9 @@ def lag(reference, late):
 
 
 def strongest(samples):
-    """Frequency of the strongest partial in the middle half, Hz, by a parabola over the log spectrum."""
+    """Frequency of the strongest partial in the middle half, Hz, by a parabola over the log
+    spectrum.
+    """
     middle = samples[len(samples) // 4 : 3 * len(samples) // 4]
     level = np.log(np.abs(np.fft.rfft(middle * np.hanning(len(middle)))) + 1e-12)
     at = int(np.argmax(level))
@@ -352,7 +356,9 @@ def test_the_telephone_keeps_300_to_3400_hz(table):
 
 
 def test_mu_law_adds_its_quantisation_noise_and_no_more(table, music):
-    """Eight bits of mu-law give 38 dB from speech level upwards, and linear eight bits would give less."""
+    """Eight bits of mu-law give 38 dB from speech level upwards, and linear eight bits would give
+    less.
+    """
     plain, coded = (
         table[name].apply(music, generator()) for name in ("telephone", "telephone_ulaw")
     )
@@ -393,7 +399,9 @@ def test_clipping_cuts_its_share_and_leaves_the_rest(table, percent):
 
 @pytest.mark.parametrize("ratio", [2.0, 8.0])
 def test_compression_takes_its_ratio_off_what_is_over_the_threshold(ratio):
-    """A tone in steps of 12 dB; the softest step is below the threshold, the two others above it."""
+    """A tone in steps of 12 dB; the softest step is below the threshold, the two others above
+    it.
+    """
     steps = [tone(1000.0, 1.0, amplitude) for amplitude in (0.01, 0.1, 0.1 * 10 ** (12 / 20))]
     clip = np.concatenate(steps)
     out = degrade.compress(clip, generator(), threshold=-15.0, ratio=ratio)
@@ -458,7 +466,9 @@ def test_a_codec_keeps_time_and_loses_something(name, music):
 
 @pytest.mark.parametrize("name", ["gsm", "opus_8k"])
 def test_what_overshoots_in_a_codec_is_not_clipped(name):
-    """16 bits would cut it off at full scale; a tone at 0.7 has room for it, and comes out in the same form."""
+    """16 bits would cut it off at full scale; a tone at 0.7 has room for it, and comes out in the
+    same form.
+    """
     sent = [tone(150.0, 1.0, amplitude) for amplitude in (1.0, 0.7)]
     loud, safe = (degrade.transcode(clip, generator(), codec=degrade.CODECS[name]) for clip in sent)
     np.testing.assert_allclose(loud / np.abs(loud).max(), safe / np.abs(safe).max(), atol=0.05)

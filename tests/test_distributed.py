@@ -20,8 +20,8 @@ ONE_EPOCH = override(SMALL, {"train.epochs": 1})
 def one_of_two(address: str, index: int, workdir: Path, result: Path) -> None:
     """Saves what one of two processes has trained and read.
 
-    Their clocks disagree about when a checkpoint is due: by that of process 0 never inside an epoch, by the other's
-    after every stretch.
+    Their clocks disagree about when a checkpoint is due: by that of process 0 never inside an
+    epoch, by the other's after every stretch.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(
@@ -66,7 +66,9 @@ def free_port() -> int:
 
 
 def run_two(folder: Path, *, timeout: float) -> list[dict[str, np.ndarray]]:
-    """What each of two processes of two devices saves. Fails with all they said, at the latest in time."""
+    """What each of two processes of two devices saves. Fails with all they said, at the latest in
+    time.
+    """
     address = f"localhost:{free_port()}"
     two_devices = "--xla_force_host_platform_device_count=2"
     results = [folder / f"{index}.npz" for index in (0, 1)]

@@ -211,7 +211,9 @@ def test_cepstra_that_are_no_good(five, tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_decoding_runs_ahead_but_not_far(tmp_path, monkeypatch, workers):
-    """However many recordings there are, only a few are decoded before the caller has dealt with the first."""
+    """However many recordings there are, only a few are decoded before the caller has dealt with
+    the first.
+    """
     for i in range(12):
         _audio(tmp_path / "audio" / f"r{i:02}.wav", seconds=0.6)
     recordings = corpus.read_folder(tmp_path / "audio")

@@ -1,4 +1,6 @@
-"""Figures are inspected as objects: what is drawn, where, and what the legend says; then written and read back."""
+"""Figures are inspected as objects: what is drawn, where, and what the legend says; then written
+and read back.
+"""
 
 import struct
 import zlib
@@ -127,7 +129,9 @@ def test_dollars_of_a_manifest_are_no_mathematics(tmp_path):
 
 
 def test_pca_finds_the_plane_of_the_data():
-    """Points of a plane in 16 dimensions: all variance on two axes, 4 times as much (in units of 2) on the first."""
+    """Points of a plane in 16 dimensions: all variance on two axes, 4 times as much (in units of 2)
+    on the first.
+    """
     generator = np.random.default_rng(3)
     plane = generator.normal(size=(300, 2)) * [2.0, 1.0]
     states = plane @ ortho_group.rvs(16, random_state=0)[:2]
@@ -269,7 +273,9 @@ def test_accuracy_emphasises_the_first_or_the_named_systems():
 
 
 def test_accuracy_tolerates_what_cannot_be_measured():
-    """No window of 37 hashes: nan from ``metrics``, null in JSON. A percentile interval may miss its value."""
+    """No window of 37 hashes: nan from ``metrics``, null in JSON. A percentile interval may miss
+    its value.
+    """
     table = {"trained": {1: (0.1, 0.11, 0.2), 37: (None, float("nan"), None)}}
     figure = figures.draw_accuracy(table, chance=0.05, paper={})
     figure.draw_without_rendering()

@@ -1,4 +1,6 @@
-"""The Philips fingerprint against a plain numpy one at the full rate, scipy, brute force and hand arithmetic."""
+"""The Philips fingerprint against a plain numpy one at the full rate, scipy, brute force and hand
+arithmetic.
+"""
 
 import functools
 import itertools
@@ -22,7 +24,9 @@ LOOKUP = HaitsmaConfig(search="lookup")
 
 
 def band_music(seconds: float, seed: int, *, pitch: float = 1.0) -> np.ndarray:
-    """Ninety partials that come and go at random, all multiplied by a factor, over a little noise."""
+    """Ninety partials that come and go at random, all multiplied by a factor, over a little
+    noise.
+    """
     rng = np.random.default_rng(seed)
     samples = round(16_000 * seconds)
     t = np.arange(samples) / 16_000
@@ -44,7 +48,9 @@ def with_noise(samples: np.ndarray, decibels: float, seed: int) -> np.ndarray:
 
 
 def plain_energies(samples: np.ndarray) -> np.ndarray:
-    """E(n, m) at 16 kHz, with no low-pass and no decimation: frames of 5952 samples on the same grid of frequencies."""
+    """E(n, m) at 16 kHz, with no low-pass and no decimation: frames of 5952 samples on the same
+    grid of frequencies.
+    """
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(5952) / 5952)
     edges = 300 * (2000 / 300) ** (np.arange(34) / 33)
     rows = []
@@ -90,7 +96,7 @@ def index(recordings):
     return haitsma.add(recordings)
 
 
-# ------------------------------------------------------------------------------------------------ codes
+# -------------------------------------------------------------------------------------------- codes
 
 
 def test_energies_are_the_plain_ones_at_the_full_rate():
@@ -100,7 +106,8 @@ def test_energies_are_the_plain_ones_at_the_full_rate():
     expected = plain_energies(signal)
     got = np.asarray(haitsma.band_energies(signal))
     assert got.shape == expected.shape == (haitsma.frame_count(len(signal)), 33)
-    # A third of the samples is a ninth of the energy. The low-pass is flat and 80 dB down, to about 1e-3.
+    # A third of the samples is a ninth of the energy. The low-pass is flat and 80 dB down, to about
+    # 1e-3.
     np.testing.assert_allclose(9 * got, expected, rtol=3e-3, atol=1e-4 * expected.mean())
 
 
@@ -192,7 +199,7 @@ def test_other_rates_give_nearly_the_same_codes(rate):
     assert error(codes[: len(there)], haitsma.fingerprint(signal)[there]) < 0.08
 
 
-# ------------------------------------------------------------------------------------------------ properties
+# --------------------------------------------------------------------------------------- properties
 
 
 def test_gain_does_not_matter(recordings):
@@ -208,7 +215,8 @@ def test_gain_does_not_matter(recordings):
 def test_a_shift_by_whole_hops_shifts_the_codes(recordings, hops):
     signal = recordings[3][:48_000]
     codes = haitsma.fingerprint(signal[hops * HOP :])
-    # The filter reads 30 samples before the first, which are missing, under the beginning of a Hann window.
+    # The filter reads 30 samples before the first, which are missing, under the beginning of a Hann
+    # window.
     assert error(codes, haitsma.fingerprint(signal)[hops:]) < 2e-3
 
 
@@ -244,7 +252,7 @@ def test_silence_has_code_zero_and_is_neither_looked_up_nor_found():
     assert 0.1 < best.bit_error_rate < 0.3
 
 
-# ------------------------------------------------------------------------------------------------ how near is near
+# --------------------------------------------------------------------------------- how near is near
 
 
 @pytest.mark.parametrize(
@@ -267,7 +275,7 @@ def test_limit_follows_the_length_and_accepts_at_the_rate():
     assert haitsma.limit(32 * 54, tries=362_000, config=PAPER) == 0.35
 
 
-# ------------------------------------------------------------------------------------------------ search
+# ------------------------------------------------------------------------------------------- search
 
 
 def brute_force(index, clip, config) -> tuple[int, float, float] | None:
@@ -403,7 +411,7 @@ def test_a_window_does_not_run_over_the_end_of_a_recording(recordings, index):
             assert last <= np.diff(index.starts)[match.recording]
 
 
-# ------------------------------------------------------------------------------------------------ pitch
+# -------------------------------------------------------------------------------------------- pitch
 
 
 def test_shifted_words_by_hand():
@@ -459,7 +467,7 @@ def test_an_untransposed_clip_is_found_among_the_shifts_too(recordings, index):
     )  # seven times as many windows compared
 
 
-# ------------------------------------------------------------------------------------------------ edges
+# -------------------------------------------------------------------------------------------- edges
 
 
 def test_nothing_to_find_and_nothing_to_find_it_in(recordings, index):

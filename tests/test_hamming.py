@@ -1,4 +1,6 @@
-"""The kernels against numpy brute force and faiss: distances, rows, order, borders, deletions, shards."""
+"""The kernels against numpy brute force and faiss: distances, rows, order, borders, deletions,
+shards.
+"""
 
 import itertools
 import threading

@@ -1,4 +1,6 @@
-"""Identification of excerpts of the songbook, which is real enough; and the parts, by hand arithmetic."""
+"""Identification of excerpts of the songbook, which is real enough; and the parts, by hand
+arithmetic.
+"""
 
 import numpy as np
 import pytest
@@ -236,7 +238,7 @@ def test_another_hasher_is_refused(index, hasher):
         )
 
 
-# ------------------------------------------------------------------------------------------------ the parts
+# ---------------------------------------------------------------------------------------- the parts
 
 
 def _hits(window, shift, recording, row, chance):

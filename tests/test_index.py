@@ -124,7 +124,9 @@ def test_equals_a_list(tmp_path_factory, words, groups):
 
 
 def test_the_file_by_sqlite_alone(tmp_path):
-    """What DESIGN promises to others: plain tables, little-endian words, CRC-32, a marked header, one file."""
+    """What DESIGN promises to others: plain tables, little-endian words, CRC-32, a marked header,
+    one file.
+    """
     entry = _entry(1, 3, title="Air", artist="B", work="w", metadata={"genre": "folk"})
     path = _make(tmp_path / "i", [entry])
     assert [file.name for file in tmp_path.iterdir()] == ["i"]
@@ -265,7 +267,9 @@ def test_compact(tmp_path):
 
 
 def test_twenty_bytes_a_code(tmp_path):
-    """Recordings of 4 minutes at 4 codes a second with long names; 16 of the 20 bytes are the words."""
+    """Recordings of 4 minutes at 4 codes a second with long names; 16 of the 20 bytes are the
+    words.
+    """
     entries = [
         _entry(i, 960, title="t" * 40, artist="a" * 30)._replace(path="p" * 120 + f"{i}")
         for i in range(200)
@@ -428,7 +432,9 @@ def test_words_of_no_recording_are_found(tmp_path):
 
 
 def test_every_flipped_bit_is_found_or_harmless(tmp_path):
-    """Any single bit of the file: refused, reported by verify, or nothing that the index says has changed."""
+    """Any single bit of the file: refused, reported by verify, or nothing that the index says has
+    changed.
+    """
     path = _make(
         tmp_path / "i", [_entry(i, 300, title="Air", metadata={"a": "b"}) for i in range(3)]
     )

@@ -1,6 +1,8 @@
-"""index.py on a damaged file: every flipped bit and every cut is reported, or changes nothing that is read.
+"""index.py on a damaged file: every flipped bit and every cut is reported, or changes nothing that
+is read.
 
-A few at random; SEQHASH_FLIPS=40000 pytest tests/test_index_damage.py tries most bits of the file, in ten minutes.
+A few at random; SEQHASH_FLIPS=40000 pytest tests/test_index_damage.py tries most bits of the file,
+in ten minutes.
 """
 
 import os

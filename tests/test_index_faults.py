@@ -1,4 +1,6 @@
-"""index.py when things go wrong: kills, full disks, two writers, readers meanwhile, files that are no index."""
+"""index.py when things go wrong: kills, full disks, two writers, readers meanwhile, files that are
+no index.
+"""
 
 import contextlib
 import os
@@ -21,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 IDENTITY = Identity("paper-128", "ab" * 32, 4.0, 4, 8_000)
 KILLS = int(os.environ.get("SEQHASH_KILLS", "15"))  # of a writer, at random moments
 
-# A writer: adds recordings first, first + 1, ... last - 1 in groups, says which after each commit. No jax: starts fast.
+# A writer: adds recordings first, first + 1, ... last - 1 in groups, says which after each commit.
+# No jax: starts fast.
 WRITER = """
 import sys, time
 import numpy as np
@@ -123,7 +126,9 @@ def _is_made(path: Path) -> bool:
 def kill_writers(
     path: Path, *, kills: int, seed: int, group: int = 3, longest: float = 0.1
 ) -> tuple[int, int]:
-    """Kills writers at random moments, checking after each; then lets one end. Kills and hot journals seen."""
+    """Kills writers at random moments, checking after each; then lets one end. Kills and hot
+    journals seen.
+    """
     random = np.random.default_rng(seed)
     reported: set[int] = set()
     last, hot = group * 12 * kills, 0  # more than they add
@@ -162,7 +167,9 @@ def test_kills(tmp_path):
 
 
 def _hot(path: Path, folder: Path) -> Path:
-    """A copy as a kill in the middle of a transaction leaves it: changed pages in the file, old ones in the journal."""
+    """A copy as a kill in the middle of a transaction leaves it: changed pages in the file, old
+    ones in the journal.
+    """
     db = sqlite3.connect(path, isolation_level=None)
     try:
         db.execute("PRAGMA cache_size = 1")
@@ -271,7 +278,9 @@ def test_a_merge_goes_on(tmp_path, monkeypatch):
 
 
 def test_disk_full(tmp_path):
-    """By a limit on the file's size, which writing meets in another process as it would the disk's end."""
+    """By a limit on the file's size, which writing meets in another process as it would the disk's
+    end.
+    """
     path = _make(tmp_path / "i", range(1, 5))
     size = path.stat().st_size
 
@@ -504,7 +513,9 @@ def test_cut_short_while_it_is_open(tmp_path):
 
 @pytest.fixture
 def guarded() -> Iterator[Path]:
-    """A folder of a user who is not root, since for root nothing is read-only; this process is that user meanwhile."""
+    """A folder of a user who is not root, since for root nothing is read-only; this process is that
+    user meanwhile.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         root = os.geteuid() == 0

@@ -428,7 +428,9 @@ def test_worker_processes_import_no_jax():
 
 
 def script(tmp_path, *, pause, guarded=True):
-    """A program that adds tmp_path/music with a hasher of no work but a pause, as a process of its own."""
+    """A program that adds tmp_path/music with a hasher of no work but a pause, as a process of its
+    own.
+    """
     body = f"""
 import time
 from types import SimpleNamespace
@@ -502,7 +504,9 @@ def test_a_killed_run_leaves_a_good_index_and_no_processes_and_is_continued(tmp_
 
 
 def living(group):
-    """Whether a process of that group is still there (as a zombie it is not: nobody here can reap it)."""
+    """Whether a process of that group is still there (as a zombie it is not: nobody here can reap
+    it).
+    """
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()

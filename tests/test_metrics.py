@@ -1,4 +1,6 @@
-"""Oracles: brute force with ``np.bitwise_count`` and Python sets, hand-made ties, scipy's bootstrap and binomial."""
+"""Oracles: brute force with ``np.bitwise_count`` and Python sets, hand-made ties, scipy's bootstrap
+and binomial.
+"""
 
 import math
 import subprocess
@@ -239,7 +241,8 @@ def test_interval_agrees_with_scipy_bootstrap():
         rng=np.random.default_rng(0),
     ).confidence_interval
     width = theirs.high - theirs.low
-    # Both are Monte Carlo: a 2.5 % quantile of 4,000 draws has a standard error of about 1.2 % of the width.
+    # Both are Monte Carlo: a 2.5 % quantile of 4,000 draws has a standard error of about 1.2 % of
+    # the width.
     assert ours.low == pytest.approx(theirs.low, abs=0.06 * width)
     assert ours.high == pytest.approx(theirs.high, abs=0.06 * width)
     assert ours.value == correct.sum() / windows.sum()

@@ -51,7 +51,8 @@ def test_psf_of_any_length(samples):
     signal = music_like(samples)
     expected = psf_mfcc(signal)
     assert m.frame_count(samples, PSF) == len(expected)
-    # float32 against float64: 1e-3 of max(|reference|, 1) is what is promised, the liftered DCT of ln reaches 3e-4.
+    # float32 against float64: 1e-3 of max(|reference|, 1) is what is promised, the liftered DCT of
+    # ln reaches 3e-4.
     error = np.abs(m.stream([signal], config=PSF) - expected) / np.maximum(np.abs(expected), 1)
     assert error.max() < 1e-3
 

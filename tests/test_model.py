@@ -21,7 +21,9 @@ def segments_of(config: Config, batch: int = 3, seed: int = 0) -> jax.Array:
 
 
 def lstm_loop(params, inputs, carry):
-    """The same cell by hand (Hochreiter & Schmidhuber with a forget gate), one time step after the other."""
+    """The same cell by hand (Hochreiter & Schmidhuber with a forget gate), one time step after the
+    other.
+    """
     c, h = carry
     states = []
     for x in inputs:
@@ -134,7 +136,9 @@ def test_readouts_have_the_shape_of_the_input_and_carry_gradient(readout):
 
 
 def test_hidden_handover_lets_nothing_pass_around_the_hash():
-    """With H alone handed over, the reconstruction is a function of H: change the segment, keep H, nothing moves."""
+    """With H alone handed over, the reconstruction is a function of H: change the segment, keep H,
+    nothing moves.
+    """
     config = SMALL
     params = model.init_params(jax.random.key(4), config)
     segments = segments_of(config)
@@ -240,7 +244,8 @@ def test_bfloat16_is_near_float32():
 
 def test_reconstruction_error_by_hand():
     segments = jnp.zeros((2, 3, 4))
-    # Every coefficient off by one: 4 per frame. Only one of six frames off by two in one coefficient: 4 / 6.
+    # Every coefficient off by one: 4 per frame. Only one of six frames off by two in one
+    # coefficient: 4 / 6.
     assert losses.reconstruction_error(segments, segments + 1) == 4.0
     assert np.isclose(losses.reconstruction_error(segments, segments.at[0, 0, 0].set(2)), 4 / 6)
     assert losses.reconstruction_error(segments, segments) == 0.0

@@ -10,7 +10,9 @@ from seqhash.search.hamming import NOWHERE
 def collection(
     rng: np.random.Generator, lengths, words: int, *, dull: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Random codes of recordings of those lengths; dull ones have few distinct values: full buckets, and ties."""
+    """Random codes of recordings of those lengths; dull ones have few distinct values: full
+    buckets, and ties.
+    """
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     codes = rng.integers(0, 2**32, (int(starts[-1]), words), dtype=np.uint32)
     return (codes & np.uint32(0x0103)) if dull else codes, starts
@@ -25,7 +27,9 @@ def flipped(rng: np.random.Generator, codes: np.ndarray, share: float) -> np.nda
 def queries_like(
     rng: np.random.Generator, codes: np.ndarray, n: int, count: int, share: float = 0.1
 ) -> np.ndarray:
-    """Windows from anywhere, borders included, with flipped bits; random ones where the collection is too short."""
+    """Windows from anywhere, borders included, with flipped bits; random ones where the collection
+    is too short.
+    """
     if len(codes) < n:
         return rng.integers(0, 2**32, (count, n, codes.shape[1]), dtype=np.uint32)
     rows = rng.integers(0, len(codes) - n + 1, count)
@@ -52,7 +56,9 @@ def answers(found, query: int) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_an_answer_called_exact_is_the_brute_force_answer(seed):
-    """And any other answer is true windows with their true distances, in order, without repetition."""
+    """And any other answer is true windows with their true distances, in order, without
+    repetition.
+    """
     rng = np.random.default_rng(seed)
     words, n = int(rng.choice([1, 2, 3, 4])), int(rng.integers(1, 13))
     codes, starts = collection(
@@ -94,7 +100,9 @@ def test_an_answer_called_exact_is_the_brute_force_answer(seed):
 )
 @pytest.mark.parametrize("radius", [0, 1, 2])
 def test_all_windows_below_the_bound_are_found(words, n, bits, radius, monkeypatch):
-    """The pigeonhole where it is tight: radius + 1 flips in every substring but one, which has radius."""
+    """The pigeonhole where it is tight: radius + 1 flips in every substring but one, which has
+    radius.
+    """
     rng = np.random.default_rng(words + n)
     substrings = 32 * words // bits
     spread = np.zeros(
@@ -138,7 +146,9 @@ def test_all_windows_below_the_bound_are_found(words, n, bits, radius, monkeypat
 
 @pytest.mark.parametrize("bits", [None, 8, 14, 20])
 def test_semantic_hashing_finds_the_whole_ball(bits):
-    """32-bit codes in one table (or a few), n = 1: every code within the radius, for each of many queries."""
+    """32-bit codes in one table (or a few), n = 1: every code within the radius, for each of many
+    queries.
+    """
     rng = np.random.default_rng(5)
     centres = rng.integers(0, 2**32, (40, 1), dtype=np.uint32)
     codes = flipped(rng, centres[rng.integers(0, 40, 3000)], 0.06)

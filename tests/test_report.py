@@ -1,6 +1,8 @@
-"""The report of a made-up result: every number is on the page, the pictures are as they should be, a browser opens it.
+"""The report of a made-up result: every number is on the page, the pictures are as they should be,
+a browser opens it.
 
-The browser is Chromium or Chrome on the PATH, or what the variable CHROME names; without one those tests are skipped.
+The browser is Chromium or Chrome on the PATH, or what the variable CHROME names; without one those
+tests are skipped.
 """
 
 import base64
@@ -39,7 +41,9 @@ MISSING = ("philips", "room", 10)  # a cell that was not measured
 
 
 def made_up():
-    """A result whose numbers are all different from one another and from what the page says anyway."""
+    """A result whose numbers are all different from one another and from what the page says
+    anyway.
+    """
     rng = np.random.default_rng(0)
     rows = []
     for system in SYSTEMS:
@@ -139,7 +143,9 @@ LITTLE = (
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, the text of cells and of everything, and whether what is opened is closed."""
+    """Tags with their attributes, the text of cells and of everything, and whether what is opened
+    is closed.
+    """
 
     EMPTY = frozenset({"meta", "link", "img", "br"})
 
@@ -470,7 +476,9 @@ PROBE = """<script>addEventListener("load", async () => {
 
 @pytest.fixture(scope="module")
 def browse(tmp_path_factory):
-    """A function: the page's text, in a window -> what PROBE finds, and the lines of the console."""
+    """A function: the page's text, in a window -> what PROBE finds, and the lines of the
+    console.
+    """
     named = os.environ.get("CHROME")
     browser = next(filter(None, map(shutil.which, [named] if named else BROWSERS)), None)
     if browser is None:
@@ -481,7 +489,8 @@ def browse(tmp_path_factory):
         (folder / "inner.html").write_text(
             text.replace("</body>", PROBE + "</body>"), encoding="utf-8"
         )
-        # A window has a least width of its own, so the page is opened in a frame, which tells what it finds.
+        # A window has a least width of its own, so the page is opened in a frame, which tells what
+        # it finds.
         frame = f"""<!DOCTYPE html><title>frame</title><link rel="icon" href="data:,"><pre id="probe"></pre>
         <script>addEventListener("message", (message) => {{ probe.textContent = message.data; }});</script>
         <iframe src="inner.html" style="width:{width}px;height:900px;border:0"></iframe>"""
@@ -531,7 +540,9 @@ def test_a_browser_shows_it_without_complaint(browse, workdir, page, width):
 
 
 def test_the_browser_would_have_noticed(browse):
-    """What the test above relies on: a broken picture, a broken sound, an error and a wide page are seen."""
+    """What the test above relies on: a broken picture, a broken sound, an error and a wide page are
+    seen.
+    """
     broken = """<!DOCTYPE html><title>broken</title><body><img alt="" src="data:image/png;base64,AAAA">
     <audio src="data:audio/mpeg;base64,AAAA"></audio><p style="width:3000px">wide</p>
     <script>console.error("a complaint")</script></body>"""

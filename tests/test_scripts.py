@@ -1,4 +1,6 @@
-"""The scripts as a user calls them: processes of their own, on a corpus of seconds, in one shared workdir."""
+"""The scripts as a user calls them: processes of their own, on a corpus of seconds, in one shared
+workdir.
+"""
 
 import json
 import math
@@ -42,7 +44,9 @@ CODES = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Two works of twelve tones each in covers/, a third and a fourth in others/, and the files of all scripts."""
+    """Two works of twelve tones each in covers/, a third and a fourth in others/, and the files of
+    all scripts.
+    """
     folder = tmp_path_factory.mktemp("scripts")
     rows = [row for work in (0, 1) for row in write_work(folder / "covers", work)]
     (folder / "covers" / "covers.csv").write_text(HEADER + "".join(rows))
@@ -71,7 +75,9 @@ def write_work(folder: Path, work: int) -> list[str]:
 
 
 def script(name: str, *arguments: str, run=run_module) -> Ended:
-    """script("train", "--workdir=...", ...): what the process ended with. Bad input or good, never a traceback."""
+    """script("train", "--workdir=...", ...): what the process ended with. Bad input or good, never
+    a traceback.
+    """
     done = run(f"experiments.{name}", *arguments, **QUICKLY)
     assert "Traceback" not in done.err, done.err[-3000:]
     return done
@@ -217,7 +223,9 @@ def test_export_loads_and_its_card_has_the_table(reproduced, folder):
 
 
 def test_numbers_of_another_model_are_not_in_the_card(copied):
-    """The run goes back to its first epoch, as if results.json were of a later or earlier checkpoint."""
+    """The run goes back to its first epoch, as if results.json were of a later or earlier
+    checkpoint.
+    """
     newest = max((copied / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     shutil.rmtree(newest)
     done = script("export", f"--workdir={copied}", f"--directory={copied / 'mine'}", "--name=mine")

@@ -1,4 +1,6 @@
-"""The built-in corpus: notation, arrangement, synthesis and the files. Only a few of the 80 recordings are rendered."""
+"""The built-in corpus: notation, arrangement, synthesis and the files. Only a few of the 80
+recordings are rendered.
+"""
 
 import csv
 import dataclasses
@@ -44,7 +46,8 @@ def test_notes_by_hand():
         "AB",
         3,
     )
-    # D major: c and f are sharp; =c and _B hold for their bar only; > lends half of the second note to the first.
+    # D major: c and f are sharp; =c and _B hold for their bar only; > lends half of the second note
+    # to the first.
     assert part.notes == (
         (-1.0, 1.0, 69), (0.0, 1.0, 74), (1.0, 0.5, 73), (1.5, 0.5, 72), (2.0, 0.75, 70), (2.75, 0.25, 69),
         (3.0, 2.25, 76), (5.25, 0.75, 78), (6.0, 2.0, 74),
@@ -127,7 +130,9 @@ def test_the_works():
 
 
 def test_bars_by_a_second_count():
-    """Lengths of the letters between bar lines, added up without the parser; broken rhythm stays within its bar."""
+    """Lengths of the letters between bar lines, added up without the parser; broken rhythm stays
+    within its bar.
+    """
     text = (
         resources.files("seqhash.songbook")
         .joinpath("data/songbook.txt")

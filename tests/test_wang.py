@@ -1,4 +1,6 @@
-"""Landmarks: peaks where the tones are, hashes by hand, offsets by counting, recordings found where they were cut."""
+"""Landmarks: peaks where the tones are, hashes by hand, offsets by counting, recordings found where
+they were cut.
+"""
 
 import itertools
 from collections import Counter
@@ -44,7 +46,7 @@ def _tones(events: list[tuple[float, float]], *, seconds: float) -> np.ndarray:
     return (0.5 * np.sum(bursts, axis=0)).astype(np.float32)
 
 
-# ------------------------------------------------------------------------------------------------ peaks
+# -------------------------------------------------------------------------------------------- peaks
 
 
 def test_peaks_are_where_the_tones_are():
@@ -146,7 +148,7 @@ def test_gain_changes_nothing():
     )
 
 
-# ------------------------------------------------------------------------------------------------ landmarks
+# ---------------------------------------------------------------------------------------- landmarks
 
 
 def test_hashes_round_trip():
@@ -244,7 +246,7 @@ def test_bad_options(change, message):
         replace(CONFIG, **change)
 
 
-# ------------------------------------------------------------------------------------------------ matching
+# ----------------------------------------------------------------------------------------- matching
 
 
 def _hits(rows: list[tuple[int, int, int, int]]) -> wang.Hits:
@@ -320,12 +322,13 @@ def test_tail_is_scipys():
 
 
 def test_score_by_hand():
-    # 6 landmarks, clumps of 3: two events where (29 + 1) / 100 / 3 = 0.1 is expected; 1 - e^-0.1 (1 + 0.1)
+    # 6 landmarks, clumps of 3: two events where (29 + 1) / 100 / 3 = 0.1 is expected; 1 - e^-0.1 (1
+    # + 0.1)
     scores = wang.score(np.array([6]), np.array([29]), np.array([100]), np.array([1000]), clump=3.0)
     np.testing.assert_allclose(scores, -np.log10(1000 * (1 - np.exp(-0.1) * 1.1)))
 
 
-# ------------------------------------------------------------------------------------------------ recordings
+# --------------------------------------------------------------------------------------- recordings
 
 
 @pytest.mark.parametrize("seconds", [2.0, 5.0])

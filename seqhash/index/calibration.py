@@ -1,16 +1,19 @@
 """How near a clip comes that is not there: false positives, estimated on the index's own codes.
 
-A query that is not in a collection still has a nearest window. How near depends on the collection (its size, how alike
-its music is) and on the query's length, so the distribution is taken from the collection itself: its works are dealt
-into two halves, windows of one half are searched in the other, where they are not, and the smallest distances are kept.
-No theory of independent bits enters: neighbouring codes and bits of real audio are far from independent.
+A query that is not in a collection still has a nearest window. How near depends on the collection
+(its size, how alike its music is) and on the query's length, so the distribution is taken from the
+collection itself: its works are dealt into two halves, windows of one half are searched in the
+other, where they are not, and the smallest distances are kept.
+No theory of independent bits enters: neighbouring codes and bits of real audio are far from
+independent.
 
-Some audio is near to everything (a plain, steady timbre), some to nothing. So distances are taken relative to the
-query's own: **nearness** is the distance over the query's ``typical`` distance to windows drawn from the collection, a
-low quantile of them.
+Some audio is near to everything (a plain, steady timbre), some to nothing. So distances are taken
+relative to the query's own: **nearness** is the distance over the query's ``typical`` distance to
+windows drawn from the collection, a low quantile of them.
 
-The left tail, which no affordable sample reaches, is continued as a normal distribution's through two quantiles that a
-few unlabelled copies of one recording in both halves, which are there after all, hardly move.
+The left tail, which no affordable sample reaches, is continued as a normal distribution's through
+two quantiles that a few unlabelled copies of one recording in both halves, which are there after
+all, hardly move.
 """
 
 import math
@@ -46,7 +49,9 @@ class Null(NamedTuple):
 
 
 def typical(sample: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """A low quantile of the distances of each query (queries, n, words) to sampled windows: float64 (queries,)."""
+    """A low quantile of the distances of each query (queries, n, words) to sampled windows: float64
+    (queries,).
+    """
     distances = [
         np.bitwise_count(sample ^ query[None]).sum(axis=(1, 2), dtype=np.int64) for query in queries
     ]
@@ -62,7 +67,9 @@ def probability(null: Null, nearness: np.ndarray | float) -> np.ndarray:
 
 
 def largest(null: Null, rate: float) -> float:
-    """The largest nearness whose probability is at most ``rate``, or KNEE where that is less; it may be negative."""
+    """The largest nearness whose probability is at most ``rate``, or KNEE where that is less; it
+    may be negative.
+    """
     share = max(LEAST, min(KNEE, rate / null.copies))
     return null.mean + null.deviation * NormalDist().inv_cdf(share)
 
@@ -80,14 +87,17 @@ def estimate(
     code_rate: float,
     seed: int = 0,
 ) -> Null | None:
-    """The distribution for queries of n codes; None where the collection has no room for such windows.
+    """The distribution for queries of n codes; None where the collection has no room for such
+    windows.
 
     Args:
       words, starts: the collection, as ``planar.build`` takes it.
-      works: (recordings,) recordings of one value are versions of one work and stay in one half. The result depends on
-        these values, and among equal ones on the recordings' lengths, and not on the order of the recordings.
+      works: (recordings,) recordings of one value are versions of one work and stay in one half.
+        The result depends on these values, and among equal ones on the recordings' lengths, and not
+        on the order of the recordings.
       n: codes of a query.
-      tries: windows that a query is searched as (its shifts): each trial takes so many consecutive ones.
+      tries: windows that a query is searched as (its shifts): each trial takes so many consecutive
+        ones.
       code_rate: codes a second.
     """
     rng = np.random.default_rng(seed)
@@ -157,7 +167,9 @@ def _collection(
 def _windows(
     words, low, high, n: int, tries: int, count: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Windows (count * tries, n, words): so many consecutive ones from each of ``count`` random places."""
+    """Windows (count * tries, n, words): so many consecutive ones from each of ``count`` random
+    places.
+    """
     room = np.maximum(high - low - (n + tries - 1) + 1, 0)
     place = rng.integers(0, room.sum(), count)
     recording = np.searchsorted(np.cumsum(room), place, side="right")

@@ -4,14 +4,17 @@
 - ``recordings``, the catalogue: id, path, content digest, title, artist, work, duration, codes, metadata (JSON).
 - ``codes``: the words of a recording, little-endian uint32 (codes, words).
 
-Each row has a CRC-32 of its content. Words have a table of their own, so that the catalogue is read without them. What
-was added never changes, and an id is never given twice: what one call listed, the next one reads, or finds removed.
+Each row has a CRC-32 of its content. Words have a table of their own, so that the catalogue is read
+without them. What
+was added never changes, and an id is never given twice: what one call listed, the next one reads,
+or finds removed.
 
-**Durability.** SQLite's rollback journal, not WAL: outside a transaction the index is one file, which can be copied or
-lie on a read-only disk (WAL has two more files, and needs a writable folder even to read). ``synchronous = EXTRA`` is
-FULL and the folder synced too, so a transaction that returned outlives a power cut as well as a kill. A writer takes
-its turn (BEGIN IMMEDIATE) before it looks at what is there, so two of them cannot add one recording twice; readers go
-on meanwhile, and see whole transactions only. As with any SQLite file: not on a network disk without locks, and
+**Durability.** SQLite's rollback journal, not WAL: outside a transaction the index is one file,
+which can be copied or lie on a read-only disk (WAL has two more files, and needs a writable folder
+even to read). ``synchronous = EXTRA`` is FULL and the folder synced too, so a transaction that
+returned outlives a power cut as well as a kill. A writer takes its turn (BEGIN IMMEDIATE) before it
+looks at what is there, so two of them cannot add one recording twice; readers go on meanwhile, and
+see whole transactions only. As with any SQLite file: not on a network disk without locks, and
 ``FILE-journal``, there while a process writes or after it was killed, belongs to the file.
 """
 
@@ -32,13 +35,15 @@ import numpy as np
 APPLICATION_ID = 0x73716878  # "sqhx" in the file's header tells an index from any other SQLite file
 BUSY_SECONDS = 60.0  # that a process waits for another one's transaction
 
-# Step i takes a file from schema version i to i + 1 (SQLite's user_version): making a file is migrating an empty one.
+# Step i takes a file from schema version i to i + 1 (SQLite's user_version): making a file is
+# migrating an empty one.
 STEPS: tuple[tuple[str, ...], ...] = (
     (
         f"PRAGMA application_id = {APPLICATION_ID}",
         "CREATE TABLE hasher (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL, digest TEXT NOT NULL, "
         "code_rate REAL NOT NULL, words INTEGER NOT NULL, sample_rate INTEGER NOT NULL, checksum INTEGER NOT NULL)",
-        # AUTOINCREMENT: the id of a removed recording, which someone may have noted, never becomes another one's.
+        # AUTOINCREMENT: the id of a removed recording, which someone may have noted, never becomes
+        # another one's.
         "CREATE TABLE recordings (id INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT NOT NULL, "
         "digest TEXT NOT NULL UNIQUE, title TEXT NOT NULL, artist TEXT NOT NULL, work TEXT NOT NULL, "
         "duration REAL NOT NULL, codes INTEGER NOT NULL, metadata TEXT NOT NULL, checksum INTEGER NOT NULL)",
@@ -55,7 +60,9 @@ _LINE = "id, path, digest, title, artist, work, duration, codes, metadata, check
 
 
 class IndexFileError(ValueError):
-    """An index that cannot be used as asked: the message names the file, the reason, and what to do."""
+    """An index that cannot be used as asked: the message names the file, the reason, and what to
+    do.
+    """
 
 
 class Identity(NamedTuple):
@@ -106,9 +113,11 @@ class Collection(NamedTuple):
 
 
 class Index:
-    """An open index, made by ``open_index``: a context manager, for the thread and process that opened it.
+    """An open index, made by ``open_index``: a context manager, for the thread and process that
+    opened it.
 
-    Every method is one transaction, and raises IndexFileError where the file does not let it; then nothing has changed.
+    Every method is one transaction, and raises IndexFileError where the file does not let it; then
+    nothing has changed.
     """
 
     def __init__(
@@ -130,15 +139,19 @@ class Index:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Inside, all that is read is of one moment, and this index cannot write; other writers wait to the end."""
+        """Inside, all that is read is of one moment, and this index cannot write; other writers
+        wait to the end.
+        """
         with self._transaction():
             yield
 
     def add(self, entries: Iterable[Entry]) -> list[bool]:
-        """Adds recordings, all of them or none, in one transaction that is on the disk when this returns.
+        """Adds recordings, all of them or none, in one transaction that is on the disk when this
+        returns.
 
         Returns:
-          For each entry: True, it is new; False, one of this content digest is there already, and stays as it is.
+          For each entry: True, it is new; False, one of this content digest is there already, and
+            stays as it is.
 
         Raises:
           ValueError: an entry is not valid; says which and why.
@@ -157,7 +170,9 @@ class Index:
             return {digest for digest in digests if db.execute(query, (digest,)).fetchone()}
 
     def remove(self, ids: Iterable[int]) -> int:
-        """Removes recordings; the number of those that were there. Only ``compact`` makes the file smaller."""
+        """Removes recordings; the number of those that were there. Only ``compact`` makes the file
+        smaller.
+        """
         valid = [(int(i),) for i in ids if 0 < i < 2**63]
         with self._transaction(write=True) as db:
             return sum(db.execute("DELETE FROM recordings WHERE id = ?", i).rowcount for i in valid)
@@ -168,7 +183,9 @@ class Index:
             return self._rows(db)
 
     def words_of(self, ids: Iterable[int]) -> list[np.ndarray]:
-        """The words, uint32 (codes, words), of recordings by their ids; IndexFileError where one is not there."""
+        """The words, uint32 (codes, words), of recordings by their ids; IndexFileError where one is
+        not there.
+        """
         with self._transaction() as db:
             return [self._read_words(db, self._row(db, int(i))) for i in ids]
 
@@ -184,7 +201,9 @@ class Index:
         return Collection(words, starts, np.array([row.id for row in rows], np.int64))
 
     def info(self) -> dict[str, Any]:
-        """The file's and the hasher's facts: duration in seconds, sizes in bytes (``free``: what ``compact`` gives)."""
+        """The file's and the hasher's facts: duration in seconds, sizes in bytes (``free``: what
+        ``compact`` gives).
+        """
         with self._transaction() as db:
             query = "SELECT count(*), coalesce(sum(codes), 0), coalesce(sum(duration), 0.0) FROM recordings"
             recordings, codes, duration = db.execute(query).fetchone()
@@ -212,7 +231,9 @@ class Index:
         return problems
 
     def compact(self) -> tuple[int, int]:
-        """Gives the space of removed recordings back; bytes before and after. Needs as much again for a moment."""
+        """Gives the space of removed recordings back; bytes before and after. Needs as much again
+        for a moment.
+        """
         self._require_writing()
         before = self.info()["bytes"]
         with _errors_named(self.path):
@@ -309,14 +330,16 @@ def open_index(
       readonly: change nothing, and so be content with a file or a folder that cannot be written.
 
     Raises:
-      IndexFileError: no index there, another hasher's, a newer version's, a damaged one, or one that cannot be written.
+      IndexFileError: no index there, another hasher's, a newer version's, a damaged one, or one
+        that cannot be written.
     """
     if create and (identity is None or readonly):
         raise ValueError("To create an index, an identity is needed, and writing.")
     path = Path(path)
     _check_file(path, create=create, readonly=readonly)
-    # "rw" falls back to reading where the file cannot be written, and where it can, undoes a killed process's
-    # transaction, which "ro" cannot. isolation_level None: no transaction begins by itself.
+    # "rw" falls back to reading where the file cannot be written, and where it can, undoes a killed
+    # process's transaction, which "ro" cannot. isolation_level None: no transaction begins by
+    # itself.
     uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
     with _errors_named(path):
         db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
@@ -379,7 +402,8 @@ def _transaction(db: sqlite3.Connection, *, write: bool) -> Iterator[None]:
 
 def _check_file(path: Path, *, create: bool, readonly: bool) -> None:
     """Refuses what SQLite answers with a riddle, or waits for (a pipe)."""
-    # By ``stat`` alone: to open and close the file would drop the locks of this process's other connections to it.
+    # By ``stat`` alone: to open and close the file would drop the locks of this process's other
+    # connections to it.
     folder = path.absolute().parent
     try:
         mode = os.stat(path).st_mode
@@ -427,7 +451,9 @@ def _configure(db: sqlite3.Connection, *, readonly: bool) -> None:
 def _prepare(
     path: Path, db: sqlite3.Connection, identity: Identity | None, *, readonly: bool
 ) -> None:
-    """Makes the tables where an identity is given and there are none; brings those of an older version up to date."""
+    """Makes the tables where an identity is given and there are none; brings those of an older
+    version up to date.
+    """
     version = _version(path, db)
     if version == len(STEPS):
         return
@@ -453,7 +479,9 @@ def _prepare(
 
 
 def _version(path: Path, db: sqlite3.Connection) -> int:
-    """The schema version; 0, an empty file. Refuses other databases, and what is newer than this module."""
+    """The schema version; 0, an empty file. Refuses other databases, and what is newer than this
+    module.
+    """
     with _transaction(db, write=False):  # another process may be making it just now
         application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
         (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -483,7 +511,9 @@ def _read_identity(path: Path, db: sqlite3.Connection) -> Identity:
 
 
 def require_same(path: Path, stored: Identity, given: Identity) -> None:
-    """Raises IndexFileError unless the codes in a file can be compared with those of the hasher given."""
+    """Raises IndexFileError unless the codes in a file can be compared with those of the hasher
+    given.
+    """
     if stored[1:] != given[1:]:  # whatever they are called
         raise IndexFileError(
             f"{path}: made with hasher {_described(stored)}, not with {_described(given)}; their codes cannot be "
@@ -507,12 +537,16 @@ def _line_checksum(line: Sequence[Any]) -> int:
 
 
 def _words_checksum(digest: str, blob: bytes) -> int:
-    """CRC-32 of the words, begun with the content digest, so that one recording's words do not pass for another's."""
+    """CRC-32 of the words, begun with the content digest, so that one recording's words do not pass
+    for another's.
+    """
     return zlib.crc32(blob, zlib.crc32(_encoded(digest)))
 
 
 def check_entry(entry: Entry, identity: Identity) -> tuple[Any, ...]:
-    """The catalogue line of an entry, from ``path`` to ``metadata``, or a ValueError that says what is wrong."""
+    """The catalogue line of an entry, from ``path`` to ``metadata``, or a ValueError that says what
+    is wrong.
+    """
     words, metadata = entry.words, dict(entry.metadata or {})
     if words.dtype != np.uint32 or words.ndim != 2 or words.shape[1] != identity.words:
         expected = f"uint32 (codes, {identity.words})"

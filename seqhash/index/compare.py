@@ -1,12 +1,15 @@
-"""Two recordings against each other: the alignment at which their codes agree best, and a picture of where they differ.
+"""Two recordings against each other: the alignment at which their codes agree best, and a picture
+of where they differ.
 
-**Which alignment is best.** At each lag, the overlap of n codes has a bit error rate e. The smallest e alone would be
-that of a few codes that agree by chance, so the lag with the largest score
+**Which alignment is best.** At each lag, the overlap of n codes has a bit error rate e. The
+smallest e alone would be that of a few codes that agree by chance, so the lag with the largest
+score
 
     (chance - e) * sqrt(n)
 
-is chosen, where ``chance`` is the mean bit error rate over all pairs of codes of the two recordings: what unrelated
-codes of these recordings differ by, which is below 1/2 where bits are uneven.
+is chosen, where ``chance`` is the mean bit error rate over all pairs of codes of the two
+recordings: what unrelated codes of these recordings differ by, which is below 1/2 where bits are
+uneven.
 """
 
 import math
@@ -22,10 +25,13 @@ _DPI = 150
 
 
 class Comparison(NamedTuple):
-    """Best alignment of recording B under recording A; the overlap begins at ``start_a`` and ``start_b``."""
+    """Best alignment of recording B under recording A; the overlap begins at ``start_a`` and
+    ``start_b``.
+    """
 
     start_a: float  # s into A
-    start_b: float  # s into B; where both go on to overlap, one of the two starts is 0 or, after a shift, near it
+    # s into B; where both go on to overlap, one of the two starts is 0 or, after a shift, near it
+    start_b: float
     codes: int  # of the overlap
     seconds: float  # from the overlap's first code to where one after its last would be
     distance: int  # bits that differ
@@ -36,7 +42,8 @@ class Comparison(NamedTuple):
 
 
 def compare_codes(words_a: np.ndarray, words_b: np.ndarray, code_rate: float) -> Comparison:
-    """The best alignment of two recordings' codes, over all lags. Ties: the longer overlap, then the smaller lag.
+    """The best alignment of two recordings' codes, over all lags. Ties: the longer overlap, then
+    the smaller lag.
 
     Args:
       words_a, words_b: uint32 (codes_a, words), (codes_b, words), at least one code each.
@@ -79,8 +86,8 @@ def compare_samples(
 ) -> Comparison:
     """``compare_codes`` of two recordings, with A hashed from several starts inside one hop.
 
-    Codes that lie between each other's differ although the audio is the same; with 4 shifts of a hop of 0.25 s, one of
-    them is at most 31 ms off.
+    Codes that lie between each other's differ although the audio is the same; with 4 shifts of a
+    hop of 0.25 s, one of them is at most 31 ms off.
 
     Args:
       samples_a, samples_b: float32 (samples,) at the hasher's rate.
@@ -147,7 +154,8 @@ def compare_match(
 
 
 def draw_differences(comparison: Comparison, *, title: str, code_rate: float):
-    """The bits that differ, black, over the overlap's time, and below them the bit error rate of each code.
+    """The bits that differ, black, over the overlap's time, and below them the bit error rate of
+    each code.
 
     Args:
       comparison: what ``compare_codes`` found.
@@ -197,7 +205,9 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float):
 def differences_figure(
     comparison: Comparison, path: str | Path, *, title: str, code_rate: float
 ) -> Path:
-    """Writes ``draw_differences`` as a PNG, into a folder that is made where it is missing; returns the path."""
+    """Writes ``draw_differences`` as a PNG, into a folder that is made where it is missing; returns
+    the path.
+    """
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"path must end in .png, got {path}.")

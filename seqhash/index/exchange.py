@@ -1,6 +1,7 @@
 """Between an index and other files: another index, FAISS, npz, Parquet.
 
-Files are written whole or not at all, beside themselves first. Words are little-endian uint32 wherever they are bytes.
+Files are written whole or not at all, beside themselves first. Words are little-endian uint32
+wherever they are bytes.
 """
 
 import contextlib
@@ -52,7 +53,8 @@ class Added(NamedTuple):
 
 
 def merge(index: Index, other: str | os.PathLike[str]) -> Added:
-    """Adds another index's recordings, in groups: after a kill, the same call goes on where it stopped.
+    """Adds another index's recordings, in groups: after a kill, the same call goes on where it
+    stopped.
 
     Raises:
       IndexFileError: the other one cannot be read, is damaged, or of another hasher.
@@ -68,12 +70,14 @@ def merge(index: Index, other: str | os.PathLike[str]) -> Added:
 
 
 def export_faiss(index: Index, path: str | os.PathLike[str]) -> Path:
-    """Writes FAISS's ``IndexBinaryFlat`` and, beside it, its id map; returns the id map's path, ``path`` + ``.csv``.
+    """Writes FAISS's ``IndexBinaryFlat`` and, beside it, its id map; returns the id map's path,
+    ``path`` + ``.csv``.
 
-    Row t of the FAISS index is code t - ``row`` of the last recording in the id map whose ``row`` is t or less. Bit j
-    of FAISS's byte i is bit 8 i + j of the code. The layout is that of ``write_index_binary`` in FAISS's
-    impl/index_write.cpp: "IBxF", int32 bits, int32 bytes a code, int64 rows, uint8 trained, int32 metric (1; of no use
-    here), uint64 bytes that follow, the codes.
+    Row t of the FAISS index is code t - ``row`` of the last recording in the id map whose ``row``
+    is t or less. Bit j of FAISS's byte i is bit 8 i + j of the code. The layout is that of
+    ``write_index_binary`` in FAISS's impl/index_write.cpp: "IBxF", int32 bits, int32 bytes a code,
+    int64 rows, uint8 trained, int32 metric (1; of no use here), uint64 bytes that follow, the
+    codes.
     """
     path = Path(path)
     ids = path.with_name(path.name + ".csv")
@@ -92,7 +96,9 @@ def export_faiss(index: Index, path: str | os.PathLike[str]) -> Path:
 
 
 def export_npz(index: Index, path: str | os.PathLike[str]) -> None:
-    """Writes everything to an npz: the arrays that ``import_npz`` reads, and ``ids`` int64 (recordings,)."""
+    """Writes everything to an npz: the arrays that ``import_npz`` reads, and ``ids`` int64
+    (recordings,).
+    """
     identity = index.identity
     with index.snapshot():
         rows, collection = index.rows(), index.load()
@@ -112,10 +118,12 @@ def export_npz(index: Index, path: str | os.PathLike[str]) -> None:
 
 
 def export_parquet(index: Index, path: str | os.PathLike[str]) -> None:
-    """Writes a Parquet table, a recording a row: the catalogue's columns, and ``words`` list<list<uint32>[words]>.
+    """Writes a Parquet table, a recording a row: the catalogue's columns, and ``words``
+    list<list<uint32>[words]>.
 
-    ``metadata`` is JSON text; the hasher's identity is JSON in the schema's key ``seqhash``. Bytes of a path that are
-    not UTF-8 are escaped with a backslash, since Parquet's texts must be. IndexFileError where there is no pyarrow.
+    ``metadata`` is JSON text; the hasher's identity is JSON in the schema's key ``seqhash``. Bytes
+    of a path that are not UTF-8 are escaped with a backslash, since Parquet's texts must be.
+    IndexFileError where there is no pyarrow.
     """
     try:
         from pyarrow import parquet
@@ -136,10 +144,11 @@ def export_parquet(index: Index, path: str | os.PathLike[str]) -> None:
 def import_npz(index: Index, path: str | os.PathLike[str]) -> Added:
     """Adds precomputed codes, in groups: after a kill, the same call goes on where it stopped.
 
-    The arrays, for R recordings: ``hasher``, ``hasher_digest`` (texts), ``code_rate``, ``sample_rate`` (numbers): whose
-    codes these are, the index's hasher; ``words`` uint32 (rows, words); ``starts`` integers (R + 1,): recording r has
-    the rows starts[r] up to starts[r + 1]; ``path`` texts (R,). And where there are, (R,) each: ``digest`` (SHA-256 of
-    the audio file's content; else that of the words stands for it), ``duration`` (s; else codes / code_rate),
+    The arrays, for R recordings: ``hasher``, ``hasher_digest`` (texts), ``code_rate``,
+    ``sample_rate`` (numbers): whose codes these are, the index's hasher; ``words`` uint32 (rows,
+    words); ``starts`` integers (R + 1,): recording r has the rows starts[r] up to starts[r + 1];
+    ``path`` texts (R,). And where there are, (R,) each: ``digest`` (SHA-256 of the audio file's
+    content; else that of the words stands for it), ``duration`` (s; else codes / code_rate),
     ``title``, ``artist``, ``work``, ``metadata`` (JSON objects of texts).
 
     Raises:
@@ -170,7 +179,9 @@ def _groups(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _with_words(index: Index, rows: Iterable[Row]) -> Iterator[tuple[Row, np.ndarray]]:
-    """Rows and their words, a group in memory; no transaction stays open between groups and keeps writers waiting."""
+    """Rows and their words, a group in memory; no transaction stays open between groups and keeps
+    writers waiting.
+    """
     for group in _groups(rows):
         yield from zip(group, index.words_of(row.id for row in group), strict=True)
 

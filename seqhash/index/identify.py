@@ -1,21 +1,26 @@
-"""A query against an index: which recording, where in it, how sure; or that it is not there (paper, III, metrics).
+"""A query against an index: which recording, where in it, how sure; or that it is not there (paper,
+III, metrics).
 
-A query is hashed at several **shifts** inside one hop of the index's codes, since its segments do not lie on the
-reference's grid; that costs the index nothing. Each shift is searched as windows of consecutive codes: the whole query
-where it is short, overlapping **windows** of 5 s where it is long. Windows that are near enough (``calibration``) and
-agree on one recording and one alignment are one match; its codes are then compared all along that alignment, which
-gives its ends, its distance and its bit error rate. A query that is no good match as a whole is searched again
-in **pieces**: it may hold more than one recording, or begin before one, or be longer than all. Windows of a long query
+A query is hashed at several **shifts** inside one hop of the index's codes, since its segments do
+not lie on the reference's grid; that costs the index nothing. Each shift is searched as windows of
+consecutive codes: the whole query where it is short, overlapping **windows** of 5 s where it is
+long. Windows that are near enough (``calibration``) and agree on one recording and one alignment
+are one match; its codes are then compared all along that alignment, which gives its ends, its
+distance and its bit error rate. A query that is no good match as a whole is searched again
+in **pieces**: it may hold more than one recording, or begin before one, or be longer than all.
+Windows of a long query
 may miss a recording of a few seconds, a jingle: those are searched by windows of their own.
 
-A hit where the recording is as near a few seconds earlier and later is none: silence is near to all silence.
+A hit where the recording is as near a few seconds earlier and later is none: silence is near to all
+silence.
 
-**Offsets.** ``offset`` is the time in the reference that sounds at ``start`` of the query, in seconds. Shifts lie a
-fifth of 0.25 s apart, so it is within 25 ms of the truth where the nearest shift is the best one.
+**Offsets.** ``offset`` is the time in the reference that sounds at ``start`` of the query, in
+seconds. Shifts lie a fifth of 0.25 s apart, so it is within 25 ms of the truth where the nearest
+shift is the best one.
 
-**Scores.** ``score`` is -log10 of the probability that a clip that is not in the index matches as well: 2 is one clip
-in a hundred. A match is reported where that probability, times the windows that the query has, is at most the
-searcher's false-positive rate.
+**Scores.** ``score`` is -log10 of the probability that a clip that is not in the index matches as
+well: 2 is one clip in a hundred. A match is reported where that probability, times the windows that
+the query has, is at most the searcher's false-positive rate.
 """
 
 import contextlib
@@ -60,7 +65,8 @@ ELSEWHERE = (
     2.75,
     3.25,
 )  # s from a hit, between beats
-STEADY = 0.15  # where a recording is nearer there than this share of the typical distance, it does not change ...
+# where a recording is nearer there than this share of the typical distance, it does not change ...
+STEADY = 0.15
 PLAIN = 0.3  # ... and a hit has to be nearer than this share of that
 MULTI_INDEX_ROWS = 4_000_000  # fewer codes are scanned in less time than the tables cost to look up
 MULTI_INDEX_QUERIES = 512  # windows scanned before tables are made: about what making them costs
@@ -116,7 +122,9 @@ class Searcher:
         )
 
     def identify_blocks(self, blocks: Iterable[np.ndarray]) -> list[Match]:
-        """As ``identify``, of samples that come in blocks (any,): what is held of them is their cepstra."""
+        """As ``identify``, of samples that come in blocks (any,): what is held of them is their
+        cepstra.
+        """
         return self._identify(map(check_samples, blocks))
 
     def identify(self, samples: np.ndarray) -> list[Match]:
@@ -128,7 +136,9 @@ class Searcher:
         return self._identify([check_samples(samples)])
 
     def candidates(self, samples: np.ndarray) -> list[Match]:
-        """As ``identify``, but with all that is near, however likely it is by accident: for curves over thresholds."""
+        """As ``identify``, but with all that is near, however likely it is by accident: for curves
+        over thresholds.
+        """
         return self._identify([check_samples(samples)], everything=True)
 
     def _identify(self, blocks: Iterable[np.ndarray], *, everything: bool = False) -> list[Match]:
@@ -157,7 +167,9 @@ class Searcher:
         )
 
     def _jingles(self, codes: list[np.ndarray], count: int, rate: float) -> list[Match]:
-        """Matches of a long query with what is so short that a window may not lie in it; judged as all are."""
+        """Matches of a long query with what is so short that a window may not lie in it; judged as
+        all are.
+        """
         length, short = round(JINGLE_SECONDS * self.hasher.code_rate), self._short
         null = self._null(length, len(codes)) if short else None
         if not short or not null:
@@ -192,7 +204,9 @@ class Searcher:
 
     @functools.cached_property
     def _short(self) -> "Searcher | None":
-        """The recordings that are so short that a window of a long query may not lie in them; None where none is."""
+        """The recordings that are so short that a window of a long query may not lie in them; None
+        where none is.
+        """
         starts, window = self.collection.starts, round(WINDOW_SECONDS * self.hasher.code_rate)
         chosen = np.flatnonzero(np.diff(starts) < window + window // 2 - 1)
         if not len(chosen):
@@ -225,11 +239,13 @@ class Searcher:
         return self._nulls[length, shifts]
 
     def _nearest(self, queries: np.ndarray, enough: np.ndarray) -> hamming.Neighbours:
-        """Nearest windows: scanned, or, in a large collection that is asked often, looked up where one is near enough.
+        """Nearest windows: scanned, or, in a large collection that is asked often, looked up where
+        one is near enough.
 
         Args:
           queries: uint32 (queries, n, words).
-          enough: (queries,) a window at this distance is no accident: nothing nearer need be proven absent.
+          enough: (queries,) a window at this distance is no accident: nothing nearer need be proven
+            absent.
         """
         if len(self.collection.words) < MULTI_INDEX_ROWS or self._scanned < MULTI_INDEX_QUERIES:
             self._scanned += len(queries)
@@ -310,7 +326,9 @@ class Searcher:
     def _match(
         self, codes, begins, length: int, hits: _Hits, group: np.ndarray, evidence: float
     ) -> Match:
-        """The match of some hits, which agree: compared all along the alignment of the best of them."""
+        """The match of some hits, which agree: compared all along the alignment of the best of
+        them.
+        """
         best = group[np.argmin(hits.chance[group])]
         recording, shift = int(hits.recording[best]), int(hits.shift[best])
         starts = self.collection.starts
@@ -356,7 +374,8 @@ def open_searcher(
     Args:
       index: what ``seqhash add`` made.
       hasher: the one that the index was made by.
-      false_positive_rate: of queries that are not in the index, the share that may be answered all the same.
+      false_positive_rate: of queries that are not in the index, the share that may be answered all
+        the same.
 
     Raises:
       IndexFileError: the index cannot be read, or is another hasher's.
@@ -378,7 +397,8 @@ def open_searcher(
 def shifted_codes(
     hasher: Hasher, blocks: Iterable[np.ndarray], *, shifts: int = SHIFTS
 ) -> list[np.ndarray]:
-    """Codes of a query, uint32 (codes, words), at each shift: shift i begins i / (code_rate * shifts) s later.
+    """Codes of a query, uint32 (codes, words), at each shift: shift i begins i / (code_rate *
+    shifts) s later.
 
     Args:
       hasher: of the index.
@@ -407,11 +427,13 @@ def _finer(hasher: Hasher, shifts: int) -> Hasher:
     return replace(hasher, config=override(hasher.config, {"segment.hop": hop // shifts}))
 
 
-# ------------------------------------------------------------------------------------------------ windows to matches
+# ------------------------------------------------------------------------------- windows to matches
 
 
 def _cut(count: int, code_rate: float) -> tuple[int, np.ndarray]:
-    """Codes of a window and where the windows begin: one where the query is short, else half overlapping."""
+    """Codes of a window and where the windows begin: one where the query is short, else half
+    overlapping.
+    """
     if count <= SHORT_SECONDS * code_rate:
         return count, np.zeros(1, np.int64)
     length = round(WINDOW_SECONDS * code_rate)
@@ -426,7 +448,9 @@ def _begins(count: int, length: int) -> np.ndarray:
 
 
 def _groups(hits: _Hits, begins: np.ndarray, shifts: int, code_rate: float) -> list[np.ndarray]:
-    """Hits that agree: one recording, one alignment to about a hop, no long gap in the query; indices of each group."""
+    """Hits that agree: one recording, one alignment to about a hop, no long gap in the query;
+    indices of each group.
+    """
     if not len(hits.window):
         return []
     begin = begins[hits.window]
@@ -449,7 +473,9 @@ def _split(
 
 
 def _evidence(hits: _Hits, group: np.ndarray, begins: np.ndarray, length: int) -> float:
-    """log10 of the probability of a group by accident: the best choice of windows that share no code, multiplied."""
+    """log10 of the probability of a group by accident: the best choice of windows that share no
+    code, multiplied.
+    """
     chance = np.zeros(len(begins))
     np.minimum.at(chance, hits.window[group], hits.chance[group])
     windows = np.unique(hits.window[group])
@@ -473,9 +499,11 @@ def _extent(gains: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 def without_repeats(matches: list[Match]) -> list[Match]:
-    """Leaves out what is half an earlier (better) match of the same recording: a chorus is found at each place.
+    """Leaves out what is half an earlier (better) match of the same recording: a chorus is found at
+    each place.
 
-    Less than half is the end of one match and the beginning of the next, which are known to about a second.
+    Less than half is the end of one match and the beginning of the next, which are known to about a
+    second.
     """
     kept: list[Match] = []
     for match in matches:

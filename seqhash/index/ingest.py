@@ -9,10 +9,11 @@ hash        the device                   short recordings together, long ones by
 write       the calling thread           one transaction for each recording, or for those of half a second
 ==========  ===========================  ========================================================================
 
-A recording is hashed when it is decoded, together with the others that are, or when ``BLOCKS`` minutes of it are, and
-from then on while it is decoded: in memory are at most that many minutes of 2 workers + 1 recordings, however long the
-files are. The index holds whole recordings at every moment: a run that was killed is continued by the same call, which
-passes over what is there.
+A recording is hashed when it is decoded, together with the others that are, or when ``BLOCKS``
+minutes of it are, and
+from then on while it is decoded: in memory are at most that many minutes of 2 workers + 1
+recordings, however long the files are. The index holds whole recordings at every moment: a run that
+was killed is continued by the same call, which passes over what is there.
 """
 
 import collections
@@ -46,8 +47,10 @@ if (
     from seqhash.config import Config
 
 BLOCKS = 10  # blocks of a minute that are held of one recording, and hashed at a time
-PIECE_CODES = 240  # hashed at a time, a minute at the paper's rate: every longer recording uses one compiled program
-_DIGESTED = 16  # files digested at a time, so that their content is still in the page cache when it is decoded
+# hashed at a time, a minute at the paper's rate: every longer recording uses one compiled program
+PIECE_CODES = 240
+# files digested at a time, so that their content is still in the page cache when it is decoded
+_DIGESTED = 16
 _GROUP_SECONDS = 0.5  # between two transactions, each of which waits for the disk a few times
 _POLL = 0.1  # s between two looks at whether to stop
 
@@ -65,17 +68,19 @@ class Counts(NamedTuple):
 def add_files(
     index: Index, hasher: "Hasher", items: Sequence[Item], *, workers: int, progress: bool
 ) -> Counts:
-    """Adds audio files to an index; those whose content is there are passed over, bad ones are listed.
+    """Adds audio files to an index; those whose content is there are passed over, bad ones are
+    listed.
 
-    Title, artist and album of a file's own tags fill what a manifest does not say; the manifest's other columns become
-    the entry's metadata.
+    Title, artist and album of a file's own tags fill what a manifest does not say; the manifest's
+    other columns become the entry's metadata.
 
     Args:
       index: open for writing, of this hasher's identity.
       hasher: samples -> words.
-      items: files, folders, manifests (.csv), or recordings of ``corpus``; ids are given as they become ready.
-      workers: processes that decode, started when there is something to decode. A script that calls this needs
-        ``if __name__ == "__main__":`` around it, as with all processes that are spawned.
+      items: files, folders, manifests (.csv), or recordings of ``corpus``; ids are given as they
+        become ready.
+      workers: processes that decode, started when there is something to decode. A script that calls
+        this needs ``if __name__ == "__main__":`` around it, as with all processes that are spawned.
       progress: shows a bar on stderr, in recordings.
 
     Raises:
@@ -112,7 +117,9 @@ def identity_of(hasher: "Hasher") -> Identity:
 
 
 def shortest_seconds(config: "Config") -> float:
-    """Seconds of the shortest recording that has a code: up to the first sample of its segment's last frame."""
+    """Seconds of the shortest recording that has a code: up to the first sample of its segment's
+    last frame.
+    """
     mfcc, before = config.mfcc, config.segment.frames - 1
     if mfcc.variant == "librosa":  # no frame is filled up
         return (before * mfcc.frame_step + mfcc.fft_length) / mfcc.sample_rate
@@ -121,14 +128,17 @@ def shortest_seconds(config: "Config") -> float:
 
 
 def hash_streams(hasher: "Hasher", streams: Sequence[Iterable[np.ndarray]]) -> list[np.ndarray]:
-    """``Hasher.hash_many`` of recordings of any length that come in blocks, in the memory of ``BLOCKS`` pieces of them.
+    """``Hasher.hash_many`` of recordings of any length that come in blocks, in the memory of
+    ``BLOCKS`` pieces of them.
 
-    Pieces overlap by what a code spans, so that the codes are those of the whole recording. Where these depend on all
-    of it (normalisation over the recording, librosa's clipping) its cepstra are held, 19 MB an hour.
+    Pieces overlap by what a code spans, so that the codes are those of the whole recording. Where
+    these depend on all of it (normalisation over the recording, librosa's clipping) its cepstra are
+    held, 19 MB an hour.
 
     Args:
       hasher: samples -> words.
-      streams: of each recording float32 (any,) arrays at the hasher's rate, in order. One is read after the other.
+      streams: of each recording float32 (any,) arrays at the hasher's rate, in order. One is read
+        after the other.
 
     Returns:
       uint32 (codes, words) of each.
@@ -144,13 +154,16 @@ def hash_streams(hasher: "Hasher", streams: Sequence[Iterable[np.ndarray]]) -> l
         for (i, _), words in zip(
             batch, hasher.hash_many([piece for _, piece in batch]), strict=True
         ):
-            # A piece's first code is the last one of the piece before, where its first frame knew the sample before it.
+            # A piece's first code is the last one of the piece before, where its first frame knew
+            # the sample before it.
             parts[i].append(words[1:] if parts[i] else words)
     return [np.concatenate(part) for part in parts]
 
 
 def _pieces(blocks: Iterable[np.ndarray], config: "Config") -> Iterator[np.ndarray]:
-    """Samples of PIECE_CODES codes and then of the rest, each piece beginning with the last code of the one before."""
+    """Samples of PIECE_CODES codes and then of the rest, each piece beginning with the last code of
+    the one before.
+    """
     hop = config.segment.hop * config.mfcc.frame_step
     span = (config.segment.frames - 1) * config.mfcc.frame_step + config.mfcc.frame_length
     advance = (PIECE_CODES - 1) * hop
@@ -228,7 +241,9 @@ class _Tally:
 
 @dataclass(eq=False)
 class _Job:
-    """A recording that is to be decoded, and where its blocks come in: then the file's tags, or an AudioError."""
+    """A recording that is to be decoded, and where its blocks come in: then the file's tags, or an
+    AudioError.
+    """
 
     recording: corpus.Recording
     digest: str
@@ -242,7 +257,9 @@ class _Job:
 def _jobs(
     index: Index, recordings: Sequence[corpus.Recording], tally: _Tally, workers: int
 ) -> Iterator[_Job]:
-    """What the index does not have yet; the others are counted. Digests are made as jobs are taken."""
+    """What the index does not have yet; the others are counted. Digests are made as jobs are
+    taken.
+    """
     left = iter(recordings)
     with ThreadPoolExecutor(workers) as pool:
         while group := list(islice(left, _DIGESTED)):
@@ -344,7 +361,9 @@ class _Worker(NamedTuple):
 def _decoding(
     jobs: Iterator[_Job], settings: _Settings, workers: int
 ) -> Iterator[Iterator[list[_Job]]]:
-    """Jobs as they become ready: several with all of their blocks, or one with as many as are held of a recording."""
+    """Jobs as they become ready: several with all of their blocks, or one with as many as are held
+    of a recording.
+    """
     waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
     ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
     stop = threading.Event()
@@ -384,7 +403,9 @@ def _decoding(
 
 
 def _together(arrived: "collections.deque[_Job]") -> list[_Job]:
-    """Takes the first, and more as long as they are no more than is held of one recording: then all are whole."""
+    """Takes the first, and more as long as they are no more than is held of one recording: then all
+    are whole.
+    """
     group = [arrived.popleft()]
     while arrived and sum(job.box.qsize() for job in (*group, arrived[0])) <= BLOCKS:
         group.append(arrived.popleft())
@@ -404,7 +425,9 @@ def _serve(
     ready: "queue.SimpleQueue[Any]",
     stop: threading.Event,
 ) -> None:
-    """A thread: one worker process after another, until there are no more jobs. Errors go to ``ready``."""
+    """A thread: one worker process after another, until there are no more jobs. Errors go to
+    ``ready``.
+    """
     try:
         _await_start(worker, stop)
         while (job := waiting.get()) is not None and not stop.is_set():
@@ -483,7 +506,9 @@ def _ending(worker: _Worker) -> str:
 
 
 def _start(settings: _Settings) -> _Worker:
-    """Starts a process that ignores Ctrl-C from its first moment: it ends when its connection is closed."""
+    """Starts a process that ignores Ctrl-C from its first moment: it ends when its connection is
+    closed.
+    """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_decode_files, args=(there, settings), daemon=True)
@@ -500,7 +525,9 @@ def _end(worker: _Worker) -> None:
 
 
 def _decode_files(connection: Connection, settings: _Settings) -> None:
-    """A worker process: receives paths, sends the blocks of each, then its tags or an AudioError."""
+    """A worker process: receives paths, sends the blocks of each, then its tags or an
+    AudioError.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, OSError):  # the one that asks has ended, or was killed
         connection.send(True)

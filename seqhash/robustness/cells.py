@@ -1,9 +1,11 @@
-"""Degraded excerpts, identified by several systems: plan, one cell, and the summary of all (paper, V).
+"""Degraded excerpts, identified by several systems: plan, one cell, and the summary of all (paper,
+V).
 
-A **cell** is one degradation at one query length: every system is asked the same clips. Three kinds of clips are cut:
-*queries* of recordings in the index; *strangers* of recordings that are not, which say how often a system answers
-falsely; and *calibration* clips of other recordings that are not, degraded with other noises and rooms, on which the
-scores for 1 % false answers are set. No recording, noise or room is used for both.
+A **cell** is one degradation at one query length: every system is asked the same clips. Three kinds
+of clips are cut: *queries* of recordings in the index; *strangers* of recordings that are not,
+which say how often a system answers falsely; and *calibration* clips of other recordings that are
+not, degraded with other noises and rooms, on which the scores for 1 % false answers are set. No
+recording, noise or room is used for both.
 """
 
 import os
@@ -41,7 +43,8 @@ class Plan(NamedTuple):
 
 
 def make_plan(works: Sequence[str], *, queries: int, left_out: float, seed: int) -> Plan:
-    """Leaves out some works (two at least: half of them for calibration), and spreads the places evenly.
+    """Leaves out some works (two at least: half of them for calibration), and spreads the places
+    evenly.
 
     Args:
       works: one label for each recording.
@@ -78,7 +81,9 @@ def _places(recordings: np.ndarray, count: int, rng: np.random.Generator) -> tup
 
 
 def cut(samples: np.ndarray, place: Place, *, seconds: float, degradation: Degradation, seed: int):
-    """A degraded clip and where it begins in the recording, in seconds; None where there is no room or no sound."""
+    """A degraded clip and where it begins in the recording, in seconds; None where there is no room
+    or no sound.
+    """
     wanted = round((seconds + SPARE_SECONDS) * degradation.time_scale * SAMPLE_RATE)
     if len(samples) < wanted:
         return None
@@ -183,7 +188,8 @@ BIT_ERROR_CLIPS = 60  # of a cell, enough for a histogram
 def _bit_errors(
     system: System, index: Any, clips: list[tuple[int, np.ndarray, float]]
 ) -> dict[str, list[float]]:
-    """Bit error rates of some clips against their own place in the index (``true``), and against another clip's.
+    """Bit error rates of some clips against their own place in the index (``true``), and against
+    another clip's.
 
     Args:
       system: whose codes.
@@ -203,7 +209,7 @@ def _bit_errors(
     }
 
 
-# ------------------------------------------------------------------------------------------------ the summary
+# -------------------------------------------------------------------------------------- the summary
 
 
 def summarise(
@@ -257,7 +263,9 @@ def _row(
 
 
 def differences(cells, systems: Sequence[System], *, resamples: int = 1000) -> list[dict[str, Any]]:
-    """Hit rate of the first system minus that of each other, on the same clips, recordings drawn whole."""
+    """Hit rate of the first system minus that of each other, on the same clips, recordings drawn
+    whole.
+    """
     rows = []
     for (degradation, length), cell in cells.items():
         first = cell[systems[0].name]
@@ -281,7 +289,9 @@ def differences(cells, systems: Sequence[System], *, resamples: int = 1000) -> l
 def half_found(
     rows: Sequence[Mapping[str, Any]], degradations: Mapping[str, Degradation]
 ) -> list[dict[str, Any]]:
-    """The SNR at which half of the queries are found (Wang 2003), by linear interpolation between the SNRs measured."""
+    """The SNR at which half of the queries are found (Wang 2003), by linear interpolation between
+    the SNRs measured.
+    """
     result = []
     families = ("white noise", "noise", "mix")
     keys = sorted({(row["system"], row["length"]) for row in rows})

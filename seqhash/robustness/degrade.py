@@ -1,19 +1,23 @@
-"""What happens to audio in the world: noise, rooms, codecs, telephones, speed, pitch, drop-outs (paper, V; no jax).
+"""What happens to audio in the world: noise, rooms, codecs, telephones, speed, pitch, drop-outs
+(paper, V; no jax).
 
-Every degradation is a pure ``f(samples, rng, *, options) -> samples`` of float32 (samples,) at ``SAMPLE_RATE``;
-``registry`` gives the strengths of the robustness report by name, and ``chain`` joins several. What holds for all:
+Every degradation is a pure ``f(samples, rng, *, options) -> samples`` of float32 (samples,) at
+``SAMPLE_RATE``; ``registry`` gives the strengths of the robustness report by name, and ``chain``
+joins several. What holds for all:
 
 - **Random** is only what is drawn from ``rng``, so a fresh generator of one seed gives one result. The input is not
   changed, and the result shares no memory with it. NaN, infinity or a second axis is a ValueError.
 - **Level.** A result that would leave [-1, 1] is scaled down as a whole until its peak is 1, never clipped (``clip``
-  alone clips); nothing is scaled up to fill the range. ``room``, ``equalise``, ``compress``, ``tempo`` and ``pitch``
-  give back the RMS of their input before that rule. Codecs keep the level they come out with: constant-rate MP3 is
-  0.45 dB softer, GSM about 0.7 dB. What peaks above 0.7 goes into a codec softer and is made as much louder again.
+  alone clips); nothing is scaled up to fill the range. ``room``, ``equalise``, ``compress``,
+  ``tempo`` and ``pitch`` give back the RMS of their input before that rule. Codecs keep the level
+  they come out with: constant-rate MP3 is 0.45 dB softer, GSM about 0.7 dB. What peaks above 0.7
+  goes into a codec softer and is made as much louder again.
 - **SNR** is of RMS over the whole clip, silence in it included. Nothing is added to digital silence at any SNR, and it
   comes out of every degradation as silence. An empty clip stays empty.
 - **Time.** The direct sound stays where it was, delays of rooms, filters and codecs are taken out, and the length is
-  kept, but for ``speed`` and ``tempo``: round(samples / factor), from the same start. So what is heard t seconds into
-  any query of the registry lies ``time_scale`` x t seconds into the clip. Only ``crop`` starts elsewhere.
+  kept, but for ``speed`` and ``tempo``: round(samples / factor), from the same start. So what is
+  heard t seconds into any query of the registry lies ``time_scale`` x t seconds into the clip. Only
+  ``crop`` starts elsewhere.
 """
 
 import io
@@ -32,7 +36,8 @@ from seqhash.songbook import synth
 
 SAMPLE_RATE = 16_000  # Hz
 TELEPHONE = (300.0, 3_400.0)  # Hz
-_FAINT = 0.1  # a stretch of noise below this part of its file's RMS is drawn again: amplified, it would be hiss
+# a stretch of noise below this part of its file's RMS is drawn again: amplified, it would be hiss
+_FAINT = 0.1
 _ATTACK, _RELEASE = 0.005, 0.1  # seconds, of the compressor
 _TAPS = 1_023  # of the linear-phase filters
 
@@ -42,7 +47,8 @@ class Degradation:
     """A named degradation at one strength; pickles, so that workers can be handed it."""
 
     name: str
-    family: str  # clean, white noise, noise, mix, room, codec, band, level, speed, tempo, pitch or chain
+    # clean, white noise, noise, mix, room, codec, band, level, speed, tempo, pitch or chain
+    family: str
     strength: (
         float  # dB (noise, mix: SNR), kbit/s, Hz, %, semitones; of a chain the number of its parts
     )
@@ -51,7 +57,9 @@ class Degradation:
 
 
 def chain(*degradations: Degradation, name: str = "") -> Degradation:
-    """One after the other. Every part draws from a generator of its own, so one part's draws do not move another's."""
+    """One after the other. Every part draws from a generator of its own, so one part's draws do not
+    move another's.
+    """
     if not degradations:
         raise ValueError("chain needs at least one degradation, got none.")
     name = name or "+".join(part.name for part in degradations)
@@ -78,7 +86,8 @@ def noise(
 ) -> np.ndarray:
     """A random stretch of one of ``noises`` (repeated if it is short), ``snr`` dB below the clip.
 
-    Stretches softer than a tenth of that noise's RMS are drawn again. Other recordings are mixed in in the same way.
+    Stretches softer than a tenth of that noise's RMS are drawn again. Other recordings are mixed in
+    in the same way.
     """
     samples = _checked(samples)
     source = noises[int(rng.integers(len(noises)))]
@@ -104,14 +113,18 @@ def _added(samples: np.ndarray, other: np.ndarray, snr: float) -> np.ndarray:
 def room(
     samples: np.ndarray, rng: np.random.Generator, *, rooms: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """The clip in one of ``rooms`` (impulse responses): the direct sound stays in place, the tail is cut at the end."""
+    """The clip in one of ``rooms`` (impulse responses): the direct sound stays in place, the tail
+    is cut at the end.
+    """
     samples = _checked(samples)
     response = rooms[int(rng.integers(len(rooms)))]
     return _fit(_at_level(_filtered(samples, response, direct_sound(response)), samples))
 
 
 def direct_sound(response: np.ndarray) -> int:
-    """Index of the direct sound: the largest value within 1 ms of the first at -20 dB from the peak (ISO 3382)."""
+    """Index of the direct sound: the largest value within 1 ms of the first at -20 dB from the peak
+    (ISO 3382).
+    """
     size = np.abs(response)
     first = int(np.argmax(size >= 0.1 * size.max()))
     return first + int(np.argmax(size[first : first + SAMPLE_RATE // 1000]))
@@ -129,7 +142,9 @@ def echo(
 
 
 def equalise(samples: np.ndarray, rng: np.random.Generator, *, decibels: float) -> np.ndarray:
-    """Octave bands from 62.5 Hz to 8 kHz, each raised or lowered by up to ``decibels``; see ``equaliser``."""
+    """Octave bands from 62.5 Hz to 8 kHz, each raised or lowered by up to ``decibels``; see
+    ``equaliser``.
+    """
     samples = _checked(samples)
     centres, gains = equaliser(rng, decibels=decibels)
     frequencies = np.maximum(np.fft.rfftfreq(2 * _TAPS, 1 / SAMPLE_RATE), 1.0)
@@ -139,14 +154,18 @@ def equalise(samples: np.ndarray, rng: np.random.Generator, *, decibels: float) 
 
 
 def equaliser(rng: np.random.Generator, *, decibels: float) -> tuple[np.ndarray, np.ndarray]:
-    """The centres in Hz and the gains in dB (bands,) that ``equalise`` draws; straight lines over log frequency."""
+    """The centres in Hz and the gains in dB (bands,) that ``equalise`` draws; straight lines over
+    log frequency.
+    """
     return 62.5 * 2.0 ** np.arange(8), rng.uniform(-decibels, decibels, 8)
 
 
 def telephone(
     samples: np.ndarray, rng: np.random.Generator, *, codec: "Codec | None" = None
 ) -> np.ndarray:
-    """300 to 3400 Hz (half amplitude at the edges) at 8 kHz, and through ``codec`` where one is given."""
+    """300 to 3400 Hz (half amplitude at the edges) at 8 kHz, and through ``codec`` where one is
+    given.
+    """
     samples = _checked(samples)
     narrow = _filtered(samples, _band_pass(*TELEPHONE), _TAPS // 2)
     if codec is None:
@@ -174,7 +193,9 @@ def gain(samples: np.ndarray, rng: np.random.Generator, *, decibels: float) -> n
 
 
 def clip(samples: np.ndarray, rng: np.random.Generator, *, share: float) -> np.ndarray:
-    """The largest ``share`` of the samples (0 to 1) cut to the size of the next one; the rest is as it was."""
+    """The largest ``share`` of the samples (0 to 1) cut to the size of the next one; the rest is as
+    it was.
+    """
     samples = _checked(samples)
     over = int(share * len(samples))
     if not over:
@@ -188,8 +209,9 @@ def compress(
 ) -> np.ndarray:
     """Dynamic compression: levels above the threshold rise by 1 dB per ``ratio`` dB.
 
-    ``threshold`` is in dB relative to the clip's RMS, so the effect does not depend on how loud the recording is. The
-    level is measured over 4 ms and followed with 5 ms when it rises, 100 ms when it falls.
+    ``threshold`` is in dB relative to the clip's RMS, so the effect does not depend on how loud the
+    recording is. The level is measured over 4 ms and followed with 5 ms when it rises, 100 ms when
+    it falls.
     """
     samples = _checked(samples)
     if not samples.any():
@@ -212,7 +234,9 @@ def compress(
 def gaps(
     samples: np.ndarray, rng: np.random.Generator, *, share: float, seconds: float = 0.1
 ) -> np.ndarray:
-    """Drop-outs: ``share`` of the clip (0 to 1, to a sample) is zero, in gaps of about ``seconds`` at random places."""
+    """Drop-outs: ``share`` of the clip (0 to 1, to a sample) is zero, in gaps of about ``seconds``
+    at random places.
+    """
     samples = _checked(samples)
     lost = round(share * len(samples))
     count = max(1, round(lost / (seconds * SAMPLE_RATE)))
@@ -238,7 +262,9 @@ def speed(samples: np.ndarray, rng: np.random.Generator, *, factor: float) -> np
 
 
 def tempo(samples: np.ndarray, rng: np.random.Generator, *, factor: float) -> np.ndarray:
-    """``factor`` times as fast at the same pitch: librosa's phase vocoder, which also smears attacks."""
+    """``factor`` times as fast at the same pitch: librosa's phase vocoder, which also smears
+    attacks.
+    """
     import librosa  # late: it takes seconds to load
 
     samples = _checked(samples)
@@ -250,21 +276,27 @@ def tempo(samples: np.ndarray, rng: np.random.Generator, *, factor: float) -> np
 
 
 def pitch(samples: np.ndarray, rng: np.random.Generator, *, semitones: float) -> np.ndarray:
-    """Higher or lower in the same time: ``tempo`` undone by ``speed``, as in librosa's pitch_shift."""
+    """Higher or lower in the same time: ``tempo`` undone by ``speed``, as in librosa's
+    pitch_shift.
+    """
     factor = 2 ** (semitones / 12)
     shifted = speed(tempo(samples, rng, factor=1 / factor), rng, factor=factor)
     return _fit(_at_level(_length(shifted, len(samples)), _checked(samples)))
 
 
 def crop(samples: np.ndarray, rng: np.random.Generator, *, count: int) -> tuple[np.ndarray, int]:
-    """``count`` samples (or all there are) from a random place, and the sample at which they start."""
+    """``count`` samples (or all there are) from a random place, and the sample at which they
+    start.
+    """
     samples = _checked(samples)
     start = int(rng.integers(max(0, len(samples) - count) + 1))
     return samples[start : start + count].copy(), start
 
 
 class Codec(NamedTuple):
-    """How soundfile writes it; at the other rates and levels libsndfile has no or other bit rates."""
+    """How soundfile writes it; at the other rates and levels libsndfile has no or other bit
+    rates.
+    """
 
     container: str
     subtype: str
@@ -274,7 +306,8 @@ class Codec(NamedTuple):
     mode: str | None = None  # bitrate_mode
 
 
-# libsndfile 1.2.2, measured on 10 excerpts of music; 25 kbit/s (19 to 27) is Vorbis at its lowest quality.
+# libsndfile 1.2.2, measured on 10 excerpts of music; 25 kbit/s (19 to 27) is Vorbis at its lowest
+# quality.
 CODECS = {
     "mp3_32k": Codec("MP3", "MPEG_LAYER_III", 16_000, 32, 0.85, "CONSTANT"),
     "mp3_16k": Codec("MP3", "MPEG_LAYER_III", 16_000, 16, 0.95, "CONSTANT"),
@@ -290,10 +323,12 @@ ULAW = Codec("WAV", "ULAW", 8_000, 64)
 
 
 def transcode(samples: np.ndarray, rng: np.random.Generator, *, codec: Codec) -> np.ndarray:
-    """Encoded and decoded again at the codec's sample rate; its delay is measured once and taken out.
+    """Encoded and decoded again at the codec's sample rate; its delay is measured once and taken
+    out.
 
     Raises:
-      ValueError: this libsndfile was built without the codec; the wheels of soundfile have them all.
+      ValueError: this libsndfile was built without the codec; the wheels of soundfile have them
+        all.
     """
     samples = _checked(samples)
     if not samples.any():
@@ -328,7 +363,9 @@ def encode(samples: np.ndarray, codec: Codec) -> bytes:
 
 
 def bit_rate(samples: np.ndarray, *, codec: Codec) -> float:
-    """kbit/s of float32 (samples,) in this codec: what the clip adds to a file that holds it already, so no header."""
+    """kbit/s of float32 (samples,) in this codec: what the clip adds to a file that holds it
+    already, so no header.
+    """
     once = _resampled(_checked(samples), SAMPLE_RATE, codec.rate)
     grown = len(encode(np.tile(once, 2), codec)) - len(encode(once, codec))
     return 8 * grown / 1000 / (len(once) / codec.rate)
@@ -345,7 +382,9 @@ def _round_trip(samples: np.ndarray, codec: Codec, delay: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _delay(codec: Codec) -> int:
-    """Samples by which the decoded signal comes late, by cross-correlation (1105 in MP3 without an Info header)."""
+    """Samples by which the decoded signal comes late, by cross-correlation (1105 in MP3 without an
+    Info header).
+    """
     count = codec.rate
     probe = _coloured(np.random.default_rng(0), count, 6.0)
     size = 4 * count
@@ -370,7 +409,9 @@ def synthetic_noises(seed: int, *, seconds: float = 10.0) -> list[np.ndarray]:
 
 
 def synthetic_rooms(seed: int, *, count: int = 8) -> list[np.ndarray]:
-    """Rooms of evenly spread RT60 (0.2 to 1.2 s) and random direct-to-reverberant ratio (-3 to 6 dB)."""
+    """Rooms of evenly spread RT60 (0.2 to 1.2 s) and random direct-to-reverberant ratio (-3 to 6
+    dB).
+    """
     rng = np.random.default_rng([seed, 2])
     return [
         synthetic_room(rng, rt60=rt60, direct_db=rng.uniform(-3, 6))
@@ -379,7 +420,8 @@ def synthetic_rooms(seed: int, *, count: int = 8) -> list[np.ndarray]:
 
 
 def synthetic_room(rng: np.random.Generator, *, rt60: float, direct_db: float) -> np.ndarray:
-    """A pulse of 0.9 after 2 ms, then, 3 ms later, noise that decays by 60 dB in ``rt60`` seconds; float32 (samples,).
+    """A pulse of 0.9 after 2 ms, then, 3 ms later, noise that decays by 60 dB in ``rt60`` seconds;
+    float32 (samples,).
 
     ``direct_db`` is the energy of the pulse over that of the tail, in dB.
     """
@@ -393,7 +435,9 @@ def synthetic_room(rng: np.random.Generator, *, rt60: float, direct_db: float) -
 
 
 def synthetic_music(seed: int, *, count: int = 4, seconds: float = 10.0) -> list[np.ndarray]:
-    """Tunes that wander over a scale above held fifths, on four instruments; RMS 0.1, float32 (samples,) each."""
+    """Tunes that wander over a scale above held fifths, on four instruments; RMS 0.1, float32
+    (samples,) each.
+    """
     rng = np.random.default_rng([seed, 3])
     players = ("piano", "organ", "trumpet", "strings")
     return [

@@ -1,6 +1,8 @@
-"""The pictures of the robustness report, from the dict of ``robustness.json``, and how to read that dict.
+"""The pictures of the robustness report, from the dict of ``robustness.json``, and how to read that
+dict.
 
-Rates are [0, 1] in the dict and per cent in whatever is shown. A system has the same colour and marker in all pictures.
+Rates are [0, 1] in the dict and per cent in whatever is shown. A system has the same colour and
+marker in all pictures.
 """
 
 import math
@@ -103,10 +105,12 @@ class Picture(NamedTuple):
 
 
 def pictures(result: Result, folder: str | Path) -> list[Path]:
-    """Writes the pictures as PNG and returns their paths; what the result has no numbers for is not drawn.
+    """Writes the pictures as PNG and returns their paths; what the result has no numbers for is not
+    drawn.
 
-    heat_map_<length>s.png for each length, hit_snr_<noise>.png for each kind of noise with two SNRs or more,
-    hit_length.png if there are two lengths or more, bit_errors.png if there are histograms. ValueError as ``table``.
+    heat_map_<length>s.png for each length, hit_snr_<noise>.png for each kind of noise with two SNRs
+    or more, hit_length.png if there are two lengths or more, bit_errors.png if there are
+    histograms. ValueError as ``table``.
     """
     return [figures._save(picture.figure, Path(folder) / picture.name) for picture in drawn(result)]
 
@@ -133,7 +137,9 @@ def drawn(result: Result) -> Iterator[Picture]:
 
 
 def draw_heat_map(result: Result, length: float) -> Figure:
-    """Hit rates in per cent of one length: a line for each degradation, a column for each system."""
+    """Hit rates in per cent of one length: a line for each degradation, a column for each
+    system.
+    """
     cells, systems, names = cells_of(result), list(result["systems"]), list(result["degradations"])
     hits = [[hit_of(cells, s, d, length) for s in systems] for d in names]
     shares = np.array(hits, np.float64)  # None becomes NaN
@@ -181,7 +187,9 @@ def _snr_families(result: Result) -> list[str]:
 
 
 def draw_snr(result: Result, family: str) -> Figure:
-    """Hit rate against SNR with 95 % intervals, a panel for each length; crosses mark where half is found."""
+    """Hit rate against SNR with 95 % intervals, a panel for each length; crosses mark where half is
+    found.
+    """
     cells = cells_of(result)
     entries = {name: one for name, one in result["degradations"].items() if one["family"] == family}
     order = sorted(entries, key=lambda name: entries[name]["strength"])
@@ -214,7 +222,9 @@ def draw_snr(result: Result, family: str) -> Figure:
 
 
 def draw_lengths(result: Result) -> Figure:
-    """Hit rate against query length with 95 % intervals, for the middle strength of each family of degradations."""
+    """Hit rate against query length with 95 % intervals, for the middle strength of each family of
+    degradations.
+    """
     cells, lengths = cells_of(result), lengths_of(result)
     families: dict[str, list[str]] = {}
     for name, entry in result["degradations"].items():
@@ -237,7 +247,9 @@ def draw_lengths(result: Result) -> Figure:
 
 
 def draw_bit_errors(result: Result) -> Figure:
-    """Shares of bit error rates of true places and of random ones, a panel for each system that has bits."""
+    """Shares of bit error rates of true places and of random ones, a panel for each system that has
+    bits.
+    """
     figure, panels = _panels(len(result["histograms"]), share_y=False)
     for axes, (system, histogram) in zip(panels, result["histograms"].items(), strict=True):
         for kind, colour in (("true", figures._BLUE), ("random", figures._ORANGE)):

@@ -1,8 +1,11 @@
-"""The robustness report: from the dict of ``robustness.json`` to a text table, pictures, and one HTML page.
+"""The robustness report: from the dict of ``robustness.json`` to a text table, pictures, and one
+HTML page.
 
-``experiments.robustness`` measures, this shows; nothing is computed here but plain means over degradations. The page
-is a single file: pictures and sounds are inside it as data URIs, there is no script, and it needs no network.
-Rates are [0, 1] in the dict and per cent in whatever is shown; what is null there is "-" here.
+``experiments.robustness`` measures, this shows; nothing is computed here but plain means over
+degradations. The page
+is a single file: pictures and sounds are inside it as data URIs, there is no script, and it needs
+no network. Rates are [0, 1] in the dict and per cent in whatever is shown; what is null there is
+"-" here.
 """
 
 import base64
@@ -120,9 +123,11 @@ COLUMNS = (
 
 
 def table(result: Result, *, length: float | None = None) -> str:
-    """For the screen: the columns of every row of one length, then hit rates in per cent, degradations by systems.
+    """For the screen: the columns of every row of one length, then hit rates in per cent,
+    degradations by systems.
 
-    ``length``, seconds, is the middle one by default. ValueError if the result lacks a part or has no such length.
+    ``length``, seconds, is the middle one by default. ValueError if the result lacks a part or has
+    no such length.
     """
     cells, length = cells_of(result), chosen_length(result, length)
     rows = [
@@ -144,7 +149,9 @@ def table(result: Result, *, length: float | None = None) -> str:
 
 
 def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Columns as wide as their widest entry; the first ``left`` flush left, the others flush right."""
+    """Columns as wide as their widest entry; the first ``left`` flush left, the others flush
+    right.
+    """
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [head, ["-" * width for width in widths], *rows]
     return "\n".join(
@@ -157,10 +164,11 @@ def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -
 
 
 def html(result: Result, workdir: str | Path) -> Path:
-    """Writes ``workdir``/report.html and beside it the ``pictures`` that are inside it; returns the page's path.
+    """Writes ``workdir``/report.html and beside it the ``pictures`` that are inside it; returns the
+    page's path.
 
-    Examples are read from ``workdir`` and put in as MP3; one that cannot be read is named on the page, with the
-    reason. ValueError as ``table``.
+    Examples are read from ``workdir`` and put in as MP3; one that cannot be read is named on the
+    page, with the reason. ValueError as ``table``.
     """
     workdir = Path(workdir)
     paths: dict[str, list[tuple[str, Path]]] = {}
@@ -199,7 +207,9 @@ def _parts(
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, bar: int | None = None) -> str:
-    """Rows that begin with the same cell stand together; the numbers of column ``bar`` have a bar behind them."""
+    """Rows that begin with the same cell stand together; the numbers of column ``bar`` have a bar
+    behind them.
+    """
     body, titles = "", ""
     for first, group in groupby(rows, key=lambda row: row[0]):
         lines = list(group)
@@ -376,7 +386,9 @@ def _sounds(result: Result, workdir: Path) -> Iterator[str]:
 
 
 def _mp3(path: Path) -> bytes:
-    """The start of a sound as MP3, about 64 kbit/s at 16 kHz: every browser plays it, and it is small."""
+    """The start of a sound as MP3, about 64 kbit/s at 16 kHz: every browser plays it, and it is
+    small.
+    """
     with path.open(
         "rb"
     ) as file:  # OSError names what is wrong with the file; libsndfile says "System error."

@@ -1,6 +1,8 @@
-"""What the robustness report compares, behind one door: hashers of this package, both classical fingerprints, programs.
+"""What the robustness report compares, behind one door: hashers of this package, both classical
+fingerprints, programs.
 
-A system is anything with the fields and functions of ``System``. Scores of different systems need not mean the same,
+A system is anything with the fields and functions of ``System``. Scores of different systems need
+not mean the same,
 only rank: the report sets their thresholds itself.
 """
 
@@ -61,7 +63,9 @@ class System(Protocol):
     def bit_errors(
         self, index: Any, clip: np.ndarray, positions: Sequence[Position]
     ) -> list[float]:
-        """Bit error rate of a clip against each of some positions in the index; nothing where there are no codes."""
+        """Bit error rate of a clip against each of some positions in the index; nothing where there
+        are no codes.
+        """
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,9 @@ class Shazam:
 
     @property
     def bytes_per_second(self) -> float:
-        """Of fingerprint, at most: what a collection really has is ``Landmarks.bytes_per_second``."""
+        """Of fingerprint, at most: what a collection really has is
+        ``Landmarks.bytes_per_second``.
+        """
         return wang.BYTES * self.config.density * self.config.fan_out
 
     def add(self, recordings: Sequence[np.ndarray]) -> wang.Landmarks:
@@ -179,11 +185,12 @@ class Shazam:
 class Outside:
     """Any program: it is given clips as files, and answers in a CSV.
 
-    ``command`` is run by the shell once for each batch of clips, with these names put in: ``{references}`` and
-    ``{clips}``, text files of paths of WAV files (16 kHz, mono, 16 bit), one a line; ``{folder}``, where it may keep an
-    index of the references between runs; ``{answers}``, the CSV to write: ``clip,track,offset,score`` with a header,
-    paths as given, seconds of the track at the clip's start, a higher score being surer. A clip without a row is not
-    found. Rows of one clip may be many.
+    ``command`` is run by the shell once for each batch of clips, with these names put in:
+    ``{references}`` and ``{clips}``, text files of paths of WAV files (16 kHz, mono, 16 bit), one a
+    line; ``{folder}``, where it may keep an index of the references between runs; ``{answers}``,
+    the CSV to write: ``clip,track,offset,score`` with a header, paths as given, seconds of the
+    track at the clip's start, a higher score being surer. A clip without a row is not found. Rows
+    of one clip may be many.
     """
 
     name: str
@@ -205,7 +212,8 @@ class Outside:
         """What the program answers.
 
         Raises:
-          ValueError: it fails (with the end of what it said), or its answers are not as they should be.
+          ValueError: it fails (with the end of what it said), or its answers are not as they should
+            be.
         """
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             paths, answers = _write_clips(Path(folder), "clip", clips), Path(folder) / "answers.csv"
@@ -274,13 +282,16 @@ def _bit_errors(
     phases: Sequence[np.ndarray],
     positions: Sequence[Position],
 ) -> list[float]:
-    """Bit error rates of a clip against positions in a collection, the least over the phases of the grid.
+    """Bit error rates of a clip against positions in a collection, the least over the phases of the
+    grid.
 
     Args:
       words, starts: the collection, as ``planar.build`` takes it.
       rate: codes a second.
-      phases: codes of the clip, uint32 (codes, words) each, begun at several times inside one step of the grid.
-      positions: to compare with; the code before and the one after count, since a clip need not begin on the grid.
+      phases: codes of the clip, uint32 (codes, words) each, begun at several times inside one step
+        of the grid.
+      positions: to compare with; the code before and the one after count, since a clip need not
+        begin on the grid.
     """
     rates = []
     for recording, seconds in positions:

@@ -1,28 +1,32 @@
-"""Exact Hamming search for windows of consecutive codes (paper, III, metrics; its semantic-hashing reference [4]).
+"""Exact Hamming search for windows of consecutive codes (paper, III, metrics; its semantic-hashing
+reference [4]).
 
-A query is n consecutive codes, uint32 (n, words). Its distance at a row of a collection is the sum of n popcounts
-against the n codes that begin there; a window never crosses from one recording into the next, and is never
-materialised. Everything here is exact; what makes it fast:
+A query is n consecutive codes, uint32 (n, words). Its distance at a row of a collection is the sum
+of n popcounts against the n codes that begin there; a window never crosses from one recording into
+the next, and is never materialised. Everything here is exact; what makes it fast:
 
-1. *Scan.* Codes lie planar, uint32 (words, rows). The minimum distance of each **block** of rows is an unrolled
-   elementwise minimum of popcounts, tile after tile, so that a tile stays in the first-level cache while all queries
-   of a batch meet it. XLA turns that into the loop one would write by hand (xor, vpopcnt, add, min over 16 lanes); a
-   CPU that cannot count the bits of a vector at once adds them first, and counts less. A ``reduce`` over the
-   database instead would materialise the distances, and cost up to 100 times as much. A few queries go over all
-   rows one by one, without tiles, whose copies would cost as much as the scan; windows of 16 codes and more share
-   a loop over their codes.
-2. *Select.* The blocks of smallest minima, by ``top_k`` in float32 (integers would be sorted whole; distances are
-   exact in float32 below 2^24).
-3. *Verify.* Full distances of all rows of those blocks; invalid windows leave here, so that the scan needs no mask.
-4. *Certify*, on the host. A block that was not selected has a minimum that is a lower bound of all its windows. Where
-   the k-th answer is not better than the best of those bounds, the query is searched again with more blocks: at the
-   latest when all blocks are selected the answer is exact.
+1. *Scan.* Codes lie planar, uint32 (words, rows). The minimum distance of each **block** of rows is
+   an unrolled elementwise minimum of popcounts, tile after tile, so that a tile stays in the
+   first-level cache while all queries of a batch meet it. XLA turns that into the loop one would
+   write by hand (xor, vpopcnt, add, min over 16 lanes); a CPU that cannot count the bits of a
+   vector at once adds them first, and counts less. A ``reduce`` over the database instead would
+   materialise the distances, and cost up to 100 times as much. A few queries go over all rows one
+   by one, without tiles, whose copies would cost as much as the scan; windows of 16 codes and more
+   share a loop over their codes.
+2. *Select.* The blocks of smallest minima, by ``top_k`` in float32 (integers would be sorted whole;
+   distances are exact in float32 below 2^24).
+3. *Verify.* Full distances of all rows of those blocks; invalid windows leave here, so that the
+   scan needs no mask.
+4. *Certify*, on the host. A block that was not selected has a minimum that is a lower bound of all
+   its windows. Where the k-th answer is not better than the best of those bounds, the query is
+   searched again with more blocks: at the latest when all blocks are selected the answer is exact.
 
-The **progressive scan** is the same with the scan over a few of the n codes, or over some of the words of each where
+The **progressive scan** is the same with the scan over a few of the n codes, or over some of the
+words of each where
 n is small: still a lower bound, still certified.
 
-Each shard of the collection (``planar``) answers alone, on its device, and the host merges. On a CPU a program
-runs on one core, and batches of queries are answered by threads.
+Each shard of the collection (``planar``) answers alone, on its device, and the host merges. On a
+CPU a program runs on one core, and batches of queries are answered by threads.
 """
 
 import functools
@@ -43,7 +47,9 @@ from seqhash.search import planar
 Array = jax.Array | np.ndarray
 
 NOWHERE = np.int32(2**31 - 1)  # distance of a window that is not there
-TERMS = 144  # popcounts in one elementwise program; past about 200 LLVM gives up on vectors, and it is 10x slower
+# popcounts in one elementwise program; past about 200 LLVM gives up on vectors, and it is 10x
+# slower
+TERMS = 144
 ADDED = 36  # the same where bits are added before they are counted
 UNROLLED = 15  # codes of a window at most that has a program of its own; ...
 LOOPED = 16  # ... longer ones share a loop over so many popcounts, whatever their length, ...
@@ -58,8 +64,9 @@ FEW_CODES = 6  # from so many on the progressive scan leaves out whole codes
 SLACK = 6  # blocks selected beyond k, so that the certificate rarely fails
 RUN = 8  # blocks whose minima are compared as one, at first
 CANDIDATES = 2**23  # rows verified at a time
-# Of the programs that scan, on a CPU. XLA prefers vectors of 256 bits: a tenth slower. And it would share each tile
-# among all cores, which is slower than one core alone: here a core has batches of its own.
+# Of the programs that scan, on a CPU. XLA prefers vectors of 256 bits: a tenth slower. And it would
+# share each tile among all cores, which is slower than one core alone: here a core has batches of
+# its own.
 CPU_OPTIONS = {
     "xla_cpu_prefer_vector_width": 512,
     "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
@@ -67,7 +74,9 @@ CPU_OPTIONS = {
 
 
 class Neighbours(NamedTuple):
-    """Nearest windows of each query, ordered by (distance, row); NOWHERE and -1 past the last window."""
+    """Nearest windows of each query, ordered by (distance, row); NOWHERE and -1 past the last
+    window.
+    """
 
     distance: np.ndarray  # int32 (queries, k)
     row: np.ndarray  # int64 (queries, k): where the window begins in the collection
@@ -113,11 +122,13 @@ class _Plan(NamedTuple):
         return self.strands * self.tiles
 
     def begin(self, block):
-        """First row of blocks, which are numbered in the order of it. Its rows are ``lanes`` apart."""
+        """First row of blocks, which are numbered in the order of it. Its rows are ``lanes``
+        apart.
+        """
         return block // self.lanes * self.group + block % self.lanes
 
 
-# ------------------------------------------------------------------------------------------------ search
+# ------------------------------------------------------------------------------------------- search
 
 
 def search(
@@ -129,9 +140,10 @@ def search(
       database: of ``planar.build``.
       queries: uint32 (queries, n, words), or (n, words) for one.
       k: neighbours asked for.
-      progressive: scan a part of the n codes first. It pays where all k neighbours have less than about 10 % of their
-        bits flipped, so the default is to do so for k = 1 (of windows of few codes, where there are many queries); on
-        queries where it does not pay it stops by itself, after the first batch.
+      progressive: scan a part of the n codes first. It pays where all k neighbours have less than
+        about 10 % of their bits flipped, so the default is to do so for k = 1 (of windows of few
+        codes, where there are many queries); on queries where it does not pay it stops by itself,
+        after the first batch.
     """
     queries = _checked_queries(database, queries)
     if k < 1:
@@ -164,7 +176,9 @@ def search(
 
 
 def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
-    """Every window at most ``radius`` bits from each query: uint32 (queries, n, words), or (n, words) for one."""
+    """Every window at most ``radius`` bits from each query: uint32 (queries, n, words), or (n,
+    words) for one.
+    """
     queries = _checked_queries(database, queries)
     count, n, words = queries.shape
     database = planar.with_spare(database, n)
@@ -204,13 +218,15 @@ def within(database: planar.Database, queries: np.ndarray, radius: int) -> Hits:
     return Hits(query[order], distance[order].astype(np.int32), row[order])
 
 
-# ------------------------------------------------------------------------------------------------ plans
+# -------------------------------------------------------------------------------------------- plans
 
 
 def _plan(
     n: int, database: planar.Database, *, queries: int, selected: int, progressive: bool = False
 ) -> _Plan:
-    """The scan of windows of n codes, or of a part of them, for batches of so many queries, of so many blocks."""
+    """The scan of windows of n codes, or of a part of them, for batches of so many queries, of so
+    many blocks.
+    """
     words, adders, looped = database.words, not _counts_vectors(), False
     most = _most_terms()
     if progressive and n >= FEW_CODES:
@@ -222,8 +238,8 @@ def _plan(
         looped = little or n > UNROLLED or n * words > most
         offsets = tuple(range(planar.power_of_two(max(n, LENGTH)) if looped else n))
     terms = len(offsets) * words
-    # Selecting among the blocks costs N / block, verifying some of them selected * block * terms: measured, the sum
-    # is least near this root.
+    # Selecting among the blocks costs N / block, verifying some of them selected * block * terms:
+    # measured, the sum is least near this root.
     block = max(32, planar.power_of_two(round((database.capacity / (5 * selected * terms)) ** 0.5)))
     blocks = database.capacity // block
     if looped:  # one strand, whose lanes take a quarter of the first-level cache
@@ -238,8 +254,8 @@ def _plan(
         and database.full
         and queries <= (1 if adders else min(FEW, 2 * len(offsets)))
     )
-    # 16 lanes are one vector: then the queries' words are read where they are used, and leave the registers free. But a
-    # tile of few rows is worth its copy only where many queries meet it.
+    # 16 lanes are one vector: then the queries' words are read where they are used, and leave the
+    # registers free. But a tile of few rows is worth its copy only where many queries meet it.
     vector = one_by_one or (database.on_cpu and not adders and queries > FEW)
     lanes = (16 if vector else max(16, 128 // strands)) * database.scale
     return _Plan(
@@ -248,7 +264,9 @@ def _plan(
 
 
 def _batch_size(database: planar.Database, count: int, n: int) -> int:
-    """Queries of a batch: on a CPU few enough that every core has some, where they are worth a thread."""
+    """Queries of a batch: on a CPU few enough that every core has some, where they are worth a
+    thread.
+    """
     if database.mesh is not None or not database.on_cpu:
         return max(1, min(count, QUERIES))
     popcounts = n * database.words * max(1, database.rows)  # of a query
@@ -262,7 +280,9 @@ def _batch_size(database: planar.Database, count: int, n: int) -> int:
 
 @functools.cache
 def _counts_vectors() -> bool:
-    """Whether the machine counts the bits of a vector in one instruction: a CPU with VPOPCNT, or no CPU."""
+    """Whether the machine counts the bits of a vector in one instruction: a CPU with VPOPCNT, or no
+    CPU.
+    """
     if jax.default_backend() != "cpu":
         return True
     info = Path("/proc/cpuinfo")
@@ -282,7 +302,8 @@ def _bucket(n: int) -> int:
 def _probes(n: int) -> tuple[int, ...]:
     """Codes of a window of n for the progressive scan: a quarter of them and one, evenly spread.
 
-    With 10 % of the bits flipped so many still tell the window from all strangers; with 15 % it would be a third.
+    With 10 % of the bits flipped so many still tell the window from all strangers; with 15 % it
+    would be a third.
     """
     length = n if n < 16 else n // 8 * 8  # one program for each eight lengths
     return tuple(int(j) for j in np.linspace(0, length - 1, max(3, length // 4 + 1)))
@@ -317,7 +338,7 @@ def _ladder(plans: list[_Plan], k: int) -> Iterator[_Attempt]:
     yield _Attempt(plan, plan.blocks, ordered=True)
 
 
-# ------------------------------------------------------------------------------------------------ one attempt
+# -------------------------------------------------------------------------------------- one attempt
 
 
 def _answer(
@@ -350,8 +371,8 @@ def _answer(
 
 
 class _Found(NamedTuple):
-    """What each shard answers, and what may be among the rows that it did not look at: those are later than
-    (bound, begin) and (after, edge) in the order of (distance, row)."""
+    """What each shard answers, and what may be among the rows that it did not look at: those are
+    later than (bound, begin) and (after, edge) in the order of (distance, row)."""
 
     distance: Array  # int32 (shards, queries, keep)
     row: Array  # int32 (shards, queries, keep), in the shard
@@ -362,7 +383,9 @@ class _Found(NamedTuple):
 
 
 def _merged(found: _Found, first: np.ndarray, k: int) -> Neighbours:
-    """One answer from all shards, proven where all that was not looked at is later than the k-th neighbour."""
+    """One answer from all shards, proven where all that was not looked at is later than the k-th
+    neighbour.
+    """
     row = np.where(found.distance < NOWHERE, found.row + first.reshape(-1, 1, 1), -1)
     distances, rows = np.concatenate(found.distance, axis=1), np.concatenate(row, axis=1)
     if distances.shape[1] < k:
@@ -391,10 +414,11 @@ def _merged(found: _Found, first: np.ndarray, k: int) -> Neighbours:
 
 
 class _Program:
-    """``jax.jit`` with CPU_OPTIONS where that is the platform, which is only asked when the program is first used.
+    """``jax.jit`` with CPU_OPTIONS where that is the platform, which is only asked when the program
+    is first used.
 
-    Shapes that are new are compiled by one thread at a time: several would all trace the same program, each of them as
-    many times slower.
+    Shapes that are new are compiled by one thread at a time: several would all trace the same
+    program, each of them as many times slower.
     """
 
     def __init__(self, function: Callable[..., Any], *, static_argnames: tuple[str, ...]) -> None:
@@ -467,7 +491,9 @@ def _minima(planes, groups, scanned, n, *, plan: _Plan, mesh: Mesh | None):
 
 @functools.partial(jax.jit, static_argnames=("plan",))
 def _distances_of_blocks(planes, left, whole, chosen, n, *, plan: _Plan):
-    """Distances and rows, int32 (pairs, block rows), of (shard, query, block) pairs, int32 (3, pairs)."""
+    """Distances and rows, int32 (pairs, block rows), of (shard, query, block) pairs, int32 (3,
+    pairs).
+    """
     rows = _rows_of_blocks(chosen[2][:, None], plan)
     return _distances(planes, left, whole[chosen[1]], chosen[0][:, None, None], rows, n)[
         :, 0
@@ -494,14 +520,18 @@ def _on_shards(function, mesh: Mesh | None, sharded: tuple, shared: tuple):
 
 
 def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
-    """Minimum of each block of a shard: uint32 (queries, blocks), lower bounds of its valid windows' distances."""
+    """Minimum of each block of a shard: uint32 (queries, blocks), lower bounds of its valid
+    windows' distances.
+    """
     if plan.one_by_one:
         return jax.lax.map(functools.partial(_scan_one, planes, groups, plan=plan), scanned)
     queries, words, at_once = scanned.shape[0], plan.words, plan.at_once
     tile = plan.strands * plan.lanes
 
     def popcounts(piece, codes, first, strand):
-        """Summed over codes of the window, compared from a strand of the piece on: uint32 (queries, lanes)."""
+        """Summed over codes of the window, compared from a strand of the piece on: uint32 (queries,
+        lanes).
+        """
         differences = []
         for code, offset in enumerate(plan.offsets[:at_once]):
             low = strand * plan.lanes + offset
@@ -552,8 +582,8 @@ def _scan(planes, groups, scanned, n, shard, *, plan: _Plan):
 
 
 def _scan_one(planes, groups, window, *, plan: _Plan):
-    """``_scan`` of a shard that is the only one, for one query, uint32 (codes, words), which meets each row once: no
-    tile is copied to where it would stay."""
+    """``_scan`` of a shard that is the only one, for one query, uint32 (codes, words), which meets
+    each row once: no tile is copied to where it would stay."""
     rows, tile = plan.blocks * plan.block, plan.strands * plan.lanes
 
     def distances(strand):
@@ -572,7 +602,8 @@ def _scan_one(planes, groups, window, *, plan: _Plan):
     def minima_of_tiles():
         return functools.reduce(jnp.minimum, map(distances, range(plan.strands)))
 
-    # A branch keeps this loop apart from what follows: fused with that it is no loop over vectors any more.
+    # A branch keeps this loop apart from what follows: fused with that it is no loop over vectors
+    # any more.
     nothing = jnp.full((rows // tile, plan.lanes), jnp.uint32(NOWHERE))
     best = jax.lax.cond(groups[0] > 0, minima_of_tiles, lambda: nothing)
     best = jnp.min(best.reshape(-1, plan.tiles, plan.lanes), axis=1)
@@ -583,8 +614,9 @@ def _scan_one(planes, groups, window, *, plan: _Plan):
 def _ones(terms: list[Array], adders: bool):
     """Bits set in all terms together, lane by lane: uint32 of the shape of one.
 
-    With adders, bits of equal weight are first summed three at a time into a bit of that weight and a carry of twice
-    the weight, so that few words are left to count (Harley's and Seal's carry-save adders).
+    With adders, bits of equal weight are first summed three at a time into a bit of that weight and
+    a carry of twice the weight, so that few words are left to count (Harley's and Seal's carry-save
+    adders).
     """
     counts = []  # of bits that weigh 1, 2, 4, ...
     while terms:
@@ -608,7 +640,9 @@ def _rows_of_blocks(blocks, plan: _Plan):
 
 
 def _distances(planes, left, whole, shard, rows, n):
-    """Distances, int32 (queries, blocks, rows), of windows of n codes at rows; NOWHERE where none begins."""
+    """Distances, int32 (queries, blocks, rows), of windows of n codes at rows; NOWHERE where none
+    begins.
+    """
 
     def add(code, total):
         for word in range(planes.shape[1]):
@@ -621,10 +655,12 @@ def _distances(planes, left, whole, shard, rows, n):
 
 
 def _smallest(values, k: int):
-    """The k smallest of each row and their places, int32 (queries, k); ties in the order of their places.
+    """The k smallest of each row and their places, int32 (queries, k); ties in the order of their
+    places.
 
-    Integers would be sorted whole, hence float32. So would a ``top_k`` of whose results parts are used apart, as the
-    simplifier merges the parts into it; barriers keep them apart (two: one around both would end in a tuple).
+    Integers would be sorted whole, hence float32. So would a ``top_k`` of whose results parts are
+    used apart, as the simplifier merges the parts into it; barriers keep them apart (two: one
+    around both would end in a tuple).
     """
     negated, places = map(
         jax.lax.optimization_barrier, jax.lax.top_k(-values.astype(jnp.float32), k)
@@ -634,7 +670,8 @@ def _smallest(values, k: int):
 
 
 def _smallest_blocks(minima, k: int):
-    """``_smallest``, cheaper where the minima are many: first which runs of them, then which of those.
+    """``_smallest``, cheaper where the minima are many: first which runs of them, then which of
+    those.
 
     The runs that hold the k smallest minima are among the k runs whose own smallest are least.
     """
@@ -670,12 +707,16 @@ def _checked_queries(database: planar.Database, queries: np.ndarray) -> np.ndarr
 
 
 def _retried(count: int) -> int:
-    """Queries to pad to where a few of a batch are searched again: in few numbers, so that few programs are made."""
+    """Queries to pad to where a few of a batch are searched again: in few numbers, so that few
+    programs are made.
+    """
     return next((size for size in (1, 8, 32) if size >= count), QUERIES)
 
 
 def _padded(queries: np.ndarray, plan: _Plan, least: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """(codes that are scanned, whole windows), their number a power of two, their length that of a program."""
+    """(codes that are scanned, whole windows), their number a power of two, their length that of a
+    program.
+    """
     count, n, words = queries.shape
     length = max(_bucket(n), plan.offsets[-1] + 1)
     whole = np.zeros((planar.power_of_two(max(count, least)), length, words), np.uint32)

@@ -1,18 +1,21 @@
-"""Sub-linear search by multi-index hashing, proven exact where it is (Norouzi, Punjani, Fleet 2014).
+"""Sub-linear search by multi-index hashing, proven exact where it is (Norouzi, Punjani, Fleet
+2014).
 
-Bits of a code are dealt to m substrings of b bits, and each substring has one table that is addressed by its value:
-the rows that have it, found without a comparison. A query of n codes is n m substrings. If a window has a distance
-below the sum over them of (radius + 1), then by the pigeonhole principle at least one of its substrings lies within
-its radius of the query's, so that a look-up of all values within that radius finds the window. That sum is the
-query's *bound*: what is found nearer than it is proven, and what is not found is not nearer.
+Bits of a code are dealt to m substrings of b bits, and each substring has one table that is
+addressed by its value: the rows that have it, found without a comparison. A query of n codes is n m
+substrings. If a window has a distance below the sum over them of (radius + 1), then by the
+pigeonhole principle at least one of its substrings lies within its radius of the query's, so that a
+look-up of all values within that radius finds the window. That sum is the query's *bound*: what is
+found nearer than it is proven, and what is not found is not nearer.
 
-The radii grow together, a shell at a time, and stop as soon as the answer is proven: the last shell only for as many
-substrings as the proof needs, those with the emptiest buckets first. Candidates are verified by the whole distance,
-a few codes at a time, and left when they exceed the k-th best so far. With one table of a 32-bit code this is semantic
-hashing (Salakhutdinov, Hinton 2009): the code is the address, and ``within`` looks a Hamming ball up.
+The radii grow together, a shell at a time, and stop as soon as the answer is proven: the last shell
+only for as many substrings as the proof needs, those with the emptiest buckets first. Candidates
+are verified by the whole distance, a few codes at a time, and left when they exceed the k-th best
+so far. With one table of a 32-bit code this is semantic hashing (Salakhutdinov, Hinton 2009): the
+code is the address, and ``within`` looks a Hamming ball up.
 
-Everything is numpy in host memory. ``hamming`` scans instead: faster below a few hundred thousand codes, or where the
-answer is too far for a proof.
+Everything is numpy in host memory. ``hamming`` scans instead: faster below a few hundred thousand
+codes, or where the answer is too far for a proof.
 """
 
 import functools
@@ -26,7 +29,9 @@ import numpy as np
 from seqhash.search.hamming import NOWHERE, Hits, Neighbours
 
 MAX_BITS = 26  # of an address: 2^26 offsets are 268 MB a table
-CAP = 256  # rows taken from one bucket; real codes repeat (silence, held notes), uniform ones have one row a bucket
+# rows taken from one bucket; real codes repeat (silence, held notes), uniform ones have one row a
+# bucket
+CAP = 256
 _SAMPLE = 1 << 15  # rows looked at to choose the bits
 _LOAD = 2.0  # rows that a row's bucket may hold on average before addresses get more bits
 _MORE_BITS = 2  # than log2 rows, at most: four times the offsets
@@ -43,10 +48,11 @@ _NONE = np.zeros(0, np.int64)
 
 
 class Tables(NamedTuple):
-    """What ``build`` makes of a collection. Rows, words and starts as everywhere; m substrings of b bits.
+    """What ``build`` makes of a collection. Rows, words and starts as everywhere; m substrings of b
+    bits.
 
-    ``order[s]`` lists all rows by the value of their substring s (then by row), and those with value v are
-    ``order[s, offsets[s, v] : offsets[s, v + 1]]``.
+    ``order[s]`` lists all rows by the value of their substring s (then by row), and those with
+    value v are ``order[s, offsets[s, v] : offsets[s, v + 1]]``.
     """
 
     words: np.ndarray  # uint32 (rows, words)
@@ -85,10 +91,12 @@ def build(words: np.ndarray, starts: np.ndarray, *, bits: int | None = None) -> 
     """Tables of a collection.
 
     Args:
-      words: uint32 (rows, words), all codes, one recording after another. Not copied where it is contiguous.
+      words: uint32 (rows, words), all codes, one recording after another. Not copied where it is
+        contiguous.
       starts: int64 (recordings + 1,): recording r is rows starts[r] to starts[r + 1].
-      bits: of an address, 1 to 26; by default log2 rows rounded up (8 at least), so that a bucket holds one row or
-        less, and up to two more where the codes repeat, if that does not make the substrings fewer.
+      bits: of an address, 1 to 26; by default log2 rows rounded up (8 at least), so that a bucket
+        holds one row or less, and up to two more where the codes repeat, if that does not make the
+        substrings fewer.
 
     Takes about a second a table and ten million rows, and 16 bytes a row while it runs.
 
@@ -128,27 +136,30 @@ def search(
     provable: bool = False,
     cap: int | None = CAP,
 ) -> Neighbours:
-    """The nearest windows among those that share a substring with the query, up to ``radius`` flipped bits in it.
+    """The nearest windows among those that share a substring with the query, up to ``radius``
+    flipped bits in it.
 
-    ``exact`` says of each query whether its answer is proven to be that of the full scan: the k nearest windows
-    (within ``limit``), ties by row. It holds where the k-th distance, or the limit, is below the query's bound, which
-    is (radius + 1) n m once everything is looked up.
+    ``exact`` says of each query whether its answer is proven to be that of the full scan: the k
+    nearest windows (within ``limit``), ties by row. It holds where the k-th distance, or the limit,
+    is below the query's bound, which is (radius + 1) n m once everything is looked up.
 
     Args:
       tables: of ``build``.
       queries: uint32 (queries, n, words), windows of n >= 1 codes, or (n, words) for one.
       k: how many, at least 1.
-      radius: 0 and up; a query stops before it when its answer is proven. 1 finds nearly every window of 9 codes with
-        15 % of its bits flipped; 2 proves it at 10 %. A shell of radius r has C(b, r) values.
+      radius: 0 and up; a query stops before it when its answer is proven. 1 finds nearly every
+        window of 9 codes with 15 % of its bits flipped; 2 proves it at 10 %. A shell of radius r
+        has C(b, r) values.
       limit: windows farther than this are not wanted (and need not be disproven).
       enough: a query whose nearest window is at most this far away is not widened any more.
-      provable: past radius 1, drop what cannot be proven within ``radius``: for a caller who will scan in that case.
-      cap: rows taken from one bucket, the first of them; a fuller bucket counts as not looked up. None takes all.
-        A cap of some thousands proves more where codes repeat, and costs more.
+      provable: past radius 1, drop what cannot be proven within ``radius``: for a caller who will
+        scan in that case.
+      cap: rows taken from one bucket, the first of them; a fuller bucket counts as not looked up.
+        None takes all. A cap of some thousands proves more where codes repeat, and costs more.
 
     Returns:
-      ``Neighbours``: distance int32 and row int64 (queries, k), ordered by (distance, row), padded with NOWHERE and -1;
-      exact bool (queries,).
+      ``Neighbours``: distance int32 and row int64 (queries, k), ordered by (distance, row), padded
+      with NOWHERE and -1; exact bool (queries,).
     """
     queries = _check_queries(tables, queries)
     if k < 1 or radius < 0:
@@ -187,7 +198,8 @@ def within(tables: Tables, queries: np.ndarray, limit: int) -> Hits:
     Args:
       tables: of ``build``.
       queries: uint32 (queries, n, words), or (n, words) for one.
-      limit: 0 and up. The radius that proves it is limit // (n m), so the cost rises steeply with it.
+      limit: 0 and up. The radius that proves it is limit // (n m), so the cost rises steeply with
+        it.
 
     Raises:
       ValueError: the ball has so many addresses that a scan is faster by far.
@@ -264,7 +276,9 @@ def _search_block(tables: Tables, queries: np.ndarray, *, k, radius, limit, enou
 
 
 def _choose(whole: np.ndarray, hits: np.ndarray, need: np.ndarray) -> np.ndarray:
-    """bool (queries, chunks): all chunks, or as few as the proof needs, those with the fewest hits so far."""
+    """bool (queries, chunks): all chunks, or as few as the proof needs, those with the fewest hits
+    so far.
+    """
     chosen = np.ones(whole.shape, bool)
     for query in np.flatnonzero(need <= whole.sum(axis=1)):
         cost = np.where(whole[query], hits[query], np.iinfo(np.int64).max)
@@ -279,7 +293,9 @@ def _pieces(query: np.ndarray, chunk: np.ndarray, masks: int) -> Iterator[slice]
 
 
 def _buckets(tables, values, chunk, *, shell, cap):
-    """(first, size (pairs, buckets): place in the table's order; hits (pairs,); whole (pairs,): no bucket capped)."""
+    """(first, size (pairs, buckets): place in the table's order; hits (pairs,); whole (pairs,): no
+    bucket capped).
+    """
     address = values[:, None] ^ _shell(tables.bits, shell)[None, :]
     address += (chunk % tables.substrings * tables.offsets.shape[1])[:, None]
     flat = tables.offsets.reshape(-1)
@@ -294,7 +310,9 @@ def _buckets(tables, values, chunk, *, shell, cap):
 
 
 def _parts(size: np.ndarray) -> Iterator[slice]:
-    """Runs of pairs with about _CANDIDATES rows each, so that full buckets do not need memory without end."""
+    """Runs of pairs with about _CANDIDATES rows each, so that full buckets do not need memory
+    without end.
+    """
     rows = size.sum(axis=1, dtype=np.int64).cumsum()
     if rows[-1] <= _CANDIDATES:
         return iter([slice(0, len(rows))])
@@ -303,7 +321,9 @@ def _parts(size: np.ndarray) -> Iterator[slice]:
 
 
 def _windows(tables, first, size, query, chunk, *, n) -> tuple[np.ndarray, np.ndarray]:
-    """(query, row) of the windows in those buckets that lie in one recording, without repetition."""
+    """(query, row) of the windows in those buckets that lie in one recording, without
+    repetition.
+    """
     substrings, rows = tables.order.shape
     full = np.flatnonzero(size)
     count = size.reshape(-1)[full].astype(np.int64)
@@ -368,7 +388,9 @@ def _ranks(query: np.ndarray) -> np.ndarray:
 
 
 def _distances(found: _Found, count: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest and the k-th distance of each query, int64 (queries,); NOWHERE where there are fewer."""
+    """The nearest and the k-th distance of each query, int64 (queries,); NOWHERE where there are
+    fewer.
+    """
     nearest, worst = np.full((2, count), NOWHERE, np.int64)
     rank = _ranks(found.query)
     for distance, place in ((nearest, 0), (worst, k - 1)):
@@ -391,7 +413,9 @@ def _values(spread: np.ndarray, words: np.ndarray) -> np.ndarray:
 
 
 def _plan(words: np.ndarray, bits: int | None) -> tuple[int, np.ndarray]:
-    """(b, spread): the fewest bits from log2 rows up with which a bucket is not too full, judged by a sample."""
+    """(b, spread): the fewest bits from log2 rows up with which a bucket is not too full, judged by
+    a sample.
+    """
     rows, width = words.shape
     sample = words[:: max(1, rows // _SAMPLE)]
     octets = np.ascontiguousarray(sample, "<u4").view(np.uint8)
@@ -411,7 +435,9 @@ def _plan(words: np.ndarray, bits: int | None) -> tuple[int, np.ndarray]:
 
 
 def _agreement(values: np.ndarray) -> float:
-    """Share of the pairs of different codes that have one value, averaged over the substrings: (codes, m)."""
+    """Share of the pairs of different codes that have one value, averaged over the substrings:
+    (codes, m).
+    """
     codes, substrings = values.shape
     pairs = sum(
         int((np.unique(column, return_counts=True)[1] ** 2).sum()) - codes for column in values.T
@@ -420,11 +446,13 @@ def _agreement(values: np.ndarray) -> float:
 
 
 def _deal(bias: np.ndarray, correlation: np.ndarray, bits: int) -> np.ndarray:
-    """The substrings as ``Tables.spread``: bits dealt out in turn, each table taking the one that suits it best.
+    """The substrings as ``Tables.spread``: bits dealt out in turn, each table taking the one that
+    suits it best.
 
-    To second order, the log-probability that two codes agree in a set of bits is -len ln 2, plus 4 (mean - 1/2)^2 of
-    each bit, plus correlation^2 of each pair: the best bit adds the least. So the bits left over (128 - 5 x 24) are
-    nearly constant or follow others. On codes of music this halves the candidates.
+    To second order, the log-probability that two codes agree in a set of bits is -len ln 2, plus 4
+    (mean - 1/2)^2 of each bit, plus correlation^2 of each pair: the best bit adds the least. So the
+    bits left over (128 - 5 x 24) are nearly constant or follow others. On codes of music this
+    halves the candidates.
     """
     width = len(bias)
     substrings = width // bits
@@ -439,7 +467,9 @@ def _deal(bias: np.ndarray, correlation: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _moments(ones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """mean - 1/2 (bits,) and correlation (bits, bits), 0 where a bit is constant, of 0 and 1 (rows, bits)."""
+    """mean - 1/2 (bits,) and correlation (bits, bits), 0 where a bit is constant, of 0 and 1 (rows,
+    bits).
+    """
     rows, width = ones.shape
     if not rows:
         return np.zeros(width), np.zeros((width, width))
@@ -454,7 +484,9 @@ def _moments(ones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _sort_rows(
     words: np.ndarray, spread: np.ndarray, offsets: np.ndarray, order: np.ndarray
 ) -> None:
-    """Fills one table, in place: a sort of value << 32 | row is a stable sort of the rows by value."""
+    """Fills one table, in place: a sort of value << 32 | row is a stable sort of the rows by
+    value.
+    """
     octets = words.astype("<u4", copy=False).view(np.uint8)
     spread = spread.astype(np.uint32)
     key = np.empty(len(words), np.uint64)

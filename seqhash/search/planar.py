@@ -1,7 +1,9 @@
-"""A collection's codes, laid out for search: planar, in shards on recording borders, with room to grow.
+"""A collection's codes, laid out for search: planar, in shards on recording borders, with room to
+grow.
 
-Codes lie as uint32 (shards, words, rows), so that the rows of one word are neighbours in memory. The
-leading axis may be spread over the devices of a mesh. Rows inside a shard are int32, rows of the collection int64.
+Codes lie as uint32 (shards, words, rows), so that the rows of one word are neighbours in memory.
+The leading axis may be spread over the devices of a mesh. Rows inside a shard are int32, rows of
+the collection int64.
 """
 
 import functools
@@ -19,7 +21,9 @@ SHARD_ROWS = 2**30  # rows of a shard at most: they are int32 inside
 SPARE = 2**12  # rows after the last that a window may look into, at first
 GROUP = (
     2**12
-)  # capacities are multiples of it: the rows that the largest group of the smallest blocks of a scan spans
+    # capacities are multiples of it: the rows that the largest group of the smallest blocks of a scan
+    # spans
+)
 PIECE = 2**15  # rows appended at a time
 AXIS = "data"  # of the mesh
 
@@ -35,7 +39,8 @@ class Database:
     used: np.ndarray  # int32 (shards,): rows in use
     first: np.ndarray  # int64 (shards,): the shard's first row in the collection
     mesh: Mesh | None
-    scale: int  # rows that meet all queries at a time, as a multiple of what a CPU's first-level cache wants
+    # rows that meet all queries at a time, as a multiple of what a CPU's first-level cache wants
+    scale: int
 
     @property
     def words(self) -> int:
@@ -70,7 +75,8 @@ def build(words: np.ndarray, starts: np.ndarray, *, mesh: Mesh | None = None) ->
     Args:
       words: uint32 (rows, words), the codes of all recordings one after another.
       starts: (recordings + 1,): recording r has the rows starts[r] to starts[r + 1].
-      mesh: devices to spread the codes over, along its axis ``data``; the default device where None.
+      mesh: devices to spread the codes over, along its axis ``data``; the default device where
+        None.
     """
     words, starts = _checked(words, starts)
     devices = 1 if mesh is None else mesh.shape[AXIS]
@@ -95,7 +101,8 @@ def build(words: np.ndarray, starts: np.ndarray, *, mesh: Mesh | None = None) ->
 def extend(database: Database, words: np.ndarray, starts: np.ndarray) -> Database:
     """Appends recordings in place: the arguments of ``build``, of the new recordings alone.
 
-    The database given is used up (its buffers are donated): nothing is copied while there is room, and room doubles.
+    The database given is used up (its buffers are donated): nothing is copied while there is room,
+    and room doubles.
     """
     words, starts = _checked(words, starts)
     if words.shape[1] != database.words:
@@ -127,7 +134,8 @@ def extend(database: Database, words: np.ndarray, starts: np.ndarray) -> Databas
 def remove(database: Database, start: int, stop: int) -> Database:
     """Hides the recordings that fill the rows start to stop, whose windows are not found any more.
 
-    The database given is used up. The rows keep their numbers; ``build`` the collection anew to have their room back.
+    The database given is used up. The rows keep their numbers; ``build`` the collection anew to
+    have their room back.
     """
     left = database.left
     for shard, (first, used) in enumerate(zip(database.first, database.used, strict=True)):
@@ -145,7 +153,7 @@ def locate(starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
     )
 
 
-# ------------------------------------------------------------------------------------------------ inside
+# ------------------------------------------------------------------------------------------- inside
 
 
 @functools.partial(jax.jit, donate_argnums=(0, 1))
@@ -183,7 +191,9 @@ def _checked(words: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _cuts(starts: np.ndarray, shards: int) -> np.ndarray:
-    """Rows where the shards begin and end: recording borders nearest to equal parts, int64 (shards + 1,)."""
+    """Rows where the shards begin and end: recording borders nearest to equal parts, int64 (shards
+    + 1,).
+    """
     wanted = starts[-1] * np.arange(1, shards) // shards
     return np.concatenate([[0], starts[np.searchsorted(starts, wanted)], starts[-1:]]).astype(
         np.int64
@@ -217,7 +227,9 @@ def with_spare(database: Database, n: int) -> Database:
 
 
 def _capacity(rows: int, scale: int) -> int:
-    """Rows of a shard for so many: rounded up by at most an eighth, and to whole groups of blocks."""
+    """Rows of a shard for so many: rounded up by at most an eighth, and to whole groups of
+    blocks.
+    """
     unit = max(GROUP * scale, power_of_two(rows) // 16)
     return round_up(max(rows, 1), unit)
 

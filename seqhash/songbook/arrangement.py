@@ -1,7 +1,7 @@
 """A work and an arrangement -> what every player plays and when.
 
-The tune gets ornaments and loses notes; below it go a pattern of accompaniment, a bass and drums, over harmony that is
-changed in places; rubato, swing and human timing turn beats into seconds.
+The tune gets ornaments and loses notes; below it go a pattern of accompaniment, a bass and drums,
+over harmony that is changed in places; rubato, swing and human timing turn beats into seconds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +18,9 @@ Clock = Callable[[np.ndarray], np.ndarray]  # quarter notes -> seconds
 _LIMIT = 40.0  # seconds; a part that would end later is cut at a phrase of four bars
 _BREATH = 0.25  # seconds before the first note
 
-# What the accompaniment does in a unit of time. B, F: the chord's root and fifth, low. C: the chord. D, U: the chord,
-# strummed down and up. 0-3: one tone of the chord, from below. T: the tonic and its fifth. "-": go on. The steps are
-# eighth notes (sixteenths for "roll").
+# What the accompaniment does in a unit of time. B, F: the chord's root and fifth, low. C: the
+# chord. D, U: the chord, strummed down and up. 0-3: one tone of the chord, from below. T: the tonic
+# and its fifth. "-": go on. The steps are eighth notes (sixteenths for "roll").
 _PATTERNS: dict[str, dict[str, str]] = {
     "boom-chick": {"duple": "BCFC", "triple": "B-C-C-", "compound": "B-CF-C", "single": "BCC"},
     "arpeggio": {"duple": "0123", "triple": "012321", "compound": "012321", "single": "012"},
@@ -89,7 +89,9 @@ class _Sung(NamedTuple):
 
 
 def perform(rng: np.random.Generator, work: Work, arrangement: Arrangement) -> Performance:
-    """Every player's notes in seconds; ``tempo_factor`` holds exactly from the first to the last bar."""
+    """Every player's notes in seconds; ``tempo_factor`` holds exactly from the first to the last
+    bar.
+    """
     beat = 60 / (work.tempo * arrangement.tempo_factor)
     pickup = -min(0.0, min(part.notes[0].start for part in work.parts))
     origin = max(arrangement.intro_bars * work.bar, pickup)
@@ -184,7 +186,9 @@ def _reharmonise(rng: np.random.Generator, chords: list[Chord], share: float) ->
 def _vary(
     rng: np.random.Generator, tune: Sequence[_Sung], work: Work, arrangement: Arrangement
 ) -> list[_Sung]:
-    """The tune as this player plays it: short weak notes left out, then passing notes and ornaments put in."""
+    """The tune as this player plays it: short weak notes left out, then passing notes and ornaments
+    put in.
+    """
     kept: list[_Sung] = []
     for note in tune:
         weak = note.start % 1.0 > 0.2 and note.duration <= 0.5
@@ -268,7 +272,9 @@ def _second_voice(note: _Sung, chords: Sequence[Chord], harmony: str) -> int:
 
 
 def _fit(notes: Sequence[Note], instrument: str) -> list[Note]:
-    """The notes in the octave that suits the instrument best; single notes out of its range move by octaves."""
+    """The notes in the octave that suits the instrument best; single notes out of its range move by
+    octaves.
+    """
     low, high = INSTRUMENTS[instrument].low, INSTRUMENTS[instrument].high
     middle = float(np.median([note.pitch for note in notes]))
     aim = min(max(0.5 * (low + high), 62.0), 79.0) if low < 70 else 0.5 * (low + high)
@@ -408,7 +414,9 @@ def _hits(
 def _clock(
     rng: np.random.Generator, arrangement: Arrangement, beat: float, end: float, bar: float
 ) -> Clock:
-    """Quarter notes -> seconds: slow waves of tempo whose mean is 1, a longer last bar, and swing."""
+    """Quarter notes -> seconds: slow waves of tempo whose mean is 1, a longer last bar, and
+    swing.
+    """
     grid = np.linspace(0.0, end, max(int(8 * end), 2))
     phase = rng.uniform(0, 2 * np.pi, 3)
     waves = sum(

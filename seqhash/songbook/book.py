@@ -1,9 +1,11 @@
-"""The built-in corpus: 20 public-domain works, an original and three covers of each, synthesised by the package.
+"""The built-in corpus: 20 public-domain works, an original and three covers of each, synthesised by
+the package.
 
-Ten country and folk tunes and ten classical themes stand in ``data/songbook.txt``. Every recording has its own band,
-accompaniment, key, tempo, order of parts, ornaments, harmony, room and microphone, drawn from (seed, work, version)
-alone, so neither the number of workers nor the order in which recordings are made changes a sample. Bit-equality holds
-on one machine; another numpy or processor may differ in the last bit of a sample. Samples are 16 kHz, mono, 30 to 45 s.
+Ten country and folk tunes and ten classical themes stand in ``data/songbook.txt``. Every recording
+has its own band, accompaniment, key, tempo, order of parts, ornaments, harmony, room and
+microphone, drawn from (seed, work, version) alone, so neither the number of workers nor the order
+in which recordings are made changes a sample. Bit-equality holds on one machine; another numpy or
+processor may differ in the last bit of a sample. Samples are 16 kHz, mono, 30 to 45 s.
 """
 
 import csv
@@ -121,9 +123,9 @@ def works() -> tuple[Work, ...]:
 def arrangements(work: Work, *, seed: int) -> tuple[Arrangement, ...]:
     """How the original and the three covers play a work.
 
-    cov1 is a close cover: another player in the same key with a band like the original's (lead of the same family,
-    same accompaniment), near its tempo, in another room. cov2 and cov3 have leads of two other families, and mostly
-    other keys.
+    cov1 is a close cover: another player in the same key with a band like the original's (lead of
+    the same family, same accompaniment), near its tempo, in another room. cov2 and cov3 have leads
+    of two other families, and mostly other keys.
     """
     rng = _generator(seed, work.work_id, "plan")
     families = list(_LEADS[work.genre])
@@ -178,9 +180,10 @@ def write(
 ) -> Path:
     """All 80 recordings as 16-bit FLAC and a ``manifest.csv``, whose path is returned.
 
-    A file appears under its name only when it is complete, and says in its comment what it was made from; those that
-    are there for this seed and this version of the package are kept, so a run that was killed goes on, and the manifest
-    is written last. With more than one worker a script needs the usual ``if __name__ == "__main__":``.
+    A file appears under its name only when it is complete, and says in its comment what it was made
+    from; those that are there for this seed and this version of the package are kept, so a run that
+    was killed goes on, and the manifest is written last. With more than one worker a script needs
+    the usual ``if __name__ == "__main__":``.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,17 @@
-"""Tunes written in a subset of ABC 2.1 (https://abcnotation.com/wiki/abc:standard:v2.1) -> ``Work``.
+"""Tunes written in a subset of ABC 2.1 (https://abcnotation.com/wiki/abc:standard:v2.1) ->
+``Work``.
 
-Header of a tune, in any order, K last: ``X`` number (begins a tune), ``F`` id of the work, ``T`` title, ``C``
-composer, ``G`` genre, ``M`` metre, ``L`` unit length, ``Q`` tempo (``1/4=104``), ``P`` usual order of the parts,
-``K`` key (``G``, ``Bb``, ``F#m``, ``Ddor``). The tune: ``P:A`` begins part A; notes ``C D, c'`` with ``^ = _``, which
-hold to the end of the bar; lengths ``c2 c/ c3/2``; broken rhythm ``c>d c<d``; rests ``z``; ties ``c-``; chords
-``"Am"`` before a note, in force until the next (``"NC"``: none); bar lines ``|``; ``%`` begins a comment. Repeats,
-slurs and tuplets are not read.
+Header of a tune, in any order, K last: ``X`` number (begins a tune), ``F`` id of the work, ``T``
+title, ``C`` composer, ``G`` genre, ``M`` metre, ``L`` unit length, ``Q`` tempo (``1/4=104``), ``P``
+usual order of the parts, ``K`` key (``G``, ``Bb``, ``F#m``, ``Ddor``). The tune: ``P:A`` begins
+part A; notes ``C D, c'`` with ``^ = _``, which hold to the end of the bar; lengths ``c2 c/ c3/2``;
+broken rhythm ``c>d c<d``; rests ``z``; ties ``c-``; chords ``"Am"`` before a note, in force until
+the next (``"NC"``: none); bar lines ``|``; ``%`` begins a comment. Repeats, slurs and tuplets are
+not read.
 
-A part is a whole number of bars: it may begin with a pickup, which its last bar is then short of, and all parts of a
-work have the same pickup, so that they follow one another in any order. Times are quarter notes from the first full
-bar's start; a pickup has negative times.
+A part is a whole number of bars: it may begin with a pickup, which its last bar is then short of,
+and all parts of a work have the same pickup, so that they follow one another in any order. Times
+are quarter notes from the first full bar's start; a pickup has negative times.
 """
 
 import re

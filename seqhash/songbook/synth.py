@@ -1,9 +1,11 @@
-"""Notes -> samples: instruments as sums of partials with noise, and the room and microphone around them. numpy alone.
+"""Notes -> samples: instruments as sums of partials with noise, and the room and microphone around
+them. numpy alone.
 
-Two physical models carry every pitched instrument. ``Struck`` (strings plucked or hit, bars, tines) is a sum of modes
-that each decay at their own rate. ``Driven`` (bow, breath, reed, bellows) is a harmonic sum over one phase that carries
-vibrato and drift, with a spectrum that brightens with the envelope and with noise of the bow or the breath. Pitches are
-MIDI numbers, times seconds, samples at ``SAMPLE_RATE``.
+Two physical models carry every pitched instrument. ``Struck`` (strings plucked or hit, bars, tines)
+is a sum of modes that each decay at their own rate. ``Driven`` (bow, breath, reed, bellows) is a
+harmonic sum over one phase that carries vibrato and drift, with a spectrum that brightens with the
+envelope and with noise of the bow or the breath. Pitches are MIDI numbers, times seconds, samples
+at ``SAMPLE_RATE``.
 """
 
 from collections.abc import Iterable
@@ -29,7 +31,9 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Struck:
-    """A body that is set going once. Its modes are at f * ratios, or at harmonics stretched by ``stiffness``."""
+    """A body that is set going once. Its modes are at f * ratios, or at harmonics stretched by
+    ``stiffness``.
+    """
 
     family: str
     low: int  # lowest and highest comfortable pitch
@@ -195,7 +199,9 @@ def play(
 def drums(
     rng: np.random.Generator, events: Iterable[tuple[float, str, float]], *, samples: int
 ) -> np.ndarray:
-    """Hits (start in seconds, "kick" | "snare" | "brush" | "hat" | "shaker", loudness), float32 (samples,)."""
+    """Hits (start in seconds, "kick" | "snare" | "brush" | "hat" | "shaker", loudness), float32
+    (samples,).
+    """
     out = np.zeros(samples, np.float32)
     hits = {kind: _drum(rng, kind) for kind in ("kick", "snare", "brush", "hat", "shaker")}
     for start, kind, loudness in events:
@@ -206,7 +212,9 @@ def drums(
 
 
 def record(rng: np.random.Generator, dry: np.ndarray, room: Room) -> np.ndarray:
-    """The mix as it is heard in the room, through the microphone, at the file's level: float32 within (-1, 1)."""
+    """The mix as it is heard in the room, through the microphone, at the file's level: float32
+    within (-1, 1).
+    """
     tail = round(min(1.3 * room.rt60, 3.0) * SAMPLE_RATE)
     size = 1 << int(np.ceil(np.log2(len(dry) + tail)))
     frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
@@ -275,7 +283,8 @@ def _ring(rng: np.random.Generator, model: Struck, pitch: float, loudness: float
 def _decays(amplitudes: np.ndarray, modes: np.ndarray, samples: int) -> np.ndarray:
     """imag of the sum of a exp(m n), float32 (samples to the next whole block,).
 
-    Each mode is an outer product of its values at the blocks' starts and within a block, and ends 80 dB down. No matrix
+    Each mode is an outer product of its values at the blocks' starts and within a block, and ends
+    80 dB down. No matrix
     product: threads of BLAS in every worker cost more than they give.
     """
     total = np.zeros((-(-samples // _BLOCK), _BLOCK), np.float32)
@@ -409,7 +418,9 @@ def _drum(rng: np.random.Generator, kind: str) -> np.ndarray:
 
 
 def _reverberation(rng: np.random.Generator, rt60: float, samples: int) -> np.ndarray:
-    """Impulse response of unit energy without the direct sound: six reflections over exponentially decaying noise."""
+    """Impulse response of unit energy without the direct sound: six reflections over exponentially
+    decaying noise.
+    """
     t = np.arange(samples) / SAMPLE_RATE
     low, high = np.exp(-6.91 * t / rt60), np.exp(-6.91 * t / (0.5 * rt60))
     spectrum = np.fft.rfft(rng.standard_normal(samples))
@@ -435,7 +446,9 @@ def _equalizer(frequencies: np.ndarray, room: Room) -> np.ndarray:
 
 
 def _compress(samples: np.ndarray, squeeze: float) -> np.ndarray:
-    """Gain ``level ** -squeeze``, where level is the RMS of the 100 ms around, against that of the whole."""
+    """Gain ``level ** -squeeze``, where level is the RMS of the 100 ms around, against that of the
+    whole.
+    """
     window = SAMPLE_RATE // 10
     power = np.cumsum(np.concatenate([np.zeros(1), samples**2]))
     at = np.arange(len(samples))

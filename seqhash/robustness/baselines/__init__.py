@@ -1,1 +1,3 @@
-"""The two systems of the paper's background, on the project's own parts: what the learned hash is judged against."""
+"""The two systems of the paper's background, on the project's own parts: what the learned hash is
+judged against.
+"""

@@ -1,27 +1,34 @@
-"""The Philips fingerprint (Haitsma, Kalker: A highly robust audio fingerprinting system, ISMIR 2002).
+"""The Philips fingerprint (Haitsma, Kalker: A highly robust audio fingerprinting system, ISMIR
+2002).
 
-Samples are low-passed and decimated by 3 to 5,333 Hz (the paper: 5 kHz). Frames of 0.372 s begin every 1/32 of that,
-11.6 ms, under a Hann window; E(n, m) is the energy of frame n in the m-th of 33 bands, equally wide in log frequency
-from 300 to 2000 Hz, which share no bin. Bit m of a code is the sign of a difference in frequency and time:
+Samples are low-passed and decimated by 3 to 5,333 Hz (the paper: 5 kHz). Frames of 0.372 s begin
+every 1/32 of that, 11.6 ms, under a Hann window; E(n, m) is the energy of frame n in the m-th of 33
+bands, equally wide in log frequency from 300 to 2000 Hz, which share no bin. Bit m of a code is the
+sign of a difference in frequency and time:
 
-    F(n, m) = 1  where  D(n, m) = E(n, m) - E(n, m + 1) - (E(n - 1, m) - E(n - 1, m + 1)) > 0,  else 0
+    F(n, m) = 1  where  D(n, m) = E(n, m) - E(n, m + 1) - (E(n - 1, m) - E(n - 1, m + 1)) > 0,  else
+    0
 
-and |D(n, m)| is the bit's reliability. Code i compares frame i + 1 with frame i, so it begins i / code_rate seconds in,
-and a recording's first frame has none. A code is uint32 (1,): the codes of a recording are searched as any others.
+and |D(n, m)| is the bit's reliability. Code i compares frame i + 1 with frame i, so it begins i /
+code_rate seconds in, and a recording's first frame has none. A code is uint32 (1,): the codes of a
+recording are searched as any others.
 
-Searches. *exhaustive*: all windows, by ``hamming``. *lookup*, the paper's: a window is compared only where one of the
-query's codes is found exactly, or with some of its ``flips`` least reliable bits flipped, in all combinations.
+Searches. *exhaustive*: all windows, by ``hamming``. *lookup*, the paper's: a window is compared
+only where one of the query's codes is found exactly, or with some of its ``flips`` least reliable
+bits flipped, in all combinations.
 
-Thresholds. *paper*: a bit error rate of 0.35, chosen for blocks of 256 codes. *length*: the paper's own model of false
-alarms, solved for the length that the query has. Bits of random pairs differ as independent ones would, but with a
-spread (standard deviation) 3 times as large, so a window of b bits has an error rate of at most r with probability
-Q((1 - 2 r) sqrt(b) / 3), Q the normal tail; times the windows compared, that is how many are so near by accident.
+Thresholds. *paper*: a bit error rate of 0.35, chosen for blocks of 256 codes. *length*: the paper's
+own model of false alarms, solved for the length that the query has. Bits of random pairs differ as
+independent ones would, but with a spread (standard deviation) 3 times as large, so a window of b
+bits has an error rate of at most r with probability Q((1 - 2 r) sqrt(b) / 3), Q the normal tail;
+times the windows compared, that is how many are so near by accident.
 
-Silence has no energy, no differences, and so code 0, which real audio never has. It is not looked up, and in a query it
+Silence has no energy, no differences, and so code 0, which real audio never has. It is not looked
+up, and in a query it
 is replaced by fixed noise: silence counts as half wrong against anything, silence included.
 
-One band is one semitone (33 in 2.74 octaves). With ``semitones`` the query is compared shifted by whole bits as well;
-this is not in the paper.
+One band is one semitone (33 in 2.74 octaves). With ``semitones`` the query is compared shifted by
+whole bits as well; this is not in the paper.
 """
 
 import functools
@@ -56,7 +63,9 @@ NOISE = np.random.default_rng(2002).integers(
 
 @dataclass(frozen=True)
 class HaitsmaConfig:
-    """How to analyse, search and accept. The defaults make the strongest system, ``PAPER`` is the published one."""
+    """How to analyse, search and accept. The defaults make the strongest system, ``PAPER`` is the
+    published one.
+    """
 
     sample_rate: int = 16_000  # Hz of the samples
     decimation: int = 3  # 5,333 Hz; the paper's 5 kHz
@@ -66,11 +75,13 @@ class HaitsmaConfig:
     low_hz: float = 300.0
     high_hz: float = 2000.0
     search: str = "exhaustive"  # or "lookup", the paper's
-    flips: int = 0  # least reliable bits of a code that a look-up flips, in all combinations; the paper goes to 10
+    # least reliable bits of a code that a look-up flips, in all combinations; the paper goes to 10
+    flips: int = 0
     threshold: str = "length"  # or "paper"
     bit_error_rate: float = 0.35  # accepted where the threshold is the paper's
     false_positive_rate: float = 0.01  # of a whole search, where the threshold is not the paper's
-    block: int = 0  # codes compared as one; the paper's 256; 0: the whole query. A shorter query is a shorter block
+    # codes compared as one; the paper's 256; 0: the whole query. A shorter query is a shorter block
+    block: int = 0
     semitones: int = 0  # the query is also searched shifted up and down by up to so many bits
 
     def __post_init__(self) -> None:
@@ -125,7 +136,7 @@ DEFAULT = HaitsmaConfig()
 PAPER = HaitsmaConfig(search="lookup", flips=10, threshold="paper", block=256)
 
 
-# ------------------------------------------------------------------------------------------------ samples to codes
+# --------------------------------------------------------------------------------- samples to codes
 
 
 def frame_count(samples: int, config: HaitsmaConfig = DEFAULT) -> int:
@@ -134,7 +145,9 @@ def frame_count(samples: int, config: HaitsmaConfig = DEFAULT) -> int:
 
 
 def band_energies(samples: jax.Array, *, config: HaitsmaConfig = DEFAULT) -> jax.Array:
-    """E of a recording, up to a constant factor: float32 (samples,) -> (frames, bands). Pure; jit it as you like."""
+    """E of a recording, up to a constant factor: float32 (samples,) -> (frames, bands). Pure; jit
+    it as you like.
+    """
     count = frame_count(samples.shape[0], config)
     frames = -(-max(1, count) // CHUNK) * CHUNK
     before, total = _padding(frames, config)
@@ -156,7 +169,8 @@ def to_words(signed: jax.Array) -> jax.Array:
 
 
 def differences(samples: np.ndarray, *, config: HaitsmaConfig = DEFAULT) -> np.ndarray:
-    """D of a recording: samples, float32 (samples,) in [-1, 1] -> float32 (codes, 32), as ``fingerprint``.
+    """D of a recording: samples, float32 (samples,) in [-1, 1] -> float32 (codes, 32), as
+    ``fingerprint``.
 
     Its sign is the bit, its size the bit's reliability.
     """
@@ -164,9 +178,11 @@ def differences(samples: np.ndarray, *, config: HaitsmaConfig = DEFAULT) -> np.n
 
 
 def fingerprint(samples: np.ndarray, *, config: HaitsmaConfig = DEFAULT) -> np.ndarray:
-    """Codes of a recording: samples, float32 (samples,) in [-1, 1] -> uint32 (codes, 1), bit m being F(n, m).
+    """Codes of a recording: samples, float32 (samples,) in [-1, 1] -> uint32 (codes, 1), bit m
+    being F(n, m).
 
-    One program serves all lengths up to a power of two. Samples too few for two frames have no codes.
+    One program serves all lengths up to a power of two. Samples too few for two frames have no
+    codes.
 
     Raises:
       ValueError: the samples are not finite mono floats.
@@ -196,7 +212,9 @@ def _program(padded, count, *, frames: int, config: HaitsmaConfig):
 
 
 def _chunked_energies(padded, count, *, frames: int, config: HaitsmaConfig):
-    """Energies (frames, bands), CHUNK frames at a time; only chunks that hold one of ``count`` are visited."""
+    """Energies (frames, bands), CHUNK frames at a time; only chunks that hold one of ``count`` are
+    visited.
+    """
     step, low, high = config.frame_step, config.band_edges[0], config.band_edges[-1]
     hops = -(-config.frame_length // step)  # of a frame
     advance = step * config.decimation
@@ -236,7 +254,9 @@ def _padding(frames: int, config: HaitsmaConfig) -> tuple[int, int]:
 
 
 def _analysis(config: HaitsmaConfig) -> HaitsmaConfig:
-    """The config with only what decides a bit, so that other options do not make a program compile again."""
+    """The config with only what decides a bit, so that other options do not make a program compile
+    again.
+    """
     names = (
         "sample_rate",
         "decimation",
@@ -269,7 +289,9 @@ def _low_pass(config: HaitsmaConfig) -> np.ndarray:
 
 
 def _bands(config: HaitsmaConfig) -> np.ndarray:
-    """Which bin is in which band: float64 (bins from the first band's first to the last one's last, bands)."""
+    """Which bin is in which band: float64 (bins from the first band's first to the last one's last,
+    bands).
+    """
     edges = config.band_edges
     bins = np.arange(edges[0], edges[-1])
     return (
@@ -277,7 +299,7 @@ def _bands(config: HaitsmaConfig) -> np.ndarray:
     ).astype(float)
 
 
-# ------------------------------------------------------------------------------------------------ collection
+# --------------------------------------------------------------------------------------- collection
 
 
 @dataclass(eq=False)
@@ -299,7 +321,9 @@ class Fingerprints:
         return self._databases[shift]
 
     def table(self, shift: int) -> tuple[np.ndarray, np.ndarray]:
-        """For look-ups of such queries: codes other than silence's, uint32 sorted, and their rows, int64."""
+        """For look-ups of such queries: codes other than silence's, uint32 sorted, and their rows,
+        int64.
+        """
         if shift not in self._tables:
             rows = np.flatnonzero(self.words[:, 0])
             codes = self.words[rows, 0] & shared_bits(shift)
@@ -321,11 +345,12 @@ def from_codes(codes: Sequence[np.ndarray], *, config: HaitsmaConfig = DEFAULT) 
     return Fingerprints(config, words, np.cumsum([0, *map(len, codes)]))
 
 
-# ------------------------------------------------------------------------------------------------ how near is near
+# --------------------------------------------------------------------------------- how near is near
 
 
 def score(bit_error_rate: float, *, bits: int, tries: int) -> float:
-    """-log10 of how many of ``tries`` random windows of so many bits are expected to be at least as near.
+    """-log10 of how many of ``tries`` random windows of so many bits are expected to be at least as
+    near.
 
     It is negative where that is more than one, so that it ranks the unlikely too.
     """
@@ -334,7 +359,9 @@ def score(bit_error_rate: float, *, bits: int, tries: int) -> float:
 
 
 def limit(bits: int, *, tries: int, config: HaitsmaConfig = DEFAULT) -> float:
-    """The largest bit error rate that is accepted of a window of so many bits, the nearest of ``tries``."""
+    """The largest bit error rate that is accepted of a window of so many bits, the nearest of
+    ``tries``.
+    """
     if config.threshold == "paper":
         return config.bit_error_rate
     deviations = -NormalDist().inv_cdf(config.false_positive_rate / tries)
@@ -350,7 +377,7 @@ def _log10_tail(z: float) -> float:
     ) / math.log(10)
 
 
-# ------------------------------------------------------------------------------------------------ search
+# ------------------------------------------------------------------------------------------- search
 
 
 class _Block(NamedTuple):
@@ -371,17 +398,21 @@ def identify(
 ) -> list[list[Match]]:
     """Matches of each clip, best first; none where it is not there.
 
-    ``Match.recording`` numbers the recordings as they were added, ``offset`` is the time in the recording that sounds
-    at ``start`` of the clip. Codes are 11.6 ms apart, so it is within 6 ms of the truth where the alignment is right.
+    ``Match.recording`` numbers the recordings as they were added, ``offset`` is the time in the
+    recording that sounds at ``start`` of the clip. Codes are 11.6 ms apart, so it is within 6 ms of
+    the truth where the alignment is right.
 
     Args:
       index: of ``add``.
-      clips: float32 (samples,) in [-1, 1] each, of any lengths. One too short for a code has no match, nor has silence.
-      config: how to search and accept, where it is not as the index was made; its analysis must be the index's.
+      clips: float32 (samples,) in [-1, 1] each, of any lengths. One too short for a code has no
+        match, nor has silence.
+      config: how to search and accept, where it is not as the index was made; its analysis must be
+        the index's.
       all_candidates: keep matches that the threshold rejects.
 
     Raises:
-      ValueError: a clip is not finite mono floats, or the config analyses otherwise than the index's.
+      ValueError: a clip is not finite mono floats, or the config analyses otherwise than the
+        index's.
     """
     config = index.config if config is None else config
     if _analysis(config) != _analysis(index.config):
@@ -414,7 +445,9 @@ def identify(
 
 
 def _cut(clip: int, samples: np.ndarray, config: HaitsmaConfig) -> Iterator[_Block]:
-    """The blocks of a clip: one after another, the last one up to the end; none of silence alone."""
+    """The blocks of a clip: one after another, the last one up to the end; none of silence
+    alone.
+    """
     signed, words = _analyse(samples, config)
     count, reliability = len(words), np.abs(signed)
     length = min(count, config.block or LONGEST)
@@ -425,7 +458,9 @@ def _cut(clip: int, samples: np.ndarray, config: HaitsmaConfig) -> Iterator[_Blo
 
 
 def _search(index: Fingerprints, blocks: list[_Block], queries, shift: int, config: HaitsmaConfig):
-    """The nearest windows of blocks of one length, by the words they are searched as -> hamming.Neighbours."""
+    """The nearest windows of blocks of one length, by the words they are searched as ->
+    hamming.Neighbours.
+    """
     if config.search == "exhaustive":
         return hamming.search(index.database(shift), queries, NEIGHBOURS)
     audible = np.stack([block.words[:, 0] != 0 for block in blocks])
@@ -436,7 +471,8 @@ def _search(index: Fingerprints, blocks: list[_Block], queries, shift: int, conf
 def _look_up(
     index: Fingerprints, queries, audible, reliability, shift: int, flips: int
 ) -> hamming.Neighbours:
-    """The nearest of the windows that share a code with the query where it is audible, flipped bits allowed.
+    """The nearest of the windows that share a code with the query where it is audible, flipped bits
+    allowed.
 
     Args:
       queries: uint32 (queries, n, 1).
@@ -460,7 +496,9 @@ def _look_up(
 
 
 def _aligned(index: Fingerprints, codes, places, shift: int, length: int) -> np.ndarray:
-    """Rows, sorted, of the windows that have one of the codes (places, any) at its place of the query."""
+    """Rows, sorted, of the windows that have one of the codes (places, any) at its place of the
+    query.
+    """
     table, rows = index.table(shift)
     low = np.searchsorted(table, codes, side="left")
     count = np.searchsorted(table, codes, side="right") - low
@@ -496,7 +534,9 @@ def _distances(
 
 
 def flip_masks(reliability: np.ndarray, flips: int) -> np.ndarray:
-    """All combinations of the least reliable bits: float (codes, 32) -> uint32 (codes, 2^flips) to be xored."""
+    """All combinations of the least reliable bits: float (codes, 32) -> uint32 (codes, 2^flips) to
+    be xored.
+    """
     weakest = np.argsort(reliability, axis=1, kind="stable")[:, :flips].astype(np.uint32)
     masks = np.zeros((len(reliability), 1), np.uint32)
     for bit in weakest.T:
@@ -512,7 +552,9 @@ def shared_bits(shift: int) -> np.uint32:
 
 
 def shifted(words: np.ndarray, shift: int) -> np.ndarray:
-    """Bit m + shift becomes bit m: undoes so many semitones up. Bits from outside the word are 0."""
+    """Bit m + shift becomes bit m: undoes so many semitones up. Bits from outside the word are
+    0.
+    """
     return words >> np.uint32(shift) if shift >= 0 else words << np.uint32(-shift)
 
 

@@ -1,28 +1,31 @@
 """Shazam's landmarks (Wang: An industrial-strength audio search algorithm, ISMIR 2003).
 
-*Peaks.* A cell of the spectrogram that no other in a region around it exceeds, and that stands ``prominence`` dB above
-the region's mean. Of the peaks around each instant the strongest ``density`` a second remain: their rank decides, so
-no threshold has to settle and no gain matters. Near its ends an excerpt has nearly all of a recording's peaks, and
+*Peaks.* A cell of the spectrogram that no other in a region around it exceeds, and that stands
+``prominence`` dB above the region's mean. Of the peaks around each instant the strongest
+``density`` a second remain: their rank decides, so no threshold has to settle and no gain matters.
+Near its ends an excerpt has nearly all of a recording's peaks, and
 more: there is less to compete with.
 
-*Landmarks.* Each peak, the anchor, is paired with the first ``fan_out`` peaks of its target zone, which lies ahead of
-it, in the order of time, then frequency. The two bins and the frames between are the hash, 10 bits each; next to it
-stands the anchor's frame. Amplitudes are dropped. A query is analysed at ``shifts`` grids inside one frame step, since
-its frames do not lie on the reference's, and more densely: that costs the index nothing.
+*Landmarks.* Each peak, the anchor, is paired with the first ``fan_out`` peaks of its target zone,
+which lies ahead of it, in the order of time, then frequency. The two bins and the frames between
+are the hash, 10 bits each; next to it stands the anchor's frame. Amplitudes are dropped. A query is
+analysed at ``shifts`` grids inside one frame step, since its frames do not lie on the reference's,
+and more densely: that costs the index nothing.
 
-*Matching.* All reference landmarks with a hash of the query are looked up. A true match has many at one offset,
-reference time - query time. The histogram of offsets, for each recording, has bins two frame steps wide that begin one
-step apart, so that a match on a border lies whole in a bin too; a reference landmark counts once in a bin, by however
-many shifts it was found.
+*Matching.* All reference landmarks with a hash of the query are looked up. A true match has many at
+one offset, reference time - query time. The histogram of offsets, for each recording, has bins two
+frame steps wide that begin one step apart, so that a match on a border lies whole in a bin too; a
+reference landmark counts once in a bin, by however many shifts it was found.
 
-*Significance.* Hashes that agree by accident fall on all offsets, at a rate that the recording's other bins show. The
-score is -log10 of how many bins of the whole collection are expected to be as full as the best, were the counts
-Poisson with that rate. They are not quite: one tone that two recordings share makes several landmarks agree at once.
-So counts and rates are divided by ``clump``; with 3 about one clip in a hundred that is not there scores over 2 on
-``covers-real``, of which two works were left out.
+*Significance.* Hashes that agree by accident fall on all offsets, at a rate that the recording's
+other bins show. The score is -log10 of how many bins of the whole collection are expected to be as
+full as the best, were the counts Poisson with that rate. They are not quite: one tone that two
+recordings share makes several landmarks agree at once. So counts and rates are divided by
+``clump``; with 3 about one clip in a hundred that is not there scores over 2 on ``covers-real``, of
+which two works were left out.
 
-The paper gives neither the size of the transform nor region, zone or density: these are our choice, made on
-``covers-real``. All of it is numpy: peaks are few, and their number depends on the audio.
+The paper gives neither the size of the transform nor region, zone or density: these are our choice,
+made on ``covers-real``. All of it is numpy: peaks are few, and their number depends on the audio.
 """
 
 import itertools
@@ -41,16 +44,20 @@ BLOCK = 512  # frames analysed at a time
 BATCH = 64  # clips looked up at a time
 HITS = 2**21  # agreeing hashes of a batch, about
 CANDIDATES = 10  # recordings that a clip is answered with at most
-ENDS = 0.02  # of a match's landmarks lie before its start, and after its end: some are aligned by accident
+# of a match's landmarks lie before its start, and after its end: some are aligned by accident
+ENDS = 0.02
 BYTES = 8  # of a landmark: a hash, and a frame on the time axis of the collection
 APART = 1 << 40  # frames between two grids of one time axis: no zone reaches across
 
 
 @dataclass(frozen=True)
 class WangConfig:
-    """How to analyse and accept. In brackets what public implementations take, at their rates: audfprint; dejavu."""
+    """How to analyse and accept. In brackets what public implementations take, at their rates:
+    audfprint; dejavu.
+    """
 
-    sample_rate: int = 16_000  # Hz of the samples [11,025; 44,100; the paper's 8,000 carries the same band as ours]
+    # Hz of the samples [11,025; 44,100; the paper's 8,000 carries the same band as ours]
+    sample_rate: int = 16_000
     frame_length: int = 1024  # samples: 64 ms [46 ms; 93 ms]
     frame_step: int = 256  # samples: 16 ms [23 ms; 46 ms]
     low_hz: float = 0.0
@@ -150,7 +157,9 @@ class Peaks(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """Landmarks of a collection, in memory, sorted by (hash, position). Made by ``add`` or ``from_fingerprints``."""
+    """Landmarks of a collection, in memory, sorted by (hash, position). Made by ``add`` or
+    ``from_fingerprints``.
+    """
 
     config: WangConfig
     hashes: np.ndarray  # uint32 (landmarks,)
@@ -165,13 +174,14 @@ class Landmarks:
         return BYTES * len(self.hashes) * self.config.frame_rate / max(1, int(self.starts[-1]))
 
 
-# ------------------------------------------------------------------------------------------------ samples to peaks
+# --------------------------------------------------------------------------------- samples to peaks
 
 
 def find_peaks(
     samples: np.ndarray, *, shifts: int, density: float, config: WangConfig = DEFAULT
 ) -> Peaks:
-    """The peaks of a clip, so many a second, on each of ``shifts`` grids: frame f of grid g begins at f + g / shifts.
+    """The peaks of a clip, so many a second, on each of ``shifts`` grids: frame f of grid g begins
+    at f + g / shifts.
 
     For the samples see ``fingerprint``.
     """
@@ -200,7 +210,9 @@ def find_peaks(
 
 
 def _local_maxima(samples, loudest: float, low: int, frames: int, shifts: int, config: WangConfig):
-    """Local maxima in a block of frames from low on: (time, bin, level) of each, time = grid * APART + frame."""
+    """Local maxima in a block of frames from low on: (time, bin, level) of each, time = grid *
+    APART + frame.
+    """
     high = min(low + max(1, BLOCK // shifts), frames)
     first, last = max(0, low - config.region_frames), min(frames, high + config.region_frames)
     level = _levels(samples, loudest, first, last, shifts, config)
@@ -231,7 +243,9 @@ def _levels(
 
 
 def running_maximum(values: np.ndarray, radius: int, *, axis: int) -> np.ndarray:
-    """Maximum over 2 radius + 1 neighbours along an axis, by doubling the span; ends have fewer neighbours."""
+    """Maximum over 2 radius + 1 neighbours along an axis, by doubling the span; ends have fewer
+    neighbours.
+    """
     count, width, span = values.shape[axis], 2 * radius + 1, 1
     padding = [(radius, radius) if i == axis else (0, 0) for i in range(values.ndim)]
     wide = np.moveaxis(np.pad(values, padding, constant_values=-np.inf), axis, 0)
@@ -242,7 +256,9 @@ def running_maximum(values: np.ndarray, radius: int, *, axis: int) -> np.ndarray
 
 
 def _mean_around(level, frame, grid, place, config: WangConfig) -> np.ndarray:
-    """Mean level of the regions around some cells, float64 (cells,), from sums over rectangles that begin at 0, 0."""
+    """Mean level of the regions around some cells, float64 (cells,), from sums over rectangles that
+    begin at 0, 0.
+    """
     sums = np.pad(level.cumsum(axis=0, dtype=np.float64).cumsum(axis=2), ((1, 0), (0, 0), (1, 0)))
     top, bottom = (
         np.maximum(frame - config.region_frames, 0),
@@ -260,7 +276,9 @@ def _mean_around(level, frame, grid, place, config: WangConfig) -> np.ndarray:
 
 
 def _lags(time: np.ndarray, radius: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Pairs (i, i + lag) of sorted times at most ``radius`` apart: (lag, i) for all lags there are."""
+    """Pairs (i, i + lag) of sorted times at most ``radius`` apart: (lag, i) for all lags there
+    are.
+    """
     for lag in range(1, len(time)):
         near = np.flatnonzero(time[lag:] - time[:-lag] <= radius)
         if not len(near):
@@ -271,7 +289,9 @@ def _lags(time: np.ndarray, radius: int) -> Iterator[tuple[int, np.ndarray]]:
 def _without_plateaus(
     time: np.ndarray, place: np.ndarray, level: np.ndarray, config: WangConfig
 ) -> np.ndarray:
-    """Of equal maxima in one region the first, bool (peaks,): a steady tone has one in each frame."""
+    """Of equal maxima in one region the first, bool (peaks,): a steady tone has one in each
+    frame.
+    """
     kept = np.ones(len(time), bool)
     for lag, near in _lags(time, config.region_frames):
         same = level[near] == level[near + lag]
@@ -282,7 +302,8 @@ def _without_plateaus(
 
 
 def strongest(time: np.ndarray, level: np.ndarray, *, radius: int, count: int) -> np.ndarray:
-    """Peaks that fewer than ``count`` others within ``radius`` of their time exceed, bool (peaks,); time is sorted.
+    """Peaks that fewer than ``count`` others within ``radius`` of their time exceed, bool (peaks,);
+    time is sorted.
 
     Of equals the earlier is the stronger.
     """
@@ -294,11 +315,13 @@ def strongest(time: np.ndarray, level: np.ndarray, *, radius: int, count: int) -
     return exceeded < count
 
 
-# ------------------------------------------------------------------------------------------------ peaks to landmarks
+# ------------------------------------------------------------------------------- peaks to landmarks
 
 
 def pack(anchor: np.ndarray, target: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Hashes, uint32 (landmarks,): bin of the anchor, bin of the target, frames between, 10 bits each."""
+    """Hashes, uint32 (landmarks,): bin of the anchor, bin of the target, frames between, 10 bits
+    each.
+    """
     parts = [np.asarray(part, np.int64) for part in (anchor, target, frames)]
     if any(len(part) and not 0 <= part.min() <= part.max() < 1 << BITS for part in parts):
         raise ValueError(f"A hash has room for 0 to {(1 << BITS) - 1} in each of its parts.")
@@ -332,7 +355,8 @@ def pair(
 def fingerprint(
     samples: np.ndarray, *, query: bool = False, config: WangConfig = DEFAULT
 ) -> np.ndarray:
-    """The landmarks of a recording: uint32 (landmarks, 2), hash and time of the anchor, ordered by (time, hash).
+    """The landmarks of a recording: uint32 (landmarks, 2), hash and time of the anchor, ordered by
+    (time, hash).
 
     None where the clip is silent, or shorter than a frame and the way to a zone.
 
@@ -355,7 +379,7 @@ def fingerprint(
     return np.stack([hashes, time.astype(np.uint32)], axis=1)[np.lexsort((hashes, time))]
 
 
-# ------------------------------------------------------------------------------------------------ the collection
+# ----------------------------------------------------------------------------------- the collection
 
 
 def add(recordings: Sequence[np.ndarray], *, config: WangConfig = DEFAULT) -> Landmarks:
@@ -397,7 +421,7 @@ def from_fingerprints(
     return Landmarks(config, hashes[order], positions[order].astype(np.uint32), starts)
 
 
-# ------------------------------------------------------------------------------------------------ matching
+# ----------------------------------------------------------------------------------------- matching
 
 
 class Hits(NamedTuple):
@@ -411,7 +435,9 @@ class Hits(NamedTuple):
 
 
 class Bins(NamedTuple):
-    """The fullest bin of the histogram of each clip and recording that share a hash, ordered by (clip, recording)."""
+    """The fullest bin of the histogram of each clip and recording that share a hash, ordered by
+    (clip, recording).
+    """
 
     clip: np.ndarray
     recording: np.ndarray
@@ -423,13 +449,16 @@ class Bins(NamedTuple):
 def identify(
     index: Landmarks, clips: Sequence[np.ndarray], *, all_candidates: bool = False
 ) -> list[list[Match]]:
-    """The recordings that each clip is from, best first: at most one alignment of each, CANDIDATES in all.
+    """The recordings that each clip is from, best first: at most one alignment of each, CANDIDATES
+    in all.
 
-    In a ``Match``, start and end are those of the aligned landmarks, all but ENDS; distance is the number of the
-    query's landmarks, of all shifts, that are not aligned, bit_error_rate their share; path and title are empty.
+    In a ``Match``, start and end are those of the aligned landmarks, all but ENDS; distance is the
+    number of the query's landmarks, of all shifts, that are not aligned, bit_error_rate their
+    share; path and title are empty.
 
     Args:
-      clips: float32 (samples,) in [-1, 1] each. A silent or very short one has no landmarks, and no match.
+      clips: float32 (samples,) in [-1, 1] each. A silent or very short one has no landmarks, and no
+        match.
       all_candidates: also the recordings whose score is too low to be accepted.
     """
     queries = [fingerprint(clip, query=True, config=index.config) for clip in clips]
@@ -493,7 +522,8 @@ def _look_up(index: Landmarks, queries: list[np.ndarray]) -> Hits:
 
 
 def fullest(hits: Hits, lengths: np.ndarray, *, span: int, shifts: int) -> Bins:
-    """The histogram of offsets, and of each clip and recording its fullest bin (the first of equals).
+    """The histogram of offsets, and of each clip and recording its fullest bin (the first of
+    equals).
 
     Args:
       lengths: frames of each recording.
@@ -529,18 +559,21 @@ def fullest(hits: Hits, lengths: np.ndarray, *, span: int, shifts: int) -> Bins:
 def score(
     count: np.ndarray, others: np.ndarray, bins: np.ndarray, tests: np.ndarray, *, clump: float
 ) -> np.ndarray:
-    """-log10 of how many of the ``tests`` bins of a collection are expected to be as full by accident, float64.
+    """-log10 of how many of the ``tests`` bins of a collection are expected to be as full by
+    accident, float64.
 
-    It is negative where that is more than one. ``others`` are landmarks in the other ``bins`` of the recording, to
-    which one is added; all are divided by ``clump``.
+    It is negative where that is more than one. ``others`` are landmarks in the other ``bins`` of
+    the recording, to which one is added; all are divided by ``clump``.
     """
     return -log10_tail(count / clump, (others + 1) / bins / clump) - np.log10(tests)
 
 
 def log10_tail(count: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """log10 of P(X >= count) of a Poisson count X; the regularised gamma function where count is no integer.
+    """log10 of P(X >= count) of a Poisson count X; the regularised gamma function where count is no
+    integer.
 
-    By the series rate^c e^-rate (1 / c! + rate / (c + 1)! + ...) for all c = count > 0. Where the rate is above the
+    By the series rate^c e^-rate (1 / c! + rate / (c + 1)! + ...) for all c = count > 0. Where the
+    rate is above the
     count, nothing is significant: it is then taken for the count.
     """
     count = np.asarray(count, np.float64)
