@@ -20,8 +20,10 @@ _SHORTCUTS = {
 }
 
 
-# Where version 0.1 had the modules that stand in folders now; to be dropped with version 0.3.
+# Where version 0.1 had the modules that have other names now; to be dropped with version 0.3.
 _MOVED = {
+    "model": "autoencoder",
+    "floors": "controls",
     "planar": "search.planar",
     "hamming": "search.hamming",
     "multi_index": "search.multi_index",

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqhash import audio, mfcc, parallel
-from seqhash import model as autoencoder
+from seqhash import audio, autoencoder, mfcc, parallel
 from seqhash.config import Config, encoding_part, to_flat_dict
 
 _PLACES = np.arange(32, dtype=np.uint32)  # of the bits in a word

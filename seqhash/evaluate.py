@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from seqhash import floors, metrics, mfcc
+from seqhash import controls, metrics, mfcc
 from seqhash.codes import Hasher
 from seqhash.config import Config, to_flat_dict
 from seqhash.corpus import Recording
@@ -167,15 +167,16 @@ def floor_systems(
     keys = [jax.random.key(1000 + seed) for seed in range(FLOOR_SEEDS)]
     codes = {
         "untrained LSTM": [
-            hash_corpus(floors.untrained(key, config, statistics), cepstra) for key in keys
+            hash_corpus(controls.untrained(key, config, statistics), cepstra) for key in keys
         ],
         "random projection": [
-            hash_corpus(floors.random_projection(key, config, statistics), cepstra) for key in keys
+            hash_corpus(controls.random_projection(key, config, statistics), cepstra)
+            for key in keys
         ],
-        "PCA-sign": [hash_corpus(floors.pca_sign(training, config, statistics), cepstra)],
+        "PCA-sign": [hash_corpus(controls.pca_sign(training, config, statistics), cepstra)],
     }
     shape = codes["PCA-sign"][0]
-    codes["random codes"] = [floors.random_codes(seed, shape) for seed in range(FLOOR_SEEDS)]
+    codes["random codes"] = [controls.random_codes(seed, shape) for seed in range(FLOOR_SEEDS)]
     return {name: measure(by_seed, recordings, lengths=lengths) for name, by_seed in codes.items()}
 
 

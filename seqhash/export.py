@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from seqhash import mfcc
-from seqhash import model as autoencoder
+from seqhash import autoencoder, mfcc
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import from_flat_dict, to_flat_dict
 
@@ -33,7 +32,7 @@ def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
     """Writes a hasher of the paper's model, whole or not at all; replaces the one that is there.
 
     Args:
-      hasher: its encoder must be the autoencoder's; floors are made anew from a seed instead.
+      hasher: its encoder must be the autoencoder's; controls are made anew from a seed instead.
       directory: made where it is missing.
       card: the model card, Markdown: what it was trained on, its numbers, what it is not good for.
     """

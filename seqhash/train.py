@@ -29,8 +29,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from seqhash import checkpoint, features, losses, mfcc
-from seqhash import model as autoencoder
+from seqhash import autoencoder, checkpoint, features, losses, mfcc
 from seqhash.batches import (
     STRETCH,
     Batch,

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqhash import codes, mfcc, model
+from seqhash import autoencoder, codes, mfcc
 from seqhash.config import Config, override
 from tests.test_mfcc import music_like
 
@@ -16,7 +16,7 @@ STATISTICS = mfcc.Statistics(
 
 
 def make(config: Config = CONFIG, **options) -> codes.Hasher:
-    params = model.init_params(jax.random.key(0), config)
+    params = autoencoder.init_params(jax.random.key(0), config)
     return codes.make_hasher(config, params, STATISTICS, name="test", **options)
 
 
@@ -76,7 +76,7 @@ def test_hash_samples_is_the_composition_of_the_steps(samples):
     segments = mfcc.normalise(
         mfcc.cut_segments(cepstra, config=CONFIG.segment), STATISTICS, config=CONFIG.segment
     )
-    encode = jax.jit(model.encode, static_argnames="config")
+    encode = jax.jit(autoencoder.encode, static_argnames="config")
     states = np.asarray(encode(hasher.params, segments, config=CONFIG))
     # A state within float rounding of 0 may fall on either side when the batch has another shape.
     sure = np.abs(states) > 1e-5
@@ -147,7 +147,7 @@ def test_digest_follows_everything_that_decides_a_bit():
             CONFIG, base.params, mfcc.Statistics(STATISTICS.mean + 1, STATISTICS.std), name="test"
         ),
         codes.make_hasher(
-            CONFIG, model.init_params(jax.random.key(1), CONFIG), STATISTICS, name="test"
+            CONFIG, autoencoder.init_params(jax.random.key(1), CONFIG), STATISTICS, name="test"
         ),
     ]
     assert len({base.digest, *(other.digest for other in others)}) == 4

@@ -7,7 +7,7 @@ import soundfile
 from sklearn.decomposition import PCA
 
 from experiments import workdir
-from seqhash import batches, corpus, evaluate, floors, metrics, mfcc
+from seqhash import batches, controls, corpus, evaluate, metrics, mfcc
 from seqhash.config import Config, override
 from seqhash.corpus import Recording
 from seqhash.features import Store
@@ -49,7 +49,7 @@ def corpus_of_walks(works: int = 4) -> Store:
 @pytest.fixture(scope="module")
 def result():
     store = corpus_of_walks()
-    hasher = floors.untrained(jax.random.key(0), CONFIG, STATISTICS)
+    hasher = controls.untrained(jax.random.key(0), CONFIG, STATISTICS)
     system = evaluate.measure(
         [evaluate.hash_corpus(hasher, store.cepstra)], store.recordings, lengths=(1, 9)
     )
@@ -130,7 +130,7 @@ def test_verdict_needs_five_works(result):
 
 def test_epoch_metrics_with_and_without_roles():
     store = corpus_of_walks()
-    hasher = floors.untrained(jax.random.key(0), CONFIG, STATISTICS)
+    hasher = controls.untrained(jax.random.key(0), CONFIG, STATISTICS)
     row = evaluate.epoch_metrics(hasher, store.recordings, store.cepstra)
     assert row["unique_rate"] + row["collision_rate"] == 1.0
     codes = evaluate.hash_corpus(hasher, store.cepstra)
@@ -157,7 +157,7 @@ def test_covers_whose_original_could_not_be_read_are_left_out(capsys):
         recordings=tuple(whole.recordings[i] for i in keep),
         cepstra=tuple(whole.cepstra[i] for i in keep),
     )
-    hasher = floors.untrained(jax.random.key(0), CONFIG, STATISTICS)
+    hasher = controls.untrained(jax.random.key(0), CONFIG, STATISTICS)
     codes = evaluate.hash_corpus(hasher, store.cepstra)
     system = evaluate.measure([codes], store.recordings, lengths=(1, 9))
     assert system.tallies[1].windows.shape == (6,)
@@ -184,7 +184,7 @@ def test_covers_whose_original_could_not_be_read_are_left_out(capsys):
 
 def test_pca_sign_is_scikit_learns():
     store = corpus_of_walks()
-    hasher = floors.pca_sign(store.cepstra, CONFIG, STATISTICS)
+    hasher = controls.pca_sign(store.cepstra, CONFIG, STATISTICS)
     segments = np.concatenate(
         [
             np.stack([np.clip(one[i : i + 20], -5, 5) for i in range(0, 281, 10)])
@@ -201,7 +201,7 @@ def test_pca_sign_is_scikit_learns():
 def test_random_projection_keeps_angles():
     """The share of differing bits is the angle over pi (Charikar 2002)."""
     config = override(CONFIG, {"model.hidden_size": 4096})
-    hasher = floors.random_projection(jax.random.key(0), config, STATISTICS)
+    hasher = controls.random_projection(jax.random.key(0), config, STATISTICS)
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, 260))
     b = a + 0.5 * b
@@ -214,7 +214,7 @@ def test_floors_of_a_trained_run_use_its_normalisation():
     config = override(CONFIG, {"segment.normalisation": "recording", "train.batch_size": 8})
     store = corpus_of_walks()
     dataset = batches.make_dataset(store, config=config)
-    hasher = floors.pca_sign(store.cepstra, config, dataset.statistics)
+    hasher = controls.pca_sign(store.cepstra, config, dataset.statistics)
     shifted = store.cepstra[0] * 3 + 10  # undone by the recording's own statistics
     np.testing.assert_allclose(
         hasher.states_of(shifted), hasher.states_of(store.cepstra[0]), atol=1e-3

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from seqhash import codes, export, mfcc, model, reference, songbook
+from seqhash import autoencoder, codes, export, mfcc, reference, songbook
 from seqhash.config import Config, override
 from tests.test_mfcc import music_like
 
@@ -20,7 +20,7 @@ STATISTICS = mfcc.Statistics(
 
 def exported(tmp_path, **changes):
     config = override(Config(), {"model.hidden_size": 64, **changes})
-    params = model.init_params(jax.random.key(0), config)
+    params = autoencoder.init_params(jax.random.key(0), config)
     medians = np.linspace(-0.1, 0.1, 64, dtype=np.float32)
     hasher = codes.make_hasher(config, params, STATISTICS, name="mine", medians=medians)
     return hasher, export.export_hasher(hasher, tmp_path / "mine", card="# mine\n")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import audio, corpus, mfcc, model
+from seqhash import audio, autoencoder, corpus, mfcc
 from seqhash.codes import make_hasher
 from seqhash.config import Config, override
 from seqhash.index import catalogue, ingest
@@ -70,7 +70,7 @@ def hasher():
     config = override(Config(), {"model.hidden_size": 64})
     statistics = mfcc.Statistics(np.linspace(-2, 20, 13), np.linspace(4, 30, 13))
     return make_hasher(
-        config, model.init_params(jax.random.key(0), config), statistics, name="small"
+        config, autoencoder.init_params(jax.random.key(0), config), statistics, name="small"
     )
 
 

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import soundfile
 
-from seqhash import floors
+from seqhash import controls
 from seqhash.codes import Hasher
 from seqhash.index import ingest
 from seqhash.index.catalogue import Collection, Row
@@ -307,11 +307,11 @@ def _bit_errors(
 
 def untrained(hasher: Hasher) -> Learned:
     """The floor of a hasher that has its config and statistics, and no training."""
-    floor = floors.untrained(jax.random.key(0), hasher.config, hasher.statistics)
+    floor = controls.untrained(jax.random.key(0), hasher.config, hasher.statistics)
     return Learned("untrained", "the same LSTM with its initial weights", floor)
 
 
 def projection(hasher: Hasher) -> Learned:
     """The floor of a hasher that has its config and statistics, and no LSTM."""
-    floor = floors.random_projection(jax.random.key(0), hasher.config, hasher.statistics)
+    floor = controls.random_projection(jax.random.key(0), hasher.config, hasher.statistics)
     return Learned("projection", "random projection of the MFCC segment", floor)

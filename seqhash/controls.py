@@ -1,4 +1,4 @@
-"""Floors and companions: hashers that have learned nothing, or next to nothing, about music.
+"""Controls: hashers that have learned nothing, or next to nothing, about music.
 
 An untrained LSTM reaches what the paper reports for its trained one, so no accuracy is shown
 without these beside it. Each is a ``Hasher``: same segments, same normalisation, same number of
@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqhash import mfcc
-from seqhash import model as autoencoder
+from seqhash import autoencoder, mfcc
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, override
 

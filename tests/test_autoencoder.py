@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from seqhash import losses, model
+from seqhash import autoencoder, losses
 from seqhash.config import Config, override
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 # Compiled once for a config and shape; unjitted scans would be compiled anew at every call.
-encode = jax.jit(model.encode, static_argnames="config")
-reconstruct = jax.jit(model.reconstruct, static_argnames="config")
+encode = jax.jit(autoencoder.encode, static_argnames="config")
+reconstruct = jax.jit(autoencoder.reconstruct, static_argnames="config")
 SMALL = override(Config(), {"model.hidden_size": 32, "segment.frames": 12})
 
 
@@ -44,14 +44,17 @@ def sigmoid(x):
 
 
 def test_parameter_count_of_the_paper():
-    params = jax.eval_shape(lambda key: model.init_params(key, Config()), jax.random.key(0))
+    params = jax.eval_shape(lambda key: autoencoder.init_params(key, Config()), jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert count == 4 * (13 * 128 + 128 * 128 + 128) + 128 * 13 + 13 == 74_381
     assert sorted(params) == ["cells_0", "readout"]  # one cell for encoder and decoder
 
 
 def test_initial_weights_depend_on_shapes_and_seed_alone():
-    params, programs = model.init_params(jax.random.key(0), SMALL), model._init._cache_size()
+    params, programs = (
+        autoencoder.init_params(jax.random.key(0), SMALL),
+        autoencoder._init._cache_size(),
+    )
     changes = {
         "handover": "hidden_and_cell",
         "decoder_order": "forward",
@@ -62,12 +65,14 @@ def test_initial_weights_depend_on_shapes_and_seed_alone():
         SMALL,
         {f"model.{name}": value for name, value in changes.items()} | {"model.dtype": "bfloat16"},
     )
-    jax.tree.map(np.testing.assert_array_equal, params, model.init_params(jax.random.key(0), other))
-    fresh = model.make_model(other).init(jax.random.key(0), segments_of(other))[
+    jax.tree.map(
+        np.testing.assert_array_equal, params, autoencoder.init_params(jax.random.key(0), other)
+    )
+    fresh = autoencoder.make_model(other).init(jax.random.key(0), segments_of(other))[
         "params"
     ]  # as linen makes them
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, fresh)
-    assert model._init._cache_size() == programs
+    assert autoencoder._init._cache_size() == programs
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ def test_against_a_loop_in_numpy(handover, order, fed):
         {"model.handover": handover, "model.decoder_order": order, "model.decoder_input": fed},
     )
     segments = segments_of(config)
-    params = jax.tree.map(np.asarray, model.init_params(jax.random.key(1), config))
+    params = jax.tree.map(np.asarray, autoencoder.init_params(jax.random.key(1), config))
     states, reconstruction = reconstruct(params, segments, config=config)
     cell, read = params["cells_0"], params["readout"]
     for segment, state, output in zip(
@@ -112,7 +117,7 @@ def test_against_a_loop_in_numpy(handover, order, fed):
 def test_two_layers_hash_the_top_state():
     config = override(SMALL, {"model.layers": 2})
     segments = segments_of(config)
-    params = jax.tree.map(np.asarray, model.init_params(jax.random.key(2), config))
+    params = jax.tree.map(np.asarray, autoencoder.init_params(jax.random.key(2), config))
     zeros = np.zeros(32)
     (_, _), first = lstm_loop(params["cells_0"], np.asarray(segments)[0], (zeros, zeros))
     (_, top), _ = lstm_loop(params["cells_1"], first, (zeros, zeros))
@@ -123,7 +128,7 @@ def test_two_layers_hash_the_top_state():
 def test_readouts_have_the_shape_of_the_input_and_carry_gradient(readout):
     config = override(SMALL, {"model.readout": readout})
     segments = segments_of(config)
-    params = model.init_params(jax.random.key(3), config)
+    params = autoencoder.init_params(jax.random.key(3), config)
 
     def loss(params):
         state, reconstruction = reconstruct(params, segments, config=config)
@@ -140,16 +145,16 @@ def test_hidden_handover_lets_nothing_pass_around_the_hash():
     nothing moves.
     """
     config = SMALL
-    params = model.init_params(jax.random.key(4), config)
+    params = autoencoder.init_params(jax.random.key(4), config)
     segments = segments_of(config)
-    module = model.make_model(config)
+    module = autoencoder.make_model(config)
 
     def decode(state, target):
         return module.apply(
             {"params": params},
-            model._from_hidden(state, 1),
+            autoencoder._from_hidden(state, 1),
             target,
-            method=model.Autoencoder._decode,
+            method=autoencoder.Autoencoder._decode,
         )
 
     state = encode(params, segments, config=config)
@@ -158,7 +163,7 @@ def test_hidden_handover_lets_nothing_pass_around_the_hash():
 
 def test_truncation_keeps_values_and_cuts_gradients():
     free, cut = SMALL, override(SMALL, {"model.truncation": 5})
-    params = model.init_params(jax.random.key(5), free)
+    params = autoencoder.init_params(jax.random.key(5), free)
     segments = segments_of(free)
     for a, b in zip(
         reconstruct(params, segments, config=free),
@@ -192,7 +197,7 @@ def test_truncation_keeps_values_and_cuts_gradients():
 def test_gradients_are_those_of_finite_differences():
     config = override(SMALL, {"segment.frames": 4})
     segments = segments_of(config, batch=2)
-    params = model.init_params(jax.random.key(6), config)
+    params = autoencoder.init_params(jax.random.key(6), config)
 
     @jax.jit
     def loss(params):
@@ -207,16 +212,16 @@ def test_gradients_are_those_of_finite_differences():
 
 def test_stored_gates_give_the_gradients_of_plain_differentiation(monkeypatch):
     segments = segments_of(SMALL)
-    params = model.init_params(jax.random.key(3), SMALL)
+    params = autoencoder.init_params(jax.random.key(3), SMALL)
 
     def loss(params):
         return losses.reconstruction_error(
-            segments, model.reconstruct(params, segments, config=SMALL)[1]
+            segments, autoencoder.reconstruct(params, segments, config=SMALL)[1]
         )
 
     stored = jax.jit(jax.value_and_grad(loss))(params)
-    monkeypatch.setattr(model, "_sigmoid", jax.nn.sigmoid)
-    monkeypatch.setattr(model, "_tanh", jnp.tanh)
+    monkeypatch.setattr(autoencoder, "_sigmoid", jax.nn.sigmoid)
+    monkeypatch.setattr(autoencoder, "_tanh", jnp.tanh)
     plain = jax.jit(jax.value_and_grad(lambda params: loss(params)))(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), stored, plain)
 
@@ -224,7 +229,7 @@ def test_stored_gates_give_the_gradients_of_plain_differentiation(monkeypatch):
 def test_states_are_in_the_open_interval():
     config = SMALL
     states = encode(
-        model.init_params(jax.random.key(7), config),
+        autoencoder.init_params(jax.random.key(7), config),
         100 * segments_of(config, batch=64),
         config=config,
     )
@@ -234,7 +239,7 @@ def test_states_are_in_the_open_interval():
 
 def test_bfloat16_is_near_float32():
     config = override(SMALL, {"model.dtype": "bfloat16"})
-    params = model.init_params(jax.random.key(8), config)
+    params = autoencoder.init_params(jax.random.key(8), config)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
     segments = segments_of(config)
     low = encode(params, segments, config=config)
