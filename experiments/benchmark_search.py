@@ -363,11 +363,7 @@ def _sublinear(
     modes = []
     for mode, reach in SUBLINEAR_GOALS.items():
         name, how = mode.split(", ")
-        by_tables = (
-            multi_index.search(tables, queries, radius=2, provable=True)
-            if name == "proven"
-            else None
-        )
+        by_tables = multi_index.search(tables, queries, radius=2) if name == "proven" else None
         found = radius_1(queries) if by_tables is None else proven(queries)
         shares = {
             "recall": float((found.row[:, 0] == planted).mean()),
@@ -389,7 +385,7 @@ def _proven(
     tables: multi_index.Tables, database: planar.Database, queries: np.ndarray
 ) -> hamming.Neighbours:
     """By the tables where they prove the answer, by the scan where they do not."""
-    found = multi_index.search(tables, queries, radius=2, provable=True)
+    found = multi_index.search(tables, queries, radius=2)
     rest = np.flatnonzero(~found.exact)
     if len(rest):
         for ours, scanned in zip(found, hamming.search(database, queries[rest]), strict=True):

@@ -55,7 +55,7 @@ def answers(found, query: int) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_an_answer_called_exact_is_the_brute_force_answer(seed):
+def test_an_answer_called_exact_is_the_brute_force_answer(seed, monkeypatch):
     """And any other answer is true windows with their true distances, in order, without
     repetition.
     """
@@ -73,12 +73,9 @@ def test_an_answer_called_exact_is_the_brute_force_answer(seed):
             int(rng.choice([1, 2, 10, 500])),
             None if rng.random() < 0.5 else int(rng.integers(0, 40 * n)),
         )
-        options = {
-            "radius": int(rng.integers(0, 4)),
-            "limit": limit,
-            "cap": rng.choice([None, 1, 4]),
-        }
-        found = multi_index.search(tables, queries, k, provable=bool(rng.integers(2)), **options)
+        monkeypatch.setattr(multi_index, "CAP", rng.choice([1, 4, 256]))
+        radius = int(rng.integers(0, 4))
+        found = multi_index.search(tables, queries, k, radius=radius, limit=limit)
         assert found.distance.shape == found.row.shape == (3, k)
         assert (found.distance.dtype, found.row.dtype, found.exact.dtype) == (
             np.int32,
@@ -111,7 +108,7 @@ def test_all_windows_below_the_bound_are_found(words, n, bits, radius, monkeypat
     for substring, place in np.ndindex(substrings, bits):
         octet, bit = divmod(substring * bits + place, 8)
         spread[octet, :, substring] += (np.arange(256) >> bit & 1) << place
-    monkeypatch.setattr(multi_index, "_plan", lambda words, bits: (bits, spread))
+    monkeypatch.setattr(multi_index, "_substrings", lambda words, bits: (bits, spread))
     codes, starts = collection(rng, [20 * n, 0, n - 1, n, 30 * n], words)
     query = rng.integers(0, 2**32, (n, words), dtype=np.uint32)
     bound = (radius + 1) * n * substrings
@@ -131,15 +128,11 @@ def test_all_windows_below_the_bound_are_found(words, n, bits, radius, monkeypat
     wanted = brute_force(codes, starts, query)
     near = [pair for pair in wanted if pair[0] < bound]
     assert len(near) >= len(rows) // 2
-    found = multi_index.search(
-        tables, query, len(near) + 1, radius=radius, limit=bound - 1, cap=None
-    )
+    found = multi_index.search(tables, query, len(near) + 1, radius=radius, limit=bound - 1)
     assert found.exact.all()
     assert answers(found, 0) == near
-    hits = multi_index.within(tables, query, bound - 1)
-    assert list(zip(hits.distance.tolist(), hits.row.tolist(), strict=True)) == near
     # One bit more is missed, and not called exact.
-    more = multi_index.search(tables, query, len(wanted), radius=radius, limit=bound, cap=None)
+    more = multi_index.search(tables, query, len(wanted), radius=radius, limit=bound)
     assert not more.exact.any()
     assert len(answers(more, 0)) < sum(distance <= bound for distance, _ in wanted)
 
@@ -154,15 +147,14 @@ def test_semantic_hashing_finds_the_whole_ball(bits):
     codes = flipped(rng, centres[rng.integers(0, 40, 3000)], 0.06)
     tables = multi_index.build(codes, np.array([0, 1000, 3000]), bits=bits)
     queries = flipped(rng, centres[:, None], 0.03)
-    for radius in (0, 1, 3):
-        hits = multi_index.within(tables, queries, radius)
+    for limit in (0, 1, 3):
+        found = multi_index.search(tables, queries, 300, radius=limit, limit=limit)
+        assert found.exact.all()
         distance = np.bitwise_count(queries[:, 0] ^ codes[:, 0][None, :]).astype(np.int32)
-        query, row = np.nonzero(distance <= radius)
-        order = np.lexsort((row, distance[query, row], query))
-        np.testing.assert_array_equal(hits.query, query[order])
-        np.testing.assert_array_equal(hits.row, row[order])
-        np.testing.assert_array_equal(hits.distance, distance[query, row][order])
-    assert len(query) > 100
+        near = [np.lexsort((np.arange(3000), row))[: (row <= limit).sum()] for row in distance]
+        for query, rows in enumerate(near):
+            assert answers(found, query) == [(distance[query, row], row) for row in rows]
+    assert sum(map(len, near)) > 100
 
 
 def test_a_window_stays_inside_its_recording():
@@ -249,18 +241,12 @@ def test_options_that_stop_early(large, monkeypatch):
     rng = np.random.default_rng(4)
     near, far = flipped(rng, windows[:1], 0.13), rng.integers(0, 2**32, (1, 9, 4), dtype=np.uint32)
     assert looked_up(windows[:1], radius=3)[0] == 0  # distance 0 is below the bound at once
-    assert looked_up(near, radius=2, enough=200)[0] == 0
-    assert looked_up(far, radius=2, enough=200)[0] == 2
-    assert looked_up(far, radius=2)[0] == 2
-    assert looked_up(far, radius=2, provable=True)[0] == 1  # a stranger's distance is out of reach
-    depth, found = looked_up(near, radius=2, provable=True)
+    assert looked_up(far, radius=2)[0] == 1  # a stranger's distance is out of reach
+    depth, found = looked_up(near, radius=2)
     assert (depth, found.exact.item(), found.row.item()) == (2, True, rows[0])
     depth, found = looked_up(far, radius=3, limit=100)
-    assert (depth, found.exact.item(), found.row.item()) == (
-        1,
-        True,
-        -1,
-    )  # proven that there is nothing
+    assert (depth, found.exact.item()) == (1, True)
+    assert found.row.item() == -1  # proven that there is nothing
 
 
 def test_full_buckets_are_capped_and_the_proof_withdrawn(monkeypatch):
@@ -269,18 +255,19 @@ def test_full_buckets_are_capped_and_the_proof_withdrawn(monkeypatch):
     codes[1000:3000] = codes[0]  # a long silence
     tables = multi_index.build(codes, starts)
     silence, other = codes[1000:1005], codes[50:55]
-    capped = multi_index.search(tables, silence, 5, radius=1, cap=64)
+    capped = multi_index.search(tables, silence, 5, radius=1)
     assert not capped.exact.any()
     assert (capped.distance == 0).all()
-    whole = multi_index.search(tables, silence, 5, radius=1, cap=None)
-    assert whole.exact.all()
-    np.testing.assert_array_equal(whole.row, [[1000, 1001, 1002, 1003, 1004]])
-    assert multi_index.search(tables, other, radius=1, cap=64).exact.all()  # meets none of them
+    assert multi_index.search(tables, other, radius=1).exact.all()  # meets none of them
     seen = []
     verify = multi_index._verify
     monkeypatch.setattr(multi_index, "_verify", lambda *a: (seen.append(len(a[2])), verify(*a))[1])
-    multi_index.search(tables, silence, 5, radius=0, cap=64)
-    assert 0 < sum(seen) <= 64 * 5 * tables.substrings
+    multi_index.search(tables, silence, 5, radius=0)
+    assert 0 < sum(seen) <= multi_index.CAP * 5 * tables.substrings
+    monkeypatch.setattr(multi_index, "CAP", 4000)
+    whole = multi_index.search(tables, silence, 5, radius=1)
+    assert whole.exact.all()
+    np.testing.assert_array_equal(whole.row, [[1000, 1001, 1002, 1003, 1004]])
 
 
 def test_many_candidates_are_taken_in_parts(monkeypatch):
@@ -288,13 +275,12 @@ def test_many_candidates_are_taken_in_parts(monkeypatch):
     codes, starts = collection(rng, [700], 2, dull=True)
     tables = multi_index.build(codes, starts, bits=4)
     queries = queries_like(rng, codes, 3, 40)
-    whole = multi_index.search(tables, queries, 20, radius=2, cap=None)
+    monkeypatch.setattr(multi_index, "CAP", 700)
+    whole = multi_index.search(tables, queries, 20, radius=2)
     monkeypatch.setattr(multi_index, "_CANDIDATES", 50)
     monkeypatch.setattr(multi_index, "_BLOCK", 7)
     monkeypatch.setattr(multi_index, "_QUERIES", 3)
-    for got, wanted in zip(
-        multi_index.search(tables, queries, 20, radius=2, cap=None), whole, strict=True
-    ):
+    for got, wanted in zip(multi_index.search(tables, queries, 20, radius=2), whole, strict=True):
         np.testing.assert_array_equal(got, wanted)
     again = multi_index.build(codes, starts, bits=4)
     np.testing.assert_array_equal(again.order, tables.order)
@@ -309,7 +295,6 @@ def test_no_window_at_all(lengths, n):
     assert (found.row == -1).all()
     assert (found.distance == NOWHERE).all()
     assert found.exact.all()
-    assert len(multi_index.within(tables, np.zeros((2, n, 4), np.uint32), 5).row) == 0
     assert multi_index.search(tables, np.zeros((0, n, 4), np.uint32), 3).row.shape == (0, 3)
 
 
@@ -359,10 +344,9 @@ def test_bits_of_an_address_grow_with_rows_and_with_repetition():
     one = multi_index.build(*collection(rng, [5000], 1))
     assert (one.bits, one.substrings) == (13, 2)
     assert one.nbytes < 5000 * (2 + 4 * 2) + 2 * 4 * (2**13 + 1) + 4 * 256 * 2 * 8 + 100
-    assert multi_index.lookups(one, 3, radius=2) == 3 * 2 * (1 + 13 + 78)
 
 
-def test_what_cannot_be_searched_is_refused(monkeypatch):
+def test_what_cannot_be_searched_is_refused():
     codes, starts = collection(np.random.default_rng(0), [50], 4)
     tables = multi_index.build(codes, starts)
     with pytest.raises(ValueError, match="words must be uint32"):
@@ -375,10 +359,5 @@ def test_what_cannot_be_searched_is_refused(monkeypatch):
         multi_index.search(tables, np.zeros((3, 2), np.uint32))
     with pytest.raises(ValueError, match="got k=0"):
         multi_index.search(tables, codes[:3], 0)
-    with pytest.raises(ValueError, match="at least 0, got -1"):
-        multi_index.within(tables, codes[:3], -1)
-    assert multi_index.lookups(tables, 1, radius=3) == 16 * 93
-    monkeypatch.setattr(multi_index, "_MAX_LOOKUPS", 16 * 93 - 1)
-    multi_index.within(tables, codes[:1], 47)
-    with pytest.raises(ValueError, match="A limit of 48 needs radius 3"):
-        multi_index.within(tables, codes[:1], 48)
+    with pytest.raises(ValueError, match="got k=1, radius=-1"):
+        multi_index.search(tables, codes[:3], radius=-1)

@@ -12,7 +12,7 @@ The radii grow together, a shell at a time, and stop as soon as the answer is pr
 only for as many substrings as the proof needs, those with the emptiest buckets first. Candidates
 are verified by the whole distance, a few codes at a time, and left when they exceed the k-th best
 so far. With one table of a 32-bit code this is semantic hashing (Salakhutdinov, Hinton 2009): the
-code is the address, and ``within`` looks a Hamming ball up.
+code is the address.
 
 Everything is numpy in host memory. ``hamming`` scans instead: faster below a few hundred thousand
 codes, or where the answer is too far for a proof.
@@ -25,25 +25,24 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int64, UInt, UInt8, UInt32
 
-from seqhash.search.hamming import NOWHERE, Hits, Neighbours
+from seqhash.search.hamming import NOWHERE, Neighbours
 
 MAX_BITS = 26  # of an address: 2^26 offsets are 268 MB a table
-# rows taken from one bucket; real codes repeat (silence, held notes), uniform ones have one row a
-# bucket
+# rows taken from one bucket: real codes repeat (silence, held notes), uniform ones have one row a
+# bucket; a fuller one counts as not looked up
 CAP = 256
 _SAMPLE = 1 << 15  # rows looked at to choose the bits
 _LOAD = 2.0  # rows that a row's bucket may hold on average before addresses get more bits
 _MORE_BITS = 2  # than log2 rows, at most: four times the offsets
 _BLOCK = 1 << 15  # rows or addresses at a time: the temporaries stay in the L2 cache
 _CANDIDATES = 1 << 15  # verified at a time, about
-_AT_ONCE = (
-    1 << 11
-)  # candidates times steps of a distance: fewer cost less than to ask in between who is left
+# candidates times steps of a distance: fewer cost less than to ask in between who is left
+_AT_ONCE = 1 << 11
 _QUERIES = 32  # at a time
 _ROW_BITS = 32  # of the keys that sort by (value or distance, row)
 _ROW_MASK = (1 << _ROW_BITS) - 1
-_MAX_LOOKUPS = 1 << 26  # buckets that ``within`` visits at most
 _NONE = np.zeros(0, np.int64)
 
 
@@ -55,14 +54,13 @@ class Tables(NamedTuple):
     value v are ``order[s, offsets[s, v] : offsets[s, v + 1]]``.
     """
 
-    words: np.ndarray  # uint32 (rows, words)
-    starts: np.ndarray  # int64 (recordings + 1,)
-    left: np.ndarray  # unsigned (rows,): rows to the recording's end, itself included
-    spread: (
-        np.ndarray
-    )  # int64 (4 words, 256, m): what byte i of a code, being v, adds to each substring's value
-    offsets: np.ndarray  # uint32 (m, 2^b + 1)
-    order: np.ndarray  # uint32 (m, rows)
+    words: UInt32[np.ndarray, "rows words"]
+    starts: Int64[np.ndarray, " borders"]  # (recordings + 1,)
+    left: UInt[np.ndarray, " rows"]  # rows to the recording's end, itself included
+    # what byte i of a code, being v, adds to each substring's value: (4 words, 256, m)
+    spread: Int64[np.ndarray, "octets 256 m"]
+    offsets: UInt32[np.ndarray, "m addresses"]  # (m, 2^b + 1)
+    order: UInt32[np.ndarray, "m rows"]
 
     @property
     def substrings(self) -> int:
@@ -83,8 +81,8 @@ class Tables(NamedTuple):
 class _Found(NamedTuple):
     """The k nearest windows so far of a block of queries, ordered by (query, distance, row)."""
 
-    query: np.ndarray  # int64 (found,)
-    key: np.ndarray  # int64 (found,): distance << 32 | row
+    query: Int64[np.ndarray, " found"]
+    key: Int64[np.ndarray, " found"]  # distance << 32 | row
 
 
 def build(words: np.ndarray, starts: np.ndarray, *, bits: int | None = None) -> Tables:
@@ -107,7 +105,7 @@ def build(words: np.ndarray, starts: np.ndarray, *, bits: int | None = None) -> 
     rows, width = words.shape
     if bits is not None and not 1 <= bits <= min(MAX_BITS, 32 * width):
         raise ValueError(f"bits must be 1 to {min(MAX_BITS, 32 * width)}, got {bits}.")
-    bits, spread = _plan(words, bits)
+    bits, spread = _substrings(words, bits)
     substrings = spread.shape[2]
     offsets = np.zeros((substrings, (1 << bits) + 1), np.uint32)
     order = np.empty((substrings, rows), np.uint32)
@@ -115,33 +113,21 @@ def build(words: np.ndarray, starts: np.ndarray, *, bits: int | None = None) -> 
         _sort_rows(words, spread[..., substring], offsets[substring], order[substring])
     lengths = np.diff(starts)
     left = np.repeat(starts[1:], lengths) - np.arange(rows)
-    return Tables(
-        words,
-        starts,
-        left.astype(np.min_scalar_type(int(lengths.max(initial=0)))),
-        spread,
-        offsets,
-        order,
-    )
+    left = left.astype(np.min_scalar_type(int(lengths.max(initial=0))))
+    return Tables(words, starts, left, spread, offsets, order)
 
 
 def search(
-    tables: Tables,
-    queries: np.ndarray,
-    k: int = 1,
-    *,
-    radius: int = 1,
-    limit: int | None = None,
-    enough: int | None = None,
-    provable: bool = False,
-    cap: int | None = CAP,
+    tables: Tables, queries: np.ndarray, k: int = 1, *, radius: int = 1, limit: int | None = None
 ) -> Neighbours:
     """The nearest windows among those that share a substring with the query, up to ``radius``
     flipped bits in it.
 
     ``exact`` says of each query whether its answer is proven to be that of the full scan: the k
     nearest windows (within ``limit``), ties by row. It holds where the k-th distance, or the limit,
-    is below the query's bound, which is (radius + 1) n m once everything is looked up.
+    is below the query's bound, which is (radius + 1) n m once everything is looked up. Past radius
+    1, where look-ups are many, a query that cannot be proven within ``radius`` is left as it is: it
+    is cheaper to scan.
 
     Args:
       tables: of ``build``.
@@ -151,11 +137,6 @@ def search(
         window of 9 codes with 15 % of its bits flipped; 2 proves it at 10 %. A shell of radius r
         has C(b, r) values.
       limit: windows farther than this are not wanted (and need not be disproven).
-      enough: a query whose nearest window is at most this far away is not widened any more.
-      provable: past radius 1, drop what cannot be proven within ``radius``: for a caller who will
-        scan in that case.
-      cap: rows taken from one bucket, the first of them; a fuller bucket counts as not looked up.
-        None takes all. A cap of some thousands proves more where codes repeat, and costs more.
 
     Returns:
       ``Neighbours``: distance int32 and row int64 (queries, k), ordered by (distance, row), padded
@@ -164,105 +145,54 @@ def search(
     queries = _check_queries(tables, queries)
     if k < 1 or radius < 0:
         raise ValueError(f"k must be at least 1 and radius at least 0, got k={k}, radius={radius}.")
+    n = queries.shape[1]
     distance = np.full((len(queries), k), NOWHERE, np.int32)
     row = np.full((len(queries), k), -1, np.int64)
     exact = np.zeros(len(queries), bool)
-    options = {
-        "k": k,
-        "radius": radius,
-        "limit": limit,
-        "enough": enough,
-        "provable": provable,
-        "cap": cap,
-    }
+    ceiling = int(NOWHERE) if limit is None else min(limit, int(NOWHERE))
     for first in range(0, len(queries), _QUERIES):
         block = slice(first, first + _QUERIES)
-        found, exact[block] = _search_block(tables, queries[block], **options)
+        found, exact[block] = _search_block(
+            tables, queries[block], k=k, radius=radius, ceiling=ceiling
+        )
         rank = _ranks(found.query)
         distance[block][found.query, rank] = found.key >> _ROW_BITS
         row[block][found.query, rank] = found.key & _ROW_MASK
-    if k >= len(tables.words) - (queries.shape[1] - 1) * (
-        len(tables.starts) - 1
-    ):  # or else there are more windows
-        exact |= (row >= 0).sum(axis=1) == _window_count(
-            tables, queries.shape[1]
-        )  # nothing could have been missed
+    # Where all windows are found, nothing could have been missed; k is large only then.
+    if k >= len(tables.words) - (n - 1) * (len(tables.starts) - 1):
+        exact |= (row >= 0).sum(axis=1) == _window_count(tables, n)
     return Neighbours(distance, row, exact)
 
 
-def within(tables: Tables, queries: np.ndarray, limit: int) -> Hits:
-    """Every window at most ``limit`` bits from each query; always exact.
-
-    With one-word codes, n = 1 and one table this is the Hamming ball of semantic hashing.
-
-    Args:
-      tables: of ``build``.
-      queries: uint32 (queries, n, words), or (n, words) for one.
-      limit: 0 and up. The radius that proves it is limit // (n m), so the cost rises steeply with
-        it.
-
-    Raises:
-      ValueError: the ball has so many addresses that a scan is faster by far.
-    """
-    queries = _check_queries(tables, queries)
-    n = queries.shape[1]
-    if limit < 0:
-        raise ValueError(f"limit must be at least 0, got {limit}.")
-    radius = limit // (n * tables.substrings)
-    if lookups(tables, n, radius=radius) > _MAX_LOOKUPS:
-        raise ValueError(
-            f"A limit of {limit} needs radius {radius}: too many addresses. Use `hamming.within`."
-        )
-    k = max(1, _window_count(tables, n))
-    options = {
-        "k": k,
-        "radius": radius,
-        "limit": limit,
-        "enough": None,
-        "provable": False,
-        "cap": None,
-    }
-    blocks = [_Found(_NONE, _NONE)]
-    for first in range(0, len(queries), _QUERIES):
-        found, _ = _search_block(tables, queries[first : first + _QUERIES], **options)
-        blocks.append(_Found(found.query + first, found.key))
-    query, key = (np.concatenate(column) for column in zip(*blocks, strict=True))
-    return Hits(query, (key >> _ROW_BITS).astype(np.int32), key & _ROW_MASK)
-
-
-def lookups(tables: Tables, n: int, *, radius: int) -> int:
-    """Buckets visited for a query of n codes within that radius: its cost, for whoever plans."""
-    return n * tables.substrings * sum(math.comb(tables.bits, shell) for shell in range(radius + 1))
-
-
-def _search_block(tables: Tables, queries: np.ndarray, *, k, radius, limit, enough, provable, cap):
-    """(_Found, exact (queries,)) of a few queries: look shells up until proven."""
+def _search_block(
+    tables: Tables,
+    queries: UInt32[np.ndarray, "queries n words"],
+    *,
+    k: int,
+    radius: int,
+    ceiling: int,
+) -> tuple[_Found, Bool[np.ndarray, " queries"]]:
+    """(found, exact) of a few queries: look shells up until proven."""
     count, n, _ = queries.shape
-    values = _values(tables.spread, queries.reshape(count * n, -1)).reshape(
-        count, -1
-    )  # chunk = code m + substring
-    proven = np.zeros(
-        values.shape, np.int64
-    )  # whole shells looked up, so bound = proven.sum(axis=1)
+    # chunk = code m + substring
+    values = _values(tables.spread, queries.reshape(count * n, -1)).reshape(count, -1)
+    proven = np.zeros(values.shape, np.int64)  # whole shells looked up: bound = proven.sum(axis=1)
     hits = np.zeros(values.shape, np.int64)  # rows in the last shell
     found = _Found(_NONE, _NONE)
-    ceiling = NOWHERE if limit is None else min(limit, NOWHERE)
-    nearest, worst = np.full((2, count), NOWHERE, np.int64)
+    worst = np.full(count, NOWHERE, np.int64)
     for shell in range(radius + 1):
         need = np.minimum(worst, ceiling) + 1 - proven.sum(axis=1)
         active = need > 0
-        if enough is not None:
-            active &= nearest > enough
-        if provable and shell > 1:
+        if shell > 1:
             active &= need <= ((proven == shell) * (radius + 1 - shell)).sum(axis=1)
         if not active.any():
             break
         query, chunk = np.nonzero(_choose(proven == shell, hits, need) & active[:, None])
         pieces = [found]
-        for piece in _pieces(query, chunk, math.comb(tables.bits, shell)):
+        for piece in _pieces(len(query), math.comb(tables.bits, shell)):
             pair = query[piece], chunk[piece]
             first, size, hits[pair], whole = _buckets(
-                tables, values[pair], chunk[piece], shell=shell, cap=cap
+                tables, values[pair], chunk[piece], shell=shell
             )
             proven[pair] += whole & (proven[pair] == shell)
             for part in _parts(size):
@@ -271,14 +201,16 @@ def _search_block(tables: Tables, queries: np.ndarray, *, k, radius, limit, enou
                 )
                 pieces.append(_verify(tables, queries, *candidates, np.minimum(worst, ceiling)))
         found = _best(pieces, k)
-        nearest, worst = _distances(found, count, k)
+        worst = _kth_distance(found, count, k)
     return found, np.minimum(worst, ceiling) < proven.sum(axis=1)
 
 
-def _choose(whole: np.ndarray, hits: np.ndarray, need: np.ndarray) -> np.ndarray:
-    """bool (queries, chunks): all chunks, or as few as the proof needs, those with the fewest hits
-    so far.
-    """
+def _choose(
+    whole: Bool[np.ndarray, "queries chunks"],
+    hits: Int64[np.ndarray, "queries chunks"],
+    need: Int64[np.ndarray, " queries"],
+) -> Bool[np.ndarray, "queries chunks"]:
+    """All chunks, or as few as the proof needs, those with the fewest hits so far."""
     chosen = np.ones(whole.shape, bool)
     for query in np.flatnonzero(need <= whole.sum(axis=1)):
         cost = np.where(whole[query], hits[query], np.iinfo(np.int64).max)
@@ -287,15 +219,24 @@ def _choose(whole: np.ndarray, hits: np.ndarray, need: np.ndarray) -> np.ndarray
     return chosen
 
 
-def _pieces(query: np.ndarray, chunk: np.ndarray, masks: int) -> Iterator[slice]:
+def _pieces(pairs: int, masks: int) -> Iterator[slice]:
     size = max(1, _BLOCK // max(1, masks))
-    return (slice(first, first + size) for first in range(0, len(query), size))
+    return (slice(first, first + size) for first in range(0, pairs, size))
 
 
-def _buckets(tables, values, chunk, *, shell, cap):
-    """(first, size (pairs, buckets): place in the table's order; hits (pairs,); whole (pairs,): no
-    bucket capped).
-    """
+def _buckets(
+    tables: Tables,
+    values: Int64[np.ndarray, " pairs"],
+    chunk: Int64[np.ndarray, " pairs"],
+    *,
+    shell: int,
+) -> tuple[
+    UInt32[np.ndarray, "pairs buckets"],
+    UInt32[np.ndarray, "pairs buckets"],
+    Int64[np.ndarray, " pairs"],
+    Bool[np.ndarray, " pairs"],
+]:
+    """(first, size: of each bucket, in the table's order; hits; whole: no bucket was capped)."""
     address = values[:, None] ^ _shell(tables.bits, shell)[None, :]
     address += (chunk % tables.substrings * tables.offsets.shape[1])[:, None]
     flat = tables.offsets.reshape(-1)
@@ -303,13 +244,13 @@ def _buckets(tables, values, chunk, *, shell, cap):
     address += 1
     size = flat.take(address) - first
     hits, whole = size.sum(axis=1, dtype=np.int64), np.ones(len(values), bool)
-    if cap is not None and size.max(initial=0) > cap:
-        whole = ~(size > cap).any(axis=1)
-        size = np.minimum(size, np.uint32(cap))
+    if size.max(initial=0) > CAP:
+        whole = ~(size > CAP).any(axis=1)
+        size = np.minimum(size, np.uint32(CAP))
     return first, size, hits, whole
 
 
-def _parts(size: np.ndarray) -> Iterator[slice]:
+def _parts(size: UInt32[np.ndarray, "pairs buckets"]) -> Iterator[slice]:
     """Runs of pairs with about _CANDIDATES rows each, so that full buckets do not need memory
     without end.
     """
@@ -320,7 +261,15 @@ def _parts(size: np.ndarray) -> Iterator[slice]:
     return itertools.starmap(slice, itertools.pairwise([*np.unique(edges), len(rows)]))
 
 
-def _windows(tables, first, size, query, chunk, *, n) -> tuple[np.ndarray, np.ndarray]:
+def _windows(
+    tables: Tables,
+    first: UInt32[np.ndarray, "pairs buckets"],
+    size: UInt32[np.ndarray, "pairs buckets"],
+    query: Int64[np.ndarray, " pairs"],
+    chunk: Int64[np.ndarray, " pairs"],
+    *,
+    n: int,
+) -> tuple[Int64[np.ndarray, " windows"], Int64[np.ndarray, " windows"]]:
     """(query, row) of the windows in those buckets that lie in one recording, without
     repetition.
     """
@@ -341,26 +290,28 @@ def _windows(tables, first, size, query, chunk, *, n) -> tuple[np.ndarray, np.nd
     return key >> _ROW_BITS, key & _ROW_MASK
 
 
-def _verify(tables, queries, query, row, worst) -> _Found:
-    """The candidates whose whole distance is at most the worst (queries,) that is still wanted."""
+def _verify(
+    tables: Tables,
+    queries: UInt32[np.ndarray, "queries n words"],
+    query: Int64[np.ndarray, " windows"],
+    row: Int64[np.ndarray, " windows"],
+    worst: Int64[np.ndarray, " queries"],
+) -> _Found:
+    """The candidates whose whole distance is at most the worst that is still wanted."""
     n, width = queries.shape[1:]
-    steps = -(
-        -n * width // 8
-    )  # of about half a cache line: two codes of 128 bits tell most strangers
+    # of about half a cache line: two codes of 128 bits tell most strangers
+    steps = -(-n * width // 8)
     worst = worst[query]
     distance = np.zeros(len(query), np.int64)
     wide = np.uint64 if width % 2 == 0 else np.uint32
     scale = np.dtype(wide).itemsize // 4
-    reference, asked = (
-        tables.words.view(wide).reshape(-1),
-        np.ascontiguousarray(queries).view(wide).reshape(-1),
-    )
+    reference = tables.words.view(wide).reshape(-1)
+    asked = np.ascontiguousarray(queries).view(wide).reshape(-1)
     step = 0
     while step < steps:
         first, step = step, min(steps, step + max(1, _AT_ONCE // max(1, len(query))))
-        place = np.arange(first * n // steps * width // scale, step * n // steps * width // scale)[
-            :, None
-        ]
+        low, high = (code * n // steps * width // scale for code in (first, step))
+        place = np.arange(low, high)[:, None]
         flips = reference.take((row * (width // scale))[None, :] + place)
         flips ^= asked.take((query * (n * width // scale))[None, :] + place)
         distance += np.bitwise_count(flips).sum(axis=0, dtype=np.uint32)
@@ -382,37 +333,38 @@ def _best(pieces: list[_Found], k: int) -> _Found:
     return _Found(query[keep], key[keep])
 
 
-def _ranks(query: np.ndarray) -> np.ndarray:
+def _ranks(query: Int64[np.ndarray, " found"]) -> Int64[np.ndarray, " found"]:
     """Position of each element among those of its query; queries ascend."""
     return np.arange(len(query)) - np.searchsorted(query, query)
 
 
-def _distances(found: _Found, count: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest and the k-th distance of each query, int64 (queries,); NOWHERE where there are
-    fewer.
-    """
-    nearest, worst = np.full((2, count), NOWHERE, np.int64)
-    rank = _ranks(found.query)
-    for distance, place in ((nearest, 0), (worst, k - 1)):
-        distance[found.query[rank == place]] = found.key[rank == place] >> _ROW_BITS
-    return nearest, worst
+def _kth_distance(found: _Found, count: int, k: int) -> Int64[np.ndarray, " {count}"]:
+    """Of each query; NOWHERE where fewer are found."""
+    worst = np.full(count, NOWHERE, np.int64)
+    last = _ranks(found.query) == k - 1
+    worst[found.query[last]] = found.key[last] >> _ROW_BITS
+    return worst
 
 
 @functools.lru_cache(maxsize=64)
-def _shell(bits: int, radius: int) -> np.ndarray:
-    """int64 (C(bits, radius),): all values with that many bits set."""
+def _shell(bits: int, radius: int) -> Int64[np.ndarray, " masks"]:
+    """All C(bits, radius) values with that many bits set."""
     places = itertools.chain.from_iterable(itertools.combinations(range(bits), radius))
     chosen = np.fromiter(places, np.int64).reshape(math.comb(bits, radius), radius)
     return (1 << chosen).sum(axis=1, dtype=np.int64)
 
 
-def _values(spread: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """int64 (codes, m): the substrings' values of codes uint32 (codes, words)."""
+def _values(
+    spread: Int64[np.ndarray, "octets 256 m"], words: UInt32[np.ndarray, "codes words"]
+) -> Int64[np.ndarray, "codes m"]:
+    """The substrings' values of codes."""
     octets = np.ascontiguousarray(words, "<u4").view(np.uint8)
     return spread[np.arange(len(spread)), octets].sum(axis=1)
 
 
-def _plan(words: np.ndarray, bits: int | None) -> tuple[int, np.ndarray]:
+def _substrings(
+    words: UInt32[np.ndarray, "rows words"], bits: int | None
+) -> tuple[int, Int64[np.ndarray, "octets 256 m"]]:
     """(b, spread): the fewest bits from log2 rows up with which a bucket is not too full, judged by
     a sample.
     """
@@ -424,9 +376,8 @@ def _plan(words: np.ndarray, bits: int | None) -> tuple[int, np.ndarray]:
         return bits, _deal(*moments, bits)
     least, most = max(8, (max(rows, 1) - 1).bit_length()), min(MAX_BITS, 32 * width)
     least = min(least, most)
-    longest = (
-        32 * width // (32 * width // least)
-    )  # with as many substrings: one less costs recall and proofs
+    # with as many substrings: one less costs recall and proofs
+    longest = 32 * width // (32 * width // least)
     for enough in range(least, min(least + _MORE_BITS, longest, most) + 1):
         spread = _deal(*moments, enough)
         if rows * _agreement(_values(spread, sample)) <= _LOAD:
@@ -434,10 +385,8 @@ def _plan(words: np.ndarray, bits: int | None) -> tuple[int, np.ndarray]:
     return enough, spread
 
 
-def _agreement(values: np.ndarray) -> float:
-    """Share of the pairs of different codes that have one value, averaged over the substrings:
-    (codes, m).
-    """
+def _agreement(values: Int64[np.ndarray, "codes m"]) -> float:
+    """Share of the pairs of different codes that have one value, averaged over the substrings."""
     codes, substrings = values.shape
     pairs = sum(
         int((np.unique(column, return_counts=True)[1] ** 2).sum()) - codes for column in values.T
@@ -445,7 +394,9 @@ def _agreement(values: np.ndarray) -> float:
     return pairs / (substrings * max(1, codes * (codes - 1)))
 
 
-def _deal(bias: np.ndarray, correlation: np.ndarray, bits: int) -> np.ndarray:
+def _deal(
+    bias: Float[np.ndarray, " width"], correlation: Float[np.ndarray, "width width"], bits: int
+) -> Int64[np.ndarray, "octets 256 m"]:
     """The substrings as ``Tables.spread``: bits dealt out in turn, each table taking the one that
     suits it best.
 
@@ -466,23 +417,25 @@ def _deal(bias: np.ndarray, correlation: np.ndarray, bits: int) -> np.ndarray:
     return spread
 
 
-def _moments(ones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """mean - 1/2 (bits,) and correlation (bits, bits), 0 where a bit is constant, of 0 and 1 (rows,
-    bits).
-    """
+def _moments(
+    ones: UInt8[np.ndarray, "rows width"],
+) -> tuple[Float[np.ndarray, " width"], Float[np.ndarray, "width width"]]:
+    """mean - 1/2 and correlation, 0 where a bit is constant, of bits 0 and 1."""
     rows, width = ones.shape
     if not rows:
         return np.zeros(width), np.zeros((width, width))
     mean = ones.mean(axis=0)
     deviation = np.sqrt(mean * (1 - mean))
-    scaled = (ones - mean.astype(np.float32)) / np.where(deviation > 0, deviation, 1).astype(
-        np.float32
-    )
+    divisor = np.where(deviation > 0, deviation, 1).astype(np.float32)
+    scaled = (ones - mean.astype(np.float32)) / divisor
     return mean - 0.5, scaled.T @ scaled / rows
 
 
 def _sort_rows(
-    words: np.ndarray, spread: np.ndarray, offsets: np.ndarray, order: np.ndarray
+    words: UInt32[np.ndarray, "rows words"],
+    spread: Int64[np.ndarray, "octets 256"],
+    offsets: UInt32[np.ndarray, " addresses"],
+    order: UInt32[np.ndarray, " rows"],
 ) -> None:
     """Fills one table, in place: a sort of value << 32 | row is a stable sort of the rows by
     value.
@@ -500,11 +453,8 @@ def _sort_rows(
     key.sort()
     order[:] = key  # keeps the low 32 bits
     key >>= np.uint64(_ROW_BITS)
-    np.cumsum(
-        np.bincount(key.view(np.int64), minlength=len(offsets) - 1),
-        out=offsets[1:],
-        dtype=np.uint32,
-    )
+    sizes = np.bincount(key.view(np.int64), minlength=len(offsets) - 1)
+    np.cumsum(sizes, out=offsets[1:], dtype=np.uint32)
 
 
 def _window_count(tables: Tables, n: int) -> int:
@@ -532,7 +482,7 @@ def _check_collection(words: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray
     return np.ascontiguousarray(words), starts
 
 
-def _check_queries(tables: Tables, queries: np.ndarray) -> np.ndarray:
+def _check_queries(tables: Tables, queries: np.ndarray) -> UInt32[np.ndarray, "queries n words"]:
     queries, width = np.asarray(queries), tables.words.shape[1]
     queries = queries[None] if queries.ndim == 2 else queries
     if (
@@ -542,6 +492,7 @@ def _check_queries(tables: Tables, queries: np.ndarray) -> np.ndarray:
         or queries.shape[2] != width
     ):
         raise ValueError(
-            f"queries must be uint32 (queries, n >= 1, {width}), got {queries.dtype} {queries.shape}."
+            f"queries must be uint32 (queries, n >= 1, {width}), "
+            f"got {queries.dtype} {queries.shape}."
         )
     return queries
