@@ -143,7 +143,7 @@ def scan(
         codes: UInt32[Array, "queries some words"],
         first: Int32[Array, ""] | int,
         strand: int,
-    ) -> UInt32[Array, "queries {plan.lanes}"]:
+    ) -> UInt32[Array, "queries lanes"]:
         """Summed over codes of the window, compared from a strand of the piece on."""
         differences = []
         for code, offset in enumerate(plan.offsets[:at_once]):
@@ -158,12 +158,12 @@ def scan(
                 differences.append(different)
         return bits_set(differences, adders=plan.adders)
 
-    def minimum_of_tile(index: Int32[Array, ""]) -> UInt32[Array, "queries {plan.lanes}"]:
+    def minimum_of_tile(index: Int32[Array, ""]) -> UInt32[Array, "queries lanes"]:
         if plan.looped:
 
             def add(
-                step: Int32[Array, ""], total: UInt32[Array, "queries {tile}"]
-            ) -> UInt32[Array, "queries {tile}"]:
+                step: Int32[Array, ""], total: UInt32[Array, "queries lanes"]
+            ) -> UInt32[Array, "queries lanes"]:
                 first = step * at_once
                 piece = jax.lax.dynamic_slice(
                     planes, (shard, 0, index * tile + first), (1, words, tile + at_once - 1)
@@ -180,11 +180,11 @@ def scan(
         return functools.reduce(jnp.minimum, totals)
 
     def one_group(
-        group: Int32[Array, ""], minima: UInt32[Array, "queries {plan.blocks}"]
-    ) -> UInt32[Array, "queries {plan.blocks}"]:
+        group: Int32[Array, ""], minima: UInt32[Array, "queries blocks"]
+    ) -> UInt32[Array, "queries blocks"]:
         def nearer(
-            tile: Int32[Array, ""], best: UInt32[Array, "queries {plan.lanes}"]
-        ) -> UInt32[Array, "queries {plan.lanes}"]:
+            tile: Int32[Array, ""], best: UInt32[Array, "queries lanes"]
+        ) -> UInt32[Array, "queries lanes"]:
             return jnp.minimum(best, minimum_of_tile(group * plan.tiles + tile))
 
         best = jax.lax.fori_loop(1, plan.tiles, nearer, minimum_of_tile(group * plan.tiles))
@@ -205,7 +205,7 @@ def _scan_one(
     is copied to where it would stay."""
     rows = plan.blocks * plan.block
 
-    def distances_of(strand: int) -> UInt32[Array, "tiles {plan.lanes}"]:
+    def distances_of(strand: int) -> UInt32[Array, "tiles lanes"]:
         """Of a strand of each tile."""
         differences = []
         for code, offset in enumerate(plan.offsets):
@@ -217,7 +217,7 @@ def _scan_one(
                 differences.append(there[:, : plan.lanes] ^ window[code, word])
         return bits_set(differences, adders=plan.adders)
 
-    def minima_of_tiles() -> UInt32[Array, "tiles {plan.lanes}"]:
+    def minima_of_tiles() -> UInt32[Array, "tiles lanes"]:
         return functools.reduce(jnp.minimum, map(distances_of, range(plan.strands)))
 
     # A branch keeps this loop apart from what follows: fused with that it is no loop over vectors

@@ -84,7 +84,7 @@ def build(words: np.ndarray, starts: np.ndarray, *, mesh: Mesh | None = None) ->
     planes = np.empty((len(cuts) - 1, words.shape[1], capacity + SPARE), np.uint32)
     left = np.zeros((len(cuts) - 1, capacity), np.uint16)
     remaining = _codes_left(starts)
-    for shard, (low, high) in enumerate(itertools.pairwise(cuts)):
+    for shard, (low, high) in enumerate(itertools.pairwise(cuts.tolist())):
         planes[shard, :, : high - low] = words[low:high].T
         planes[shard, :, high - low :] = _noise(words.shape[1], capacity + SPARE - (high - low))
         left[shard, : high - low] = remaining[low:high]
