@@ -205,6 +205,45 @@ def test_shards_on_devices_equal_one():
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_database_stays_on_the_device_that_was_the_default(monkeypatch):
+    """The platform is that of the database, whatever else this machine has; threads included."""
+    codes, starts = _collection(23, 60, 4)
+    queries = _queries(24, codes, 40, 2)
+    other = jax.devices()[2]
+    with jax.default_device(other):
+        database = planar.build(codes, starts)
+    monkeypatch.setattr(jax, "default_backend", lambda: pytest.fail("asked for the default"))
+    monkeypatch.setattr(parallel, "cores", lambda: 4)
+    monkeypatch.setattr(plans, "THREAD_POPCOUNTS", 1)
+    devices, run = set(), hamming._nearest
+
+    def nearest(*arguments, **static):
+        found = run(*arguments, **static)
+        devices.update(found.distance.devices())
+        return found
+
+    monkeypatch.setattr(hamming, "_nearest", nearest)
+    _assert_agrees(hamming.search(database, queries), _brute_force(codes, starts, queries), 1)
+    assert database.on_cpu
+    assert devices == {other}
+
+
+def test_an_option_that_this_jaxlib_does_not_know_is_left_out(monkeypatch):
+    known = plans.CPU_OPTIONS
+    assert plans.compiler_options("cpu") == known
+    assert plans.compiler_options("gpu") is None
+    monkeypatch.setattr(plans, "CPU_OPTIONS", {"xla_cpu_of_another_year": 1, **known})
+    assert plans.compiler_options("cpu") == known
+    codes, starts = _collection(25, 9, 4)
+    program = plans.Program(
+        hamming._nearest.function, static_argnames=hamming._nearest.static_argnames
+    )
+    monkeypatch.setattr(hamming, "_nearest", program)
+    queries = _queries(26, codes, 2, 3)
+    found = hamming.search(planar.build(codes, starts), queries)
+    _assert_agrees(found, _brute_force(codes, starts, queries), 1)
+
+
 def test_several_shards_on_one_device(monkeypatch):
     monkeypatch.setattr(planar, "SHARD_ROWS", 3000)
     codes, starts = _collection(14, 200, 4, longest=100)
