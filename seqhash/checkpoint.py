@@ -153,7 +153,7 @@ def load_trained(directory: str | Path) -> Trained:
         )
     hashing = jax.tree.map(np.asarray, items["hashing"])
     return Trained(
-        from_flat_dict(items["meta"]["config"]),
+        _config_of(items["meta"]["config"], directory),
         hashing["params"],
         mfcc.Statistics(hashing["mean"], hashing["std"]),
         hashing["medians"],
@@ -187,10 +187,19 @@ def _read(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
         ) from error
 
 
+def _config_of(saved: dict[str, Any], directory: Any) -> Config:
+    try:
+        return from_flat_dict(saved)
+    except ValueError as error:
+        raise CheckpointError(f"{directory}: holds a run of another version: {error}") from error
+
+
 def _require_same(saved: dict[str, Any], config: Config, directory: Any) -> None:
-    ours = to_flat_dict(config)
+    theirs = to_flat_dict(_config_of(saved, directory))
     differing = [
-        f"{n} is {saved.get(n)!r} there, {v!r} here" for n, v in ours.items() if saved.get(n) != v
+        f"{name} is {theirs[name]!r} there, {value!r} here"
+        for name, value in to_flat_dict(config).items()
+        if theirs[name] != value
     ]
     if differing:
         raise CheckpointError(

@@ -8,6 +8,7 @@ import pytest
 
 from seqhash import autoencoder, codes, export, mfcc, reference, songbook
 from seqhash.config import Config, override
+from tests.later import LaterConfig
 from tests.test_mfcc import music_like
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -68,6 +69,14 @@ def test_short_recordings_have_no_codes_in_the_reference_either(tmp_path):
             == reference.hash_samples(directory, short).shape
             == (0, 2)
         )
+
+
+def test_a_later_version_with_more_fields_loads_what_was_exported(later, tmp_path):
+    hasher = export.load_hasher("paper-128")
+    assert isinstance(hasher.config, LaterConfig)
+    assert hasher.hash_samples(music_like(20_000)).shape == (1, 4)
+    exported_again = export.export_hasher(hasher, tmp_path / "again", card="")
+    assert export.load_hasher(exported_again).digest == hasher.digest
 
 
 def test_exporting_again_replaces(tmp_path):

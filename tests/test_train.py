@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from seqhash import batches, checkpoint, corpus, features, train
 from seqhash.codes import Hasher
-from seqhash.config import Config, override
+from seqhash.config import Config, from_flat_dict, override, to_flat_dict
 from tests.processes import QUICKLY, Running
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -239,6 +239,32 @@ def test_another_config_in_the_same_workdir_is_refused(tmp_path):
         train.train(
             override(config, {"train.seed": 5}), small_store(), workdir=tmp_path, progress=False
         )
+
+
+def test_a_run_from_before_there_was_a_field_goes_on(tmp_path, request):
+    options = {"workdir": tmp_path, "progress": False, "mesh": one_device()}
+    config = override(SMALL, {"train.epochs": 1})
+    hasher, rows = train.train(config, small_store(), **options)
+    request.getfixturevalue("later")
+    flat = to_flat_dict(config)
+    resumed, same_rows = train.train(from_flat_dict(flat), small_store(), **options)
+    assert (resumed.digest, same_rows) == (hasher.digest, rows)
+    with pytest.raises(checkpoint.CheckpointError, match=r"mfcc.dither is 0.0 there, 0.5 here"):
+        train.train(from_flat_dict(flat | {"mfcc.dither": 0.5}), small_store(), **options)
+
+
+def test_a_run_of_a_version_with_other_fields_is_refused_by_name(tmp_path, monkeypatch):
+    options = {"workdir": tmp_path, "progress": False, "mesh": one_device()}
+    config = override(SMALL, {"train.epochs": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "to_flat_dict", lambda c: to_flat_dict(c) | {"mfcc.shape": 1})
+        train.train(config, small_store(), **options)
+    for read in (
+        lambda: train.train(config, small_store(), **options),
+        lambda: checkpoint.load_trained(tmp_path / "checkpoints"),
+    ):
+        with pytest.raises(checkpoint.CheckpointError, match=r"another version: .*'mfcc\.shape'"):
+            read()
 
 
 def test_another_corpus_in_the_same_workdir_is_refused(tmp_path):
