@@ -311,7 +311,7 @@ def train(
         manager = None
         if workdir is not None:
             manager = stack.enter_context(checkpoint.open_manager(Path(workdir) / "checkpoints"))
-            restored = checkpoint.restore(manager, state, config=config, corpus=dataset.digest)
+            restored = checkpoint.restore(manager, state, config=config, corpus=dataset.digests)
             if restored is not None:
                 state, medians, epoch = restored
                 rows = [row for row in read_rows(workdir) if row["epoch"] <= epoch]
@@ -345,7 +345,7 @@ def train(
                     manager,
                     state,
                     config=config,
-                    corpus=dataset.digest,
+                    corpus=dataset.digests[0],
                     statistics=dataset.statistics,
                     medians=medians,
                     epoch=epoch,

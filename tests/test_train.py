@@ -1,4 +1,6 @@
+import dataclasses
 import functools
+import hashlib
 import json
 import math
 import random
@@ -274,6 +276,39 @@ def test_another_corpus_in_the_same_workdir_is_refused(tmp_path):
         train.train(
             config, small_store(frames=800), workdir=tmp_path, progress=False, mesh=one_device()
         )
+
+
+def test_a_run_goes_on_with_the_same_audio_and_with_no_other(tmp_path):
+    options = {"workdir": tmp_path, "progress": False, "mesh": one_device()}
+    config, store = override(SMALL, {"train.epochs": 1}), small_store()
+    hasher, _ = train.train(config, store, **options)
+    moved = [dataclasses.replace(r, path=Path("/copy") / r.path, title="x") for r in store[0]]
+    assert train.train(config, store._replace(recordings=moved), **options)[0].digest == (
+        hasher.digest
+    )
+    other = store._replace(cepstra=tuple(one[::-1] for one in store.cepstra))  # under its names
+    with pytest.raises(checkpoint.CheckpointError, match="a run on other recordings"):
+        train.train(config, other, **options)
+    # Ids choose what is held out: what would train is not what has trained.
+    renamed = [dataclasses.replace(r, id=f"x{r.id}") for r in store.recordings]
+    with pytest.raises(checkpoint.CheckpointError, match="a run on other recordings"):
+        train.train(config, store._replace(recordings=renamed), **options)
+
+
+def test_a_run_that_knows_its_corpus_by_ids_and_lengths_goes_on(tmp_path, monkeypatch):
+    """As version 0.1 noted it."""
+    options = {"workdir": tmp_path, "progress": False, "mesh": one_device()}
+    config, store = override(SMALL, {"train.epochs": 1}), small_store()
+    rows = repr([(r.id, len(c)) for r, c in zip(store[0], store[1], strict=True)])
+    digest = hashlib.sha256(rows.encode()).hexdigest()
+    save = checkpoint.save
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            checkpoint, "save", lambda *a, **keywords: save(*a, **keywords | {"corpus": digest})
+        )
+        hasher, _ = train.train(config, store, **options)
+    assert checkpoint.load_trained(tmp_path / "checkpoints").corpus == digest
+    assert train.train(config, store, **options)[0].digest == hasher.digest
 
 
 def test_no_checkpoint_is_said(tmp_path):
