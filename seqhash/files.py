@@ -5,9 +5,11 @@ its name, which is one step. Whatever happens, a kill or a power cut too, its na
 old file or for the new one, whole.
 
 **A folder.** No portable call puts one folder in another's place, so there are three steps: the old
-one is put aside (``.NAME.old``), the new one takes its name, and what is left of the old one goes.
-After a kill one of the two is there, whole: ``present`` finds it, and the next ``replacing_folder``
-tidies up. Files in the old folder that the new one does not replace are moved into it.
+one is put aside (``.NAME.replaced``), the new one takes its name, and what is left of the old one
+goes. After a kill one of the two is there, whole: ``present`` finds it, and the next
+``replacing_folder`` tidies up. What is in the old folder alone is moved into the new one.
+
+A killed process may leave its unfinished ``.NAME.PID.tmp`` behind.
 """
 
 import contextlib
@@ -42,6 +44,8 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     it was. Not for two processes at once on one folder.
     """
     path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path}: must be a folder, or free; a file is there.")
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _tidy(path)
     fresh.mkdir(parents=True)
@@ -68,7 +72,7 @@ def present(path: str | os.PathLike[str]) -> Path:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
+    return path.with_name(f".{path.name}.replaced")
 
 
 def _tidy(path: Path) -> None:

@@ -87,6 +87,32 @@ def test_exporting_again_replaces(tmp_path):
     assert (directory / "README.md").read_text() == "# mine\n"
 
 
+def test_exporting_again_keeps_what_else_is_in_the_folder(tmp_path):
+    _, directory = exported(tmp_path)
+    (directory / "notes").mkdir()
+    (directory / "notes" / "thesis.txt").write_text("years of work")
+    exported(tmp_path)
+    assert (directory / "notes" / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_export_that_a_kill_has_stopped_leaves_a_hasher_that_loads(tmp_path):
+    hasher, directory = exported(tmp_path)
+    directory.rename(tmp_path / ".mine.replaced")  # the moment between the old one and the new one
+    assert export.load_hasher(directory).digest == hasher.digest
+    other, _ = exported(tmp_path, **{"model.layers": 2})
+    assert export.load_hasher(directory).digest == other.digest
+    assert list(tmp_path.iterdir()) == [directory]
+
+
+def test_an_export_that_fails_leaves_the_old_hasher(tmp_path, monkeypatch):
+    hasher, directory = exported(tmp_path)
+    monkeypatch.setattr(export, "to_flat_dict", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        exported(tmp_path, **{"model.layers": 2})
+    assert export.load_hasher(directory).digest == hasher.digest
+    assert list(tmp_path.iterdir()) == [directory]
+
+
 def test_what_is_no_hasher_is_refused_by_name(tmp_path):
     with pytest.raises(export.HasherError, match="no-such: no such hasher; the package has"):
         export.load_hasher("no-such")

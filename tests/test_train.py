@@ -203,6 +203,26 @@ def test_a_nan_among_the_epoch_metrics_stops_it_too(tmp_path):
         )
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_state_that_is_not_finite_after_a_finite_loss_is_never_kept(tmp_path, monkeypatch, kept):
+    """The update that spoils it is the last before the epoch's checkpoint."""
+    config = override(SMALL, {"train.epochs": 1, "train.validation_fraction": 0.0})
+
+    def spoiled(*arguments, **keywords):
+        for progress in fit(*arguments, **keywords):
+            if progress.epoch == 1:
+                params = jax.tree.map(lambda leaf: leaf.at[-1].set(jnp.inf), progress.state.params)
+                progress = progress._replace(state=progress.state._replace(params=params))
+            yield progress
+
+    fit = train.fit
+    monkeypatch.setattr(train, "fit", spoiled)
+    workdir = tmp_path if kept else None
+    with pytest.raises(train.TrainingDiverged, match=r"params/\S+ is not finite after step \d+"):
+        train.train(config, small_store(), workdir=workdir, progress=False, mesh=one_device())
+    assert not kept or not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
 def test_train_returns_a_hasher_and_writes_rows_and_checkpoints(tmp_path):
     told = []
     hasher, rows = train.train(
