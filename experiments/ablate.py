@@ -1,7 +1,8 @@
 r"""A list of config changes x seeds on a prepared corpus of covers, to one table.
 
-    python -m experiments.ablate --workdir=runs/tune --change= --change=model.handover=hidden_and_cell \
-        --change=model.decoder_input=own,model.decoder_order=forward --seeds=0,1
+    python -m experiments.ablate --workdir=runs/tune --seeds=0,1 --change= \
+        --change=model.handover=hidden_and_cell \
+        --change=model.decoder_input=own,model.decoder_order=forward
 
 Each --change is a comma-separated list of fields (empty: the base). Every run has its own folder
 below WORKDIR/ablation, so that the same command goes on where a killed one stopped, and further
@@ -13,7 +14,6 @@ moves accuracy by 1 to 3 points, more than most changes do (BUILD_NOTES.md has t
 the defaults were chosen).
 """
 
-import hashlib
 import itertools
 import json
 import math
@@ -25,9 +25,9 @@ import numpy as np
 from absl import flags
 
 from experiments import workdir as layout
-from seqhash import checkpoint, evaluate, features
+from seqhash import batches, checkpoint, digests, evaluate, features
 from seqhash import train as training
-from seqhash.config import Config, override, to_flat_dict
+from seqhash.config import Config, from_flat_dict, identity, override, to_flat_dict
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder prepared by experiments.prepare", required=True
@@ -94,15 +94,16 @@ def _configs(base: Config, change: str, seeds: Sequence[int]) -> list[Config]:
 def _earlier(path: Path, base: Config) -> list[str]:
     """The changes that earlier calls on the same base asked for."""
     earlier = json.loads(path.read_text()) if path.exists() else {}
-    return list(earlier["rows"]) if earlier.get("base") == to_flat_dict(base) else []
+    same = earlier and identity(from_flat_dict(earlier["base"])) == identity(base)
+    return list(earlier["rows"]) if same else []
 
 
 def _row(config: Config, store: features.Store, workdir: Path) -> Path:
-    """Where the measures of one run go."""
-    digest = hashlib.sha256(
-        json.dumps([to_flat_dict(config), [r.id for r in store.recordings]]).encode()
-    ).hexdigest()
-    return workdir / "ablation" / digest[:16] / "row.json"
+    """Where the measures of one run go: by config, what trains, and what is measured on."""
+    measured_on = digests.of_corpus(store.recordings, digests.of_store(store))
+    trained_on = batches.digests_of(store, config=config)[0]
+    key = digests.of([identity(config), trained_on, measured_on])[:16]
+    return workdir / "ablation" / key / "row.json"
 
 
 def _run(config: Config, store: features.Store, workdir: Path) -> dict[str, Any]:

@@ -17,7 +17,17 @@ import numpy as np
 from absl import flags
 
 from experiments import workdir as layout
-from seqhash import batches, checkpoint, corpus, evaluate, features, figures, metrics, mfcc
+from seqhash import (
+    batches,
+    checkpoint,
+    corpus,
+    digests,
+    evaluate,
+    features,
+    figures,
+    metrics,
+    mfcc,
+)
 from seqhash.train import read_rows
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", required=True)
@@ -37,10 +47,11 @@ def main() -> int:
     trained = checkpoint.load_trained(workdir / "checkpoints")
     training_store = features.open_store(layout.store_path(workdir))
     layout.require_features(training_store, trained.config)
-    if batches.digest_of(training_store) != trained.corpus:
+    if trained.corpus not in batches.digests_of(training_store, config=trained.config):
         raise ValueError(
             f"{layout.store_path(workdir)}: holds other recordings than the model was trained on; "
-            "run prepare with the training corpus again (and name another one to evaluate by --corpus)."
+            "run prepare with the training corpus again "
+            "(and name another one to evaluate by --corpus)."
         )
     store = _evaluation_store(workdir, training_store, trained.config)
     layout.require_covers(store)
@@ -98,9 +109,11 @@ def _evaluation_store(workdir: Path, training_store: features.Store, config) -> 
     if _CORPUS.value is None:
         return training_store
     failed = {path for path, _ in training_store.failed}
-    if (
-        tuple(recording for recording in recordings if str(recording.path) not in failed)
-        == training_store.recordings
+    usable = tuple(recording for recording in recordings if str(recording.path) not in failed)
+    # The names may stand for other audio by now.
+    if usable == training_store.recordings and (
+        digests.of_files([recording.path for recording in usable])
+        == digests.of_store(training_store)
     ):
         return training_store
     corpus.require_covers(recordings)
@@ -113,8 +126,8 @@ def _training(
     workdir: Path, trained, training_store: features.Store, store: features.Store
 ) -> dict:
     """How the model was trained, and whether on what it is evaluated on."""
-    seen = {recording.path for recording in training_store.recordings}
-    shared = sum(recording.path in seen for recording in store.recordings)
+    seen = set(digests.of_store(training_store))
+    shared = sum(content in seen for content in digests.of_store(store))
     settings = {
         0: "trained only on other recordings",
         len(store.recordings): "trained on the recordings evaluated",

@@ -53,7 +53,8 @@ def main() -> int:
     made_by = _MADE_BY.value or _training_command(workdir, trained.config)
     directory = export.export_hasher(hasher, target, card=_card(hasher, trained, result, made_by))
     print(
-        f"{directory}: {sum(file.stat().st_size for file in directory.iterdir()) / 1024:.0f} kB, {hasher.digest[:12]}"
+        f"{directory}: {sum(file.stat().st_size for file in directory.iterdir()) / 1024:.0f} kB, "
+        f"{hasher.digest[:12]}"
     )
     return 0
 
@@ -78,10 +79,12 @@ def _card(hasher, trained: checkpoint.Trained, result: dict | None, made_by: str
     lines = [
         f"# {hasher.name}",
         "",
-        f"{config.model.hidden_size}-bit audio hasher: {config.segment_seconds:g} s segments, {config.code_rate:g} "
-        f"codes a second, {config.mfcc.sample_rate} Hz, threshold {config.code.threshold}. Sequence-to-sequence LSTM "
-        f"autoencoder ({config.model.layers} layer, decoder fed {config.model.decoder_input}, "
-        f"{config.model.decoder_order} order, handing over {config.model.handover.replace('_', ' ')}).",
+        f"{config.model.hidden_size}-bit audio hasher: {config.segment_seconds:g} s segments, "
+        f"{config.code_rate:g} codes a second, {config.mfcc.sample_rate} Hz, "
+        f"threshold {config.code.threshold}. Sequence-to-sequence LSTM autoencoder "
+        f"({config.model.layers} layer, decoder fed {config.model.decoder_input}, "
+        f"{config.model.decoder_order} order, "
+        f"handing over {config.model.handover.replace('_', ' ')}).",
         "",
         f"Identity (SHA-256 of config and weights): `{hasher.digest}`.",
         f"Trained for {trained.epoch}{unfinished} epochs, {trained.step} steps, by",
@@ -94,7 +97,8 @@ def _card(hasher, trained: checkpoint.Trained, result: dict | None, made_by: str
     training, rows = result["training"], result["training"]["epochs"]
     lines += [
         f"{training['recordings']} recordings; {training['setting']} below. "
-        f"Train loss {rows[0]['train_loss']:.2f} untrained, {rows[-1]['train_loss']:.2f} in the last epoch.",
+        f"Train loss {rows[0]['train_loss']:.2f} untrained, "
+        f"{rows[-1]['train_loss']:.2f} in the last epoch.",
         "",
         "## Cover accuracy and its floors",
         "",

@@ -25,7 +25,7 @@ from absl import flags
 
 from experiments import workdir as layout
 from seqhash import corpus as recordings
-from seqhash import evaluate, songbook
+from seqhash import evaluate, paper, songbook
 from seqhash.config import Config, override
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder of the run")
@@ -85,18 +85,21 @@ def _compare_with_paper(result: dict) -> None:
     """The paper's own table, ours beside it."""
     rows, accuracy = result["training"]["epochs"], result["cover_accuracy"]
     ours = {
-        "accuracy, 1 hash (1 s)": ("10.42 %", _percent(accuracy["1"]["value"])),
-        "accuracy, 9 hashes (3 s)": ("20.28 %", _percent(accuracy["9"]["value"])),
-        "collision rate": ("20.09 %", _percent(result["collision_rate"])),
+        "accuracy, 1 hash (1 s)": (_percent(paper.ACCURACY[1]), _percent(accuracy["1"]["value"])),
+        "accuracy, 9 hashes (3 s)": (_percent(paper.ACCURACY[9]), _percent(accuracy["9"]["value"])),
+        "collision rate": (_percent(paper.COLLISION_RATE), _percent(result["collision_rate"])),
         "loss before training; mean of epoch 1": (
-            "8.883",
+            f"{paper.FIRST_LOSS}",
             f"{rows[0]['train_loss']:.3f}; {rows[1]['train_loss']:.3f}",
         ),
-        f"loss, epoch {rows[-1]['epoch']}": ("1.662", f"{rows[-1]['train_loss']:.3f}"),
+        f"loss, epoch {rows[-1]['epoch']}": (
+            f"{paper.LAST_LOSS}",
+            f"{rows[-1]['train_loss']:.3f}",
+        ),
     }
     print(f"\n{'':40}{'paper':>10}  {'here':>20}")
-    for name, (paper, here) in ours.items():
-        print(f"{name:40}{paper:>10}  {here:>20}")
+    for name, (reported, here) in ours.items():
+        print(f"{name:40}{reported:>10}  {here:>20}")
 
 
 def _percent(value: float | None) -> str:

@@ -11,7 +11,6 @@ WORKDIR/robustness.json, WORKDIR/report.html and pictures. A run that was stoppe
 same command. About an hour for 60 recordings, 500 queries and 2 cores.
 """
 
-import hashlib
 import itertools
 import json
 import os
@@ -28,7 +27,7 @@ from tqdm import tqdm
 
 from experiments import audfprint
 from experiments import workdir as layout
-from seqhash import audio, corpus, parallel
+from seqhash import audio, corpus, digests, parallel
 from seqhash.codes import Hasher
 from seqhash.evaluate import versions
 from seqhash.export import load_hasher
@@ -316,12 +315,26 @@ def _cell(name: str, length: int) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def _key(task: Task) -> str:
+    """Of the settings, the hasher, and what is heard in the recordings, noises and rooms."""
+
+    def heard(listed: str | None) -> str:
+        recordings = corpus.recordings(listed) if listed else ()
+        contents = digests.of_files([recording.path for recording in recordings])
+        return digests.of_corpus(recordings, contents)
+
+    hasher = load_hasher(task.hasher or "paper-128")
+    content = {name: heard(getattr(task, name)) for name in ("corpus", "noise", "rooms")}
+    content |= {"hasher": f"{hasher.name} {hasher.digest}", "folder": ""}
+    return digests.of(task._asdict() | content)
+
+
 def _measure(
     task: Task, folder: Path, wanted: list[tuple[str, int]]
 ) -> dict[tuple[str, float], dict[str, Any]]:
     """The cells, those that an earlier run of the same settings left in the folder not again."""
     folder.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(json.dumps(task[:-1]).encode()).hexdigest()[:12]
+    key = _key(task)[:12]
     paths = {cell: folder / f"{key}-{cell[0]}-{cell[1]}s.json" for cell in wanted}
     missing = [cell for cell in wanted if not paths[cell].is_file()]
     if missing:

@@ -11,7 +11,6 @@ W/results.json     the table (evaluate), pictures beside it in W/figures/
 
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ import jax
 from absl import app, flags, logging
 
 from seqhash import corpus, evaluate, features, mfcc, parallel
-from seqhash.config import Config, from_flat_dict, override, to_flat_dict
+from seqhash.config import Config, from_flat_dict, identity, override, to_flat_dict
+from seqhash.files import replacing
 from seqhash.index import ingest
 from seqhash.train import TrainingDiverged
 
@@ -47,9 +47,7 @@ def prepare(
     recordings: Sequence[corpus.Recording], directory: Path, config: Config, *, workers: int = 2
 ) -> features.Report:
     """Features of recordings into a store, skipping what is there and current."""
-    settings = {
-        name: value for name, value in to_flat_dict(config).items() if name.startswith("mfcc.")
-    }
+    settings = {name: value for name, value in identity(config).items() if name.startswith("mfcc.")}
     return features.prepare(
         recordings,
         directory,
@@ -76,11 +74,11 @@ def require_features(store: features.Store, config: Config) -> None:
     """Raises ValueError, naming the fields, where a store was prepared otherwise than a config
     asks.
     """
-    asked = {
-        name: value for name, value in to_flat_dict(config).items() if name.startswith("mfcc.")
-    }
+    made = to_flat_dict(from_flat_dict(store.settings))
     other = [
-        f"{name}={value}" for name, value in asked.items() if store.settings.get(name) != value
+        f"{name}={value}"
+        for name, value in to_flat_dict(config).items()
+        if name.startswith("mfcc.") and made[name] != value
     ]
     if other:
         raise ValueError(
@@ -105,9 +103,8 @@ def write_json(path: Path, value: Any) -> None:
     """Written whole or not at all; what is not a number (an accuracy over no windows) becomes
     null.
     """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(_strict(value), indent=1, allow_nan=False) + "\n")
-    fresh.replace(path)
+    with replacing(path) as file:
+        file.write((json.dumps(_strict(value), indent=1, allow_nan=False) + "\n").encode())
 
 
 def _strict(value: Any) -> Any:

@@ -15,21 +15,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from seqhash import corpus, features, mfcc
+from seqhash import corpus, digests, features, mfcc
 from seqhash.config import Config
 
-STRETCH = (
-    16  # batches of a stretch: on a CPU, one step a program spends half its time in page faults
-)
+# batches of a stretch: on a CPU, one step a program spends half its time in page faults
+STRETCH = 16
 
 
 class Frames(NamedTuple):
     """Cepstra of the recordings and how each is normalised."""
 
     cepstra: Sequence[np.ndarray]  # float32 (frames, coeffs) of each recording
-    statistics: (
-        mfcc.Statistics
-    )  # (recordings, coeffs): what each recording's frames are standardised by
+    # (recordings, coeffs): what each recording's frames are standardised by
+    statistics: mfcc.Statistics
 
 
 class Batch(NamedTuple):
@@ -50,7 +48,7 @@ class Dataset:
     statistics: mfcc.Statistics  # (coeffs,) of the training frames
     training: np.ndarray  # (segments, 2) int64: recording, first frame
     validation: np.ndarray
-    digest: str  # of the recordings and their lengths
+    digests: tuple[str, str]  # ``digests_of`` its store
 
 
 def make_dataset(store: features.Store, *, config: Config) -> Dataset:
@@ -59,10 +57,8 @@ def make_dataset(store: features.Store, *, config: Config) -> Dataset:
     Raises:
       ValueError: no training segments, or fewer than a batch.
     """
-    recordings, cepstra = store.recordings, store.cepstra
-    train_index, validation_index = corpus.split(
-        recordings, fraction=config.train.validation_fraction, seed=config.train.seed
-    )
+    cepstra = store.cepstra
+    train_index, validation_index = _split(store, config)
     statistics = _statistics([cepstra[i] for i in train_index])
     if config.segment.normalisation == "recording":
         each = [_statistics([one]) for one in cepstra]
@@ -74,25 +70,37 @@ def make_dataset(store: features.Store, *, config: Config) -> Dataset:
         statistics,
         _segments_of(cepstra, train_index, config),
         _segments_of(cepstra, validation_index, config),
-        digest_of(store),
+        digests_of(store, config=config),
     )
     if not len(dataset.training):
         raise ValueError(
-            f"No training recording is as long as a segment of segment.frames = {config.segment.frames} frames: "
+            "No training recording is as long as a segment of "
+            f"segment.frames = {config.segment.frames} frames: "
             f"the longest has {max((len(cepstra[i]) for i in train_index), default=0)}."
         )
     if len(dataset.training) < config.train.batch_size:
         raise ValueError(
-            f"train.batch_size = {config.train.batch_size} needs at least as many training segments, "
+            f"train.batch_size = {config.train.batch_size} needs at least as many training "
+            "segments, "
             f"got {len(dataset.training)}; make it smaller or add recordings."
         )
     return dataset
 
 
-def digest_of(store: features.Store) -> str:
-    """Of the recordings and their lengths in frames: tells whether a run was trained on a store."""
+def digests_of(store: features.Store, *, config: Config) -> tuple[str, str]:
+    """Tell whether a run was trained on a store: of the contents that train and of those held out,
+    in order; and of ids and lengths in frames, which is what checkpoints of version 0.1 noted.
+    """
+    contents = digests.of_store(store)
+    parts = [[contents[i] for i in index] for index in _split(store, config)]
     rows = [(r.id, len(c)) for r, c in zip(store.recordings, store.cepstra, strict=True)]
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
+    return digests.of(parts), hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def _split(store: features.Store, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    return corpus.split(
+        store.recordings, fraction=config.train.validation_fraction, seed=config.train.seed
+    )
 
 
 def steps_per_epoch(dataset: Dataset, config: Config) -> int:

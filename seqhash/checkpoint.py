@@ -8,7 +8,7 @@ the newest, so there is no "best".
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ class Trained(NamedTuple):
     medians: np.ndarray  # (hidden,); zeros before the first epoch ended
     step: int
     epoch: int
-    corpus: str  # batches.digest_of the training corpus
+    corpus: str  # one of ``batches.digests_of`` the training corpus
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ def save(
 
 
 def restore(
-    manager: ocp.CheckpointManager, like: Any, *, config: Config, corpus: str
+    manager: ocp.CheckpointManager, like: Any, *, config: Config, corpus: Collection[str]
 ) -> tuple[Any, np.ndarray, int] | None:
     """(train state, medians, epochs finished) of the newest checkpoint, or None where there is
     none.
@@ -120,14 +120,14 @@ def restore(
     Args:
       like: a train state, placed on the devices where the restored one shall be.
       config: must be the checkpoint's own; CheckpointError lists the fields that differ.
-      corpus: digest of the training corpus; must be the checkpoint's own too.
+      corpus: digests of the training corpus; one must be the checkpoint's own.
     """
     step = manager.latest_step()
     if step is None:
         return None
     meta = _read(manager, step, meta=ocp.args.JsonRestore())["meta"]
     _require_same(meta["config"], config, manager.directory)
-    if meta["corpus"] != corpus:
+    if meta["corpus"] not in corpus:
         raise CheckpointError(
             f"{manager.directory}: holds a run on other recordings; use another workdir."
         )
@@ -153,7 +153,7 @@ def load_trained(directory: str | Path) -> Trained:
         )
     hashing = jax.tree.map(np.asarray, items["hashing"])
     return Trained(
-        from_flat_dict(items["meta"]["config"]),
+        _config_of(items["meta"]["config"], directory),
         hashing["params"],
         mfcc.Statistics(hashing["mean"], hashing["std"]),
         hashing["medians"],
@@ -187,10 +187,19 @@ def _read(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
         ) from error
 
 
+def _config_of(saved: dict[str, Any], directory: Any) -> Config:
+    try:
+        return from_flat_dict(saved)
+    except ValueError as error:
+        raise CheckpointError(f"{directory}: holds a run of another version: {error}") from error
+
+
 def _require_same(saved: dict[str, Any], config: Config, directory: Any) -> None:
-    ours = to_flat_dict(config)
+    theirs = to_flat_dict(_config_of(saved, directory))
     differing = [
-        f"{n} is {saved.get(n)!r} there, {v!r} here" for n, v in ours.items() if saved.get(n) != v
+        f"{name} is {theirs[name]!r} there, {value!r} here"
+        for name, value in to_flat_dict(config).items()
+        if theirs[name] != value
     ]
     if differing:
         raise CheckpointError(

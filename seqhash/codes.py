@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqhash import audio, autoencoder, mfcc, parallel
-from seqhash.config import Config, encoding_part, to_flat_dict
+from seqhash.config import Config, encoding_part, identity
 
 _PLACES = np.arange(32, dtype=np.uint32)  # of the bits in a word
 
@@ -75,7 +75,7 @@ class Hasher:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over everything that decides a bit: config, weights, statistics, thresholds."""
-        flat = {k: v for k, v in to_flat_dict(self.config).items() if not k.startswith("train.")}
+        flat = {k: v for k, v in identity(self.config).items() if not k.startswith("train.")}
         digest = hashlib.sha256(json.dumps([self.encode.__name__, flat], sort_keys=True).encode())
         leaves = jax.tree_util.tree_leaves_with_path(
             (self.params, tuple(self.statistics), self.thresholds)

@@ -38,9 +38,8 @@ class MfccConfig:
     high_hz: float = 8_000.0  # upper edge of the last mel band
     preemphasis: float = 0.97  # y[t] = x[t] - preemphasis * x[t-1]
     lifter: int = 22  # cepstrum q is scaled by 1 + lifter/2 sin(pi q / lifter); 0 = off
-    variant: Variant = (
-        "psf"  # python_speech_features 0.6 (the paper's parameter set) or librosa.feature.mfcc
-    )
+    # python_speech_features 0.6 (the paper's parameter set) or librosa.feature.mfcc
+    variant: Variant = "psf"
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,8 @@ class SegmentConfig:
 
     frames: int = 100  # frames of a segment; paper: 100 = 1 s
     hop: int = 25  # frames between segments; paper: 0.25 s
-    normalisation: Normalisation = (
-        "corpus"  # the paper's "normalized": statistics per coefficient over ...
-    )
+    # the paper's "normalized": statistics per coefficient over ...
+    normalisation: Normalisation = "corpus"
     # standard deviations; keeps the log of near-silence (13 deviations out) from ruling; 0 = off
     clip: float = 5.0
 
@@ -64,13 +62,11 @@ class ModelConfig:
     layers: int = 1  # LSTM cells on top of each other; paper: 1
     decoder_input: DecoderInput = "nothing"  # what the decoder is fed; paper: silent
     decoder_order: DecoderOrder = "reversed"  # order of reconstruction; paper: silent
-    handover: Handover = (
-        "hidden"  # the decoder's first state: H alone, or (c, H); paper: "H is the first state"
-    )
+    # the decoder's first state: H alone, or (c, H); paper: "H is the first state"
+    handover: Handover = "hidden"
     readout: Readout = "linear"  # how hidden_size becomes coeffs; paper: silent
-    truncation: int = (
-        0  # back-propagate through at most this many steps (paper, II); 0 = through all
-    )
+    # back-propagate through at most this many steps (paper, II); 0 = through all
+    truncation: int = 0
     dtype: Dtype = "float32"  # of the matrix products; parameters stay float32
 
 
@@ -94,9 +90,8 @@ class TrainConfig:
 class CodeConfig:
     """States to bits (paper, III: H > 0 -> 1, H <= 0 -> 0)."""
 
-    threshold: Threshold = (
-        "zero"  # the paper's 0, or the median of each unit over the training states
-    )
+    # the paper's 0, or the median of each unit over the training states
+    threshold: Threshold = "zero"
 
 
 @dataclass(frozen=True)
@@ -135,8 +130,10 @@ def encoding_part(config: Config) -> Config:
     """The config with defaults for what cannot change a state: one program hashes for all decoders
     and trainings.
     """
-    model = ModelConfig(config.model.hidden_size, config.model.layers, dtype=config.model.dtype)
-    return Config(mfcc=config.mfcc, segment=config.segment, model=model)
+    decoder = ("decoder_input", "decoder_order", "handover", "readout", "truncation")
+    defaults = {name: getattr(ModelConfig(), name) for name in decoder}
+    model = dataclasses.replace(config.model, **defaults)
+    return dataclasses.replace(config, model=model, train=TrainConfig(), code=CodeConfig())
 
 
 def check(config: Config) -> None:
@@ -170,7 +167,8 @@ def check(config: Config) -> None:
         )
     if mfcc.fft_length < mfcc.frame_length:
         raise ValueError(
-            f"mfcc.fft_length must be at least mfcc.frame_length = {mfcc.frame_length}, got {mfcc.fft_length}."
+            f"mfcc.fft_length must be at least mfcc.frame_length = {mfcc.frame_length}, "
+            f"got {mfcc.fft_length}."
         )
     if not 0 < mfcc.coeffs <= mfcc.filters:
         raise ValueError(
@@ -178,7 +176,8 @@ def check(config: Config) -> None:
         )
     if not 0 <= mfcc.low_hz < mfcc.high_hz <= mfcc.sample_rate / 2:
         raise ValueError(
-            f"mfcc.low_hz < mfcc.high_hz <= {mfcc.sample_rate / 2} Hz expected, got {mfcc.low_hz}, {mfcc.high_hz}."
+            f"mfcc.low_hz < mfcc.high_hz <= {mfcc.sample_rate / 2} Hz expected, "
+            f"got {mfcc.low_hz}, {mfcc.high_hz}."
         )
     if train.validation_fraction >= 1:
         raise ValueError(
@@ -224,15 +223,33 @@ def to_flat_dict(config: Config) -> dict[str, Any]:
     }
 
 
+def identity(config: Config) -> dict[str, Any]:
+    """What tells a config from others, {name: value}: the same in this version and in later ones.
+
+    The first version's fields always count, also those that are gone. A later field counts where it
+    differs from its default, so that what was made before there was the field keeps its identity:
+    such a default must never change.
+    """
+    defaults = to_flat_dict(type(config)())
+    flat = to_flat_dict(config).items()
+    return _FIRST | {name: v for name, v in flat if name in _FIRST or v != defaults[name]}
+
+
 def from_flat_dict(flat: Mapping[str, Any]) -> Config:
-    """Inverse of ``to_flat_dict``; a field that is not there keeps its default, an unknown one is a
-    ValueError.
+    """Inverse of ``to_flat_dict``, for what other versions wrote too.
+
+    A field that is not there has its default. One that this version no longer has may be there with
+    the value that is all that is left of it. Anything else unknown is a ValueError.
     """
     groups: dict[str, dict[str, Any]] = {f.name: {} for f in dataclasses.fields(Config)}
     valid = [
         f"{group}.{f.name}" for group, kind in _groups().items() for f in dataclasses.fields(kind)
     ]
     for name, value in flat.items():
+        if name not in valid and name in _FIRST:
+            if value == _FIRST[name]:
+                continue
+            raise ValueError(f"{name} can only be {_FIRST[name]!r} in this version, got {value!r}.")
         if name not in valid:
             raise ValueError(f"Unknown config field {name!r}; the fields are: {', '.join(valid)}.")
         group, key = name.split(".")
@@ -271,3 +288,43 @@ def _convert(name: str, value: Any) -> Any:
     if not exact or isinstance(value, bool):
         raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}.")
     return converted
+
+
+# The first version's fields and their defaults, for ``identity``. It is never changed: exported
+# hashers, indexes and runs are known by it.
+_FIRST: dict[str, Any] = {
+    "mfcc.sample_rate": 16_000,
+    "mfcc.frame_length": 400,
+    "mfcc.frame_step": 160,
+    "mfcc.fft_length": 512,
+    "mfcc.filters": 26,
+    "mfcc.coeffs": 13,
+    "mfcc.low_hz": 0.0,
+    "mfcc.high_hz": 8_000.0,
+    "mfcc.preemphasis": 0.97,
+    "mfcc.lifter": 22,
+    "mfcc.variant": "psf",
+    "segment.frames": 100,
+    "segment.hop": 25,
+    "segment.normalisation": "corpus",
+    "segment.clip": 5.0,
+    "model.hidden_size": 128,
+    "model.layers": 1,
+    "model.decoder_input": "nothing",
+    "model.decoder_order": "reversed",
+    "model.handover": "hidden",
+    "model.readout": "linear",
+    "model.truncation": 0,
+    "model.dtype": "float32",
+    "train.epochs": 40,
+    "train.batch_size": 128,
+    "train.optimizer": "adam",
+    "train.learning_rate": 3e-3,
+    "train.schedule": "cosine",
+    "train.warmup_steps": 100,
+    "train.final_fraction": 0.1,
+    "train.clip_norm": 5.0,
+    "train.validation_fraction": 0.1,
+    "train.seed": 0,
+    "code.threshold": "zero",
+}

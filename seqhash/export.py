@@ -8,8 +8,6 @@ It loads without orbax, and ``reference`` reads it with numpy alone. The package
 import importlib.resources
 import io
 import json
-import os
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from seqhash import autoencoder, mfcc
+from seqhash import autoencoder, files, mfcc
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import from_flat_dict, to_flat_dict
 
@@ -29,7 +27,8 @@ class HasherError(ValueError):
 
 
 def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
-    """Writes a hasher of the paper's model, whole or not at all; replaces the one that is there.
+    """Writes a hasher of the paper's model, whole or not at all; replaces the one that is there,
+    and keeps what else is in its folder.
 
     Args:
       hasher: its encoder must be the autoencoder's; controls are made anew from a seed instead.
@@ -39,20 +38,13 @@ def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
     if hasher.encode is not autoencoder.encode:
         raise ValueError(f"Only the autoencoder's hashers are exported, got {hasher.name!r}.")
     directory = Path(directory)
-    if (
-        directory.is_dir()
-        and any(directory.iterdir())
-        and not (directory / "hasher.json").is_file()
-    ):
+    there = files.present(directory)
+    if there.is_dir() and any(there.iterdir()) and not (there / "hasher.json").is_file():
         raise ValueError(
             f"{directory}: holds something else than a hasher; name another directory."
         )
-    fresh = directory.with_name(f".{directory.name}.{os.getpid()}")
-    fresh.mkdir(parents=True)
-    try:
-        weights = {
-            name: np.asarray(value, np.float32) for name, value in _flat(hasher.params).items()
-        }
+    weights = {name: np.asarray(value, np.float32) for name, value in _flat(hasher.params).items()}
+    with files.replacing_folder(directory) as fresh:
         np.savez(fresh / "weights.npz", **weights)  # type: ignore[arg-type]
         description = {
             "format": FORMAT,
@@ -65,11 +57,6 @@ def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
         }
         (fresh / "hasher.json").write_text(json.dumps(description, indent=1) + "\n")
         (fresh / "README.md").write_text(card)
-        if directory.exists():
-            shutil.rmtree(directory)
-        fresh.replace(directory)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return directory
 
 
@@ -106,7 +93,8 @@ def load_hasher(name: str | Path) -> Hasher:
         ) from error
     if hasher.digest != description["digest"]:
         raise HasherError(
-            f"{directory}: the weights are not those that were exported (digest {hasher.digest[:12]})."
+            f"{directory}: the weights are not those that were exported "
+            f"(digest {hasher.digest[:12]})."
         )
     return hasher
 
@@ -114,12 +102,13 @@ def load_hasher(name: str | Path) -> Hasher:
 def find_hasher(name: str | Path) -> Path:
     """The directory of a packaged hasher or of a path."""
     packaged = Path(str(importlib.resources.files("seqhash"))) / "hashers"
-    for directory in (packaged / str(name), Path(name)):
+    for directory in (packaged / str(name), files.present(name)):
         if (directory / "hasher.json").is_file():
             return directory
     names = sorted(path.name for path in packaged.iterdir()) if packaged.is_dir() else []
     raise HasherError(
-        f"{name}: no such hasher; the package has {', '.join(names) or 'none'}, a directory needs hasher.json."
+        f"{name}: no such hasher; the package has {', '.join(names) or 'none'}, "
+        "a directory needs hasher.json."
     )
 
 

@@ -8,7 +8,6 @@ written last, says which recordings the store holds: those of the last ``prepare
 """
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -25,8 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from seqhash import audio
+from seqhash import audio, digests
 from seqhash.corpus import Recording
+from seqhash.files import replacing
 
 STORE_VERSION = 1
 _KEY_DIGITS = 16
@@ -57,6 +57,8 @@ class Store(NamedTuple):
     cepstra: tuple[np.ndarray, ...]  # float32 (frames_i, coeffs), memory-mapped, read-only
     settings: dict[str, Any]
     failed: tuple[tuple[str, str], ...]  # (path, reason): files that were left out
+    # SHA-256 of each recording's file; () in a store that no ``prepare`` made
+    contents: tuple[str, ...] = ()
 
 
 def prepare(
@@ -104,7 +106,7 @@ def prepare(
         sort_keys=True,
         allow_nan=False,
     )
-    files, failures = _plan(recordings, folder, common, workers)
+    files, contents, failures = _plan(recordings, folder, common, workers)
     reused = tuple(i for i, file in files.items() if _is_whole(file))
     left = files.keys() - set(reused)
     missing = [r for r in recordings if r.id in left]
@@ -126,14 +128,15 @@ def prepare(
             except audio.AudioError as error:
                 failures[recording.id] = error.reason
             else:
-                with _writing(directory):
-                    _write(files[recording.id], [_npy_header(cepstra), cepstra.data])
+                with _writing(directory), replacing(files[recording.id]) as file:
+                    file.writelines([_npy_header(cepstra), cepstra.data])
             bar.update()
     failed = tuple((str(r.path), failures[r.id]) for r in recordings if r.id in failures)
-    held = [(r, files[r.id]) for r in recordings if r.id not in failures]
+    held = [(r, files[r.id], contents[r.id]) for r in recordings if r.id not in failures]
     with _writing(directory):
-        _write(Path(directory) / "store.json", [_store_json(settings, held, failed)])
-        _delete_others(folder, {file.name for _, file in held})
+        with replacing(Path(directory) / "store.json") as file:
+            file.write(_store_json(settings, held, failed))
+        _delete_others(folder, {file.name for _, file, _ in held})
     return Report(tuple(r.id for r in missing if r.id not in failures), reused, failed)
 
 
@@ -165,6 +168,7 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
         failed = tuple((str(path), str(reason)) for path, reason in stored["failed"])
         settings, shapes = dict(stored["settings"]), [(r["frames"], r["coeffs"]) for _, r in rows]
         cepstra = tuple(_load(directory / "cepstra" / r["cepstra"]) for _, r in rows)
+        contents = tuple(str(r.get("content", "")) for _, r in rows)
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{directory}: the store is damaged ({error}); prepare again.") from error
     if not rows:
@@ -176,7 +180,12 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
         raise StoreError(
             f"{directory}: the store is damaged (cepstra of other shapes than listed); prepare again."
         )
-    return Store(tuple(recording for recording, _ in rows), cepstra, settings, failed)
+    if not all(contents):
+        raise StoreError(
+            f"{directory}: does not say what its recordings hold, as an early version left it; "
+            "prepare again (what is made is kept)."
+        )
+    return Store(tuple(recording for recording, _ in rows), cepstra, settings, failed, contents)
 
 
 def statistics(cepstra_list: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -208,13 +217,20 @@ def _pieces(cepstra_list: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _plan(
     recordings: Sequence[Recording], folder: Path, common: str, workers: int
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """By id: where the cepstra of each recording go, or why its file cannot even be opened."""
+) -> tuple[dict[str, Path], dict[str, str], dict[str, str]]:
+    """By id: where the cepstra of each recording go, and the digest of its file's content; or why
+    the file cannot even be opened.
+    """
     with ThreadPoolExecutor(workers) as pool:
-        names = list(pool.map(lambda recording: _cepstra_name(recording, common), recordings))
-    named = list(zip((r.id for r in recordings), names, strict=True))
-    files = {i: folder / name for i, name in named if isinstance(name, str)}
-    return files, {i: name.reason for i, name in named if isinstance(name, audio.AudioError)}
+        contents = list(pool.map(_content, [recording.path for recording in recordings]))
+    files, digested, failures = dict[str, Path](), dict[str, str](), dict[str, str]()
+    for recording, content in zip(recordings, contents, strict=True):
+        if isinstance(content, audio.AudioError):
+            failures[recording.id] = content.reason
+        else:
+            digested[recording.id] = content
+            files[recording.id] = folder / _cepstra_name(recording.id, content, common)
+    return files, digested, failures
 
 
 def _cepstra(path: Path, features: Features, samples: Iterator[np.ndarray]) -> np.ndarray:
@@ -287,23 +303,23 @@ def _received(box: queue.Queue[Any]) -> Iterator[np.ndarray]:
         yield item
 
 
-def _cepstra_name(recording: Recording, common: str) -> str | audio.AudioError:
+def _content(path: Path) -> str | audio.AudioError:
+    try:
+        if path.is_dir():
+            os.scandir(path).close()  # one that cannot be read says why
+        if not path.is_file():
+            return audio.AudioError(path, "no such file")
+        return digests.of_file(path)
+    except OSError as error:
+        return audio.AudioError(path, f"cannot be read ({error.strerror})")
+
+
+def _cepstra_name(recording_id: str, content: str, common: str) -> str:
     """The name of its cepstra: readable, and with a key of the content and of all that they depend
     on.
     """
-    try:
-        if recording.path.is_dir():
-            os.scandir(recording.path).close()  # one that cannot be read says why
-        if not recording.path.is_file():
-            return audio.AudioError(recording.path, "no such file")
-        with open(recording.path, "rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return audio.AudioError(recording.path, f"cannot be read ({error.strerror})")
-    key = hashlib.sha256(json.dumps([recording.id, content, common]).encode()).hexdigest()[
-        :_KEY_DIGITS
-    ]
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', recording.id)[:80]}-{key}.npy"
+    key = digests.of([recording_id, content, common])[:_KEY_DIGITS]
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', recording_id)[:80]}-{key}.npy"
 
 
 def _load(file: Path) -> np.ndarray:
@@ -336,16 +352,15 @@ def _npy_header(array: np.ndarray) -> bytes:
 
 def _store_json(
     settings: Mapping[str, Any],
-    held: Iterable[tuple[Recording, Path]],
+    held: Iterable[tuple[Recording, Path, str]],
     failed: Sequence[tuple[str, str]],
 ) -> bytes:
     rows = []
-    for recording, file in held:
+    for recording, file, content in held:
         frames, coeffs = _load(file).shape
         as_json = {**vars(recording), "path": str(recording.path), "extra": dict(recording.extra)}
-        rows.append(
-            {"recording": as_json, "cepstra": file.name, "frames": frames, "coeffs": coeffs}
-        )
+        row = {"recording": as_json, "content": content, "cepstra": file.name}
+        rows.append({**row, "frames": frames, "coeffs": coeffs})
     stored = {
         "version": STORE_VERSION,
         "settings": dict(settings),
@@ -353,20 +368,6 @@ def _store_json(
         "failed": failed,
     }
     return json.dumps(stored, indent=1).encode()
-
-
-def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _delete_others(folder: Path, names: set[str]) -> None:

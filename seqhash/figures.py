@@ -22,8 +22,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from seqhash.metrics import DEAD_SHARE
+from seqhash.paper import ACCURACY
 
-PAPER_ACCURACY = {1: 0.1042, 9: 0.2028}  # by number of hashes (paper, IV)
 MAX_POINTS = 20_000  # of a scatter plot: more is ink, not information
 
 _DPI = 150
@@ -230,7 +230,7 @@ def draw_accuracy(
     table: Mapping[str, Mapping[int, tuple[float, float, float]]],
     *,
     chance: float,
-    paper: Mapping[int, float] = PAPER_ACCURACY,
+    paper: Mapping[int, float] = ACCURACY,
     emphasised: Collection[str] | None = None,
     code_rate: float = 4.0,
     segment_seconds: float = 1.0,
@@ -337,7 +337,7 @@ def accuracy_figure(
     path: str | Path,
     *,
     chance: float,
-    paper: Mapping[int, float] = PAPER_ACCURACY,
+    paper: Mapping[int, float] = ACCURACY,
     emphasised: Collection[str] | None = None,
     code_rate: float = 4.0,
     segment_seconds: float = 1.0,

@@ -43,6 +43,7 @@ from seqhash.batches import (
 )
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import CodeConfig, Config, TrainConfig, encoding_part
+from seqhash.files import replacing
 
 LOSS_BATCH = 256  # segments of a program that only measures the loss
 MEDIAN_SEGMENTS = 4_096  # how many training states the medians are taken over
@@ -299,8 +300,8 @@ def train(
       The trained hasher, and one row of metrics for each epoch, epoch 0 being the untrained model.
 
     Raises:
-      TrainingDiverged: a metric is not finite. CheckpointError: the workdir holds another config's
-        run.
+      TrainingDiverged: a metric or a number of the state is not finite. CheckpointError: the
+        workdir holds another config's run.
     """
     dataset = make_dataset(store, config=config)
     mesh = mesh or Mesh(np.asarray(jax.devices()), ("data",))
@@ -311,7 +312,7 @@ def train(
         manager = None
         if workdir is not None:
             manager = stack.enter_context(checkpoint.open_manager(Path(workdir) / "checkpoints"))
-            restored = checkpoint.restore(manager, state, config=config, corpus=dataset.digest)
+            restored = checkpoint.restore(manager, state, config=config, corpus=dataset.digests)
             if restored is not None:
                 state, medians, epoch = restored
                 rows = [row for row in read_rows(workdir) if row["epoch"] <= epoch]
@@ -326,6 +327,12 @@ def train(
             progress=progress,
         )
         for epoch, state, row in run:
+            due = row is not None or (
+                manager and _of_first_process(time.monotonic() - saved > checkpoint_seconds)
+            )
+            # Where it is the loss that is not finite, ``fit`` is about to say so.
+            if due := due and math.isfinite(state.loss_sum):
+                _check_state(state)
             if row is not None:
                 medians = training_medians(dataset, state.params, config=config)
                 hasher = _hasher(config, dataset, state.params, medians)
@@ -335,17 +342,12 @@ def train(
                 _write_rows(workdir, rows[-1:], append=True)
                 if report:
                     report(row)
-            due = manager and (
-                row is not None or _of_first_process(time.monotonic() - saved > checkpoint_seconds)
-            )
-            if (
-                manager and due and int(state.step) and math.isfinite(state.loss_sum)
-            ):  # never keep a diverged state
+            if manager and due and int(state.step):
                 checkpoint.save(
                     manager,
                     state,
                     config=config,
-                    corpus=dataset.digest,
+                    corpus=dataset.digests[0],
                     statistics=dataset.statistics,
                     medians=medians,
                     epoch=epoch,
@@ -428,6 +430,23 @@ def _check_losses(first_step: int, count: int, values: jax.Array | None) -> floa
     return float(loss)
 
 
+def _check_state(state: TrainState) -> None:
+    """Raises where a number of the state is not finite: a loss tells of the state before it."""
+    names = jax.tree_util.tree_leaves_with_path(state)
+    for (path, _), finite in zip(names, jax.device_get(_are_finite(state)), strict=True):
+        if not finite:
+            raise TrainingDiverged(
+                f"{jax.tree_util.keystr(path, simple=True, separator='/')} is not finite "
+                f"after step {int(state.step)}; "
+                "try a smaller train.learning_rate or train.clip_norm."
+            )
+
+
+@jax.jit
+def _are_finite(tree: Any) -> list[jax.Array]:
+    return [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+
+
 def _of_first_process(value: bool) -> bool:
     """What process 0 says: all must save at the same step, and their clocks differ."""
     return (
@@ -458,10 +477,5 @@ def _write_rows(
         return
     path = Path(workdir) / "metrics.jsonl"
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    if append:
-        with path.open("a") as file:
-            file.write(text)
-    else:
-        fresh = path.with_suffix(".jsonl.fresh")
-        fresh.write_text(text)
-        fresh.replace(path)
+    with path.open("ab") if append else replacing(path) as file:
+        file.write(text.encode())

@@ -26,7 +26,9 @@ if (
 
 import jax
 
+from seqhash import config
 from tests import compiling
+from tests.later import LaterConfig
 
 signal.signal(
     signal.SIGINT, signal.default_int_handler
@@ -53,6 +55,13 @@ def compiled_quickly() -> Iterator[None]:
     """
     with compiling.quickly():
         yield
+
+
+@pytest.fixture
+def later(monkeypatch) -> None:
+    """The package has the config of a later version: more fields, and a group more."""
+    monkeypatch.setattr(config, "Config", LaterConfig)
+    config.encoding_part.cache_clear()
 
 
 @pytest.fixture(scope="session")

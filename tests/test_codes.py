@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqhash import autoencoder, codes, mfcc
+from seqhash import autoencoder, codes, controls, mfcc
+from seqhash import config as configs
 from seqhash.config import Config, override
 from tests.test_mfcc import music_like
 
@@ -156,6 +157,60 @@ def test_digest_follows_everything_that_decides_a_bit():
         override(CONFIG, {"train.epochs": 3}), base.params, STATISTICS, name="other"
     )
     assert renamed.digest == base.digest
+
+
+def filled_in(config: Config, **options) -> codes.Hasher:
+    """A hasher whose parameters are numbers that no library draws."""
+    params = options.pop("params", None) or jax.tree.map(
+        lambda leaf: np.arange(leaf.size, dtype=np.float32).reshape(leaf.shape) / leaf.size - 0.5,
+        jax.eval_shape(lambda: autoencoder.init_params(jax.random.key(0), config)),
+    )
+    medians = np.linspace(-0.1, 0.1, 32, dtype=np.float32)
+    return codes.make_hasher(config, params, STATISTICS, name="x", medians=medians, **options)
+
+
+WRITTEN = {  # digests that version 0.1 gave: they stand in exported hashers and indexes
+    "7f58db7cd1a8e17e95ebb01cd6d91ae6a2427bd49ff53e94d2f4f4897910a79e": {},
+    "8b63e2d7aad8b85f704d3439f328f97e1ce02aaceb7bad286966b223d9b93ccc": {
+        "mfcc.sample_rate": 8_000,
+        "mfcc.high_hz": 4_000.0,
+        "mfcc.preemphasis": 0.9,
+    },
+    "3720ec8a9d6e2bf19761fc3b19f1f819073d2a564d731bf2e180b3dee7a77b5a": {
+        "segment.hop": 32,
+        "segment.normalisation": "recording",
+    },
+    "87d0dc73ebdb6cd57f4ed5c8aaed0357b2e19fe477a5a2d6bee8fc162b76ba93": {
+        "model.layers": 2,
+        "model.decoder_input": "own",
+        "model.dtype": "bfloat16",
+    },
+    "aea5d09a066d517e77c8b4bbc5a71e946b311e9e40d29e97a370f8e37f24283f": {
+        "code.threshold": "median"
+    },
+}
+
+
+@pytest.mark.parametrize("fields", ["of now", "of a later version"])
+def test_digests_stay_what_they_were_whatever_fields_are_added(fields, request):
+    if fields == "of a later version":
+        request.getfixturevalue("later")
+    for digest, changes in WRITTEN.items():
+        config = override(configs.Config(), {"model.hidden_size": 32, **changes})
+        assert filled_in(config).digest == digest
+    projection = {
+        "offset": np.zeros(1300, np.float32),
+        "matrix": (np.arange(1300 * 64, dtype=np.float32) % 97 - 48).reshape(1300, 64),
+    }
+    config = override(configs.Config(), {"model.hidden_size": 64})
+    assert filled_in(config, params=projection, encode=controls.project).digest == (
+        "dc5499d712de42769f85f5ac533cd6c6f4ee2f73f7a0fde23d03b64fa42b32fe"
+    )
+
+
+def test_a_later_field_that_is_set_changes_the_digest(later):
+    config = override(configs.Config(), {"model.hidden_size": 32, "bands.exponent": 1.0})
+    assert filled_in(config).digest not in WRITTEN
 
 
 def test_a_hasher_of_many_words():

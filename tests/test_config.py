@@ -2,7 +2,9 @@ import dataclasses
 
 import pytest
 
+from seqhash import config as configs
 from seqhash.config import Config, ModelConfig, from_flat_dict, override, to_flat_dict
+from tests.later import LaterConfig
 
 
 def test_the_paper_is_the_default():
@@ -78,3 +80,33 @@ def test_every_field_can_be_reached_by_override():
 def test_configs_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ModelConfig().layers = 2  # type: ignore[misc]
+
+
+def test_identity_counts_a_later_field_only_where_it_is_set(later):
+    was = to_flat_dict(Config())
+    assert set(to_flat_dict(LaterConfig())) > set(was)
+    assert configs.identity(LaterConfig()) == configs.identity(Config()) == was
+    changed = override(LaterConfig(), {"bands.exponent": 1.0, "mfcc.dither": 0.1})
+    assert configs.identity(changed) == was | {"bands.exponent": 1.0, "mfcc.dither": 0.1}
+
+
+def test_what_later_versions_add_has_its_default_in_what_was_written_before(later):
+    assert from_flat_dict(to_flat_dict(Config())) == LaterConfig()
+    assert configs.encoding_part(override(LaterConfig(), {"bands.exponent": 1.0})) != LaterConfig()
+
+
+def test_a_field_that_is_gone_may_be_there_with_the_value_that_is_left(monkeypatch):
+    monkeypatch.setitem(configs._FIRST, "mfcc.window", "hamming")
+    written = to_flat_dict(Config()) | {"mfcc.window": "hamming"}
+    assert from_flat_dict(written) == Config()
+    assert configs.identity(Config()) == written
+    with pytest.raises(ValueError, match=r"mfcc\.window can only be 'hamming' .*got 'hann'"):
+        from_flat_dict(written | {"mfcc.window": "hann"})
+    with pytest.raises(ValueError, match=r"Unknown config field 'mfcc\.shape'"):
+        from_flat_dict(written | {"mfcc.shape": "hamming"})
+
+
+def test_the_first_versions_fields_are_counted_for_ever():
+    assert configs.identity(Config()) == configs._FIRST
+    changes = {"train.epochs": 3, "model.layers": 2}
+    assert configs.identity(override(Config(), changes)) == configs._FIRST | changes

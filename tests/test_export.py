@@ -8,6 +8,7 @@ import pytest
 
 from seqhash import autoencoder, codes, export, mfcc, reference, songbook
 from seqhash.config import Config, override
+from tests.later import LaterConfig
 from tests.test_mfcc import music_like
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -70,12 +71,46 @@ def test_short_recordings_have_no_codes_in_the_reference_either(tmp_path):
         )
 
 
+def test_a_later_version_with_more_fields_loads_what_was_exported(later, tmp_path):
+    hasher = export.load_hasher("paper-128")
+    assert isinstance(hasher.config, LaterConfig)
+    assert hasher.hash_samples(music_like(20_000)).shape == (1, 4)
+    exported_again = export.export_hasher(hasher, tmp_path / "again", card="")
+    assert export.load_hasher(exported_again).digest == hasher.digest
+
+
 def test_exporting_again_replaces(tmp_path):
     _, directory = exported(tmp_path)
     hasher, _ = exported(tmp_path, **{"model.layers": 2})
     assert export.load_hasher(directory).digest == hasher.digest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
     assert (directory / "README.md").read_text() == "# mine\n"
+
+
+def test_exporting_again_keeps_what_else_is_in_the_folder(tmp_path):
+    _, directory = exported(tmp_path)
+    (directory / "notes").mkdir()
+    (directory / "notes" / "thesis.txt").write_text("years of work")
+    exported(tmp_path)
+    assert (directory / "notes" / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_export_that_a_kill_has_stopped_leaves_a_hasher_that_loads(tmp_path):
+    hasher, directory = exported(tmp_path)
+    directory.rename(tmp_path / ".mine.replaced")  # the moment between the old one and the new one
+    assert export.load_hasher(directory).digest == hasher.digest
+    other, _ = exported(tmp_path, **{"model.layers": 2})
+    assert export.load_hasher(directory).digest == other.digest
+    assert list(tmp_path.iterdir()) == [directory]
+
+
+def test_an_export_that_fails_leaves_the_old_hasher(tmp_path, monkeypatch):
+    hasher, directory = exported(tmp_path)
+    monkeypatch.setattr(export, "to_flat_dict", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        exported(tmp_path, **{"model.layers": 2})
+    assert export.load_hasher(directory).digest == hasher.digest
+    assert list(tmp_path.iterdir()) == [directory]
 
 
 def test_what_is_no_hasher_is_refused_by_name(tmp_path):

@@ -1,6 +1,7 @@
 """features.py: the feature store against plain numpy, and runs that are stopped half way."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import audio, corpus, features
+from seqhash import audio, corpus, digests, features
 
 RATE = 8_000
 SETTINGS = {"mfcc.coeffs": 2, "mfcc.preemphasis": 0.97}
@@ -104,6 +105,35 @@ def test_rerun_makes_only_what_is_new_or_changed(five, tmp_path):
     other = {**SETTINGS, "mfcc.preemphasis": 0.5}
     assert len(_prepare(five, directory, settings=other).prepared) == 5
     assert features.open_store(directory).settings == other
+
+
+def test_contents_are_the_files_whatever_their_names(five, tmp_path):
+    _prepare(five, tmp_path / "store")
+    contents = features.open_store(tmp_path / "store").contents
+    assert contents == tuple(hashlib.sha256(r.path.read_bytes()).hexdigest() for r in five)
+    for number, recording in enumerate(five):
+        (tmp_path / "copy").mkdir(exist_ok=True)
+        shutil.copy(recording.path, tmp_path / "copy" / f"other{number}.wav")
+    _prepare(corpus.read_folder(tmp_path / "copy"), tmp_path / "copied")
+    copied = features.open_store(tmp_path / "copied")
+    assert copied.contents == contents
+    assert digests.of_store(copied) == list(contents)
+    _audio(five[1].path, seconds=1.25, seed=99)
+    _prepare(five, tmp_path / "store")
+    differ = np.not_equal(features.open_store(tmp_path / "store").contents, contents)
+    assert differ.tolist() == [False, True, False, False, False]
+
+
+def test_a_store_that_does_not_say_what_it_holds_is_prepared_again_without_loss(five, tmp_path):
+    _prepare(five, tmp_path)
+    stored = json.loads((tmp_path / "store.json").read_text())
+    for row in stored["recordings"]:
+        del row["content"]  # as version 0.1 wrote it
+    (tmp_path / "store.json").write_text(json.dumps(stored))
+    with pytest.raises(features.StoreError, match="does not say what its recordings hold"):
+        features.open_store(tmp_path)
+    assert _prepare(five, tmp_path).reused == ("r0", "r1", "r2", "r3", "r4")
+    assert len(features.open_store(tmp_path).contents) == 5
 
 
 def test_recordings_that_left_are_dropped(five, tmp_path):

@@ -1,21 +1,23 @@
 """The plan, the summary and the script, on what can be counted by hand and on the songbook."""
 
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 import soundfile
 
 from experiments import audfprint
 from seqhash import songbook
-from seqhash.export import load_hasher
+from seqhash.export import export_hasher, load_hasher
 from seqhash.index.identify import Match
 from seqhash.robustness import cells, degrade
 from seqhash.robustness.systems import SAMPLE_RATE, Learned, Outside, Philips
-from tests.processes import run_module
+from tests.processes import Running, run_module
 
 CLEAN = degrade.Degradation("clean", "clean", 0.0, partial(degrade.gain, decibels=0.0))
 
@@ -112,6 +114,48 @@ def test_bit_errors_are_against_a_clips_own_place_and_anothers(cell):
     assert 40 <= len(made["ears"]["bit_error_true"]) == len(made["ears"]["bit_error_random"]) <= 120
     assert max(made["ears"]["bit_error_true"]) < 1e-6
     assert np.mean(made["ears"]["bit_error_random"]) > 1 / 40
+
+
+def print_key(given):
+    from experiments import robustness  # its flags would clash with another script's
+
+    nothing = robustness.Task(*(None for _ in robustness.Task._fields))
+    print(robustness._key(nothing._replace(**given)))
+
+
+def key(**given):
+    done = Running(print_key, given).ended()
+    assert done.status == 0, done.err[-3000:]
+    return done.out
+
+
+def test_cells_are_known_by_content_not_by_paths(tmp_path):
+    for folder, seeds in {"a": (0, 1), "copy": (0, 1), "other": (2, 3)}.items():
+        (tmp_path / folder).mkdir()
+        for name, seed in zip("xy", seeds, strict=True):
+            samples = 0.1 * np.random.default_rng(seed).standard_normal(1000)
+            soundfile.write(tmp_path / folder / f"{name}.wav", samples, 16_000)
+    first = key(corpus=str(tmp_path / "a"), queries=9)
+    assert key(corpus=str(tmp_path / "copy"), queries=9, folder="elsewhere") == first
+    assert key(corpus=str(tmp_path / "a"), queries=8) != first
+    noisy = key(corpus=str(tmp_path / "a"), queries=9, noise=str(tmp_path / "other"))
+    roomy = key(corpus=str(tmp_path / "a"), queries=9, rooms=str(tmp_path / "other"))
+    assert len({first, noisy, roomy}) == 3
+    (tmp_path / "a").rename(tmp_path / "gone")
+    (tmp_path / "other").rename(tmp_path / "a")
+    assert key(corpus=str(tmp_path / "a"), queries=9) != first
+
+
+def test_a_hasher_trained_again_into_the_same_folder_has_cells_of_its_own(tmp_path):
+    soundfile.write(tmp_path / "x.wav", 0.1 * np.ones(1000), 16_000)
+    given = {"corpus": str(tmp_path), "hasher": str(tmp_path / "paper-128")}
+    hasher = load_hasher("paper-128")
+    export_hasher(hasher, tmp_path / "paper-128", card="")
+    first = key(**given)
+    assert first == key(**given | {"hasher": None})  # the same, by another path
+    params = jax.tree.map(lambda leaf: 1.1 * leaf, hasher.params)
+    export_hasher(dataclasses.replace(hasher, params=params), tmp_path / "paper-128", card="")
+    assert key(**given) != first
 
 
 @pytest.mark.parametrize("name", ["philips", "ours"])

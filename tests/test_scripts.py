@@ -406,6 +406,37 @@ def test_evaluate_refuses_features_of_other_recordings_than_the_training(copied,
     assert "holds other recordings than the model was trained on; run prepare" in done.err
 
 
+def test_a_copied_corpus_is_the_same_one(copied, folder, tmp_path):
+    shutil.copytree(folder / "covers", tmp_path / "copy")
+    corpus = f"--corpus={tmp_path / 'copy' / 'covers.csv'}"
+    done = script("evaluate", f"--workdir={copied}", corpus, "--resamples=10")
+    assert "Setting: trained on the recordings evaluated." in done.out, done.err[-3000:]
+    assert script("prepare", f"--workdir={copied}", corpus).out.startswith("0 prepared, 6 already")
+    done = script("train", f"--workdir={copied}", *TINY)
+    assert "All 2 epochs were trained before" in done.out, done.err[-3000:]
+
+
+def test_other_audio_under_the_same_names_is_another_corpus(copied, folder, tmp_path):
+    shutil.copytree(folder / "covers", tmp_path / "covers")
+    corpus = f"--corpus={tmp_path / 'covers' / 'covers.csv'}"
+    script("prepare", f"--workdir={copied}", corpus)
+    ablate = ["ablate", f"--workdir={copied}", "--change=", *TINY]
+    assert script(*ablate).status == 0
+    rows = set(copied.glob("ablation/*/row.json"))
+    for other in (folder / "others").glob("work2_*"):  # as long, and now called work0
+        shutil.copy(other, tmp_path / "covers" / other.name.replace("work2", "work0"))
+    done = script("evaluate", f"--workdir={copied}", corpus, "--resamples=10")
+    assert "Setting: trained on 3 of the 6 recordings evaluated." in done.out, done.err[-3000:]
+    assert script("prepare", f"--workdir={copied}", corpus).out.startswith("3 prepared, 3 already")
+    done = script("train", f"--workdir={copied}", *TINY)
+    assert (done.status, "a run on other recordings" in done.err) == (2, True)
+    done = script(*ablate)
+    assert done.status == 0, done.err[-3000:]
+    (measured,) = set(copied.glob("ablation/*/row.json")) - rows
+    row = strict_json(copied / "ablation.json")["rows"][""][0]
+    assert row == strict_json(measured)
+
+
 def test_reproduce_looks_at_its_input_before_hours_of_training(folder, tmp_path):
     done = script("reproduce", f"--workdir={tmp_path / 'run'}", f"--corpus={folder / 'others'}")
     assert (done.status, done.out) == (2, "")

@@ -1,4 +1,6 @@
+import dataclasses
 import functools
+import hashlib
 import json
 import math
 import random
@@ -15,7 +17,7 @@ from jax.sharding import Mesh
 
 from seqhash import batches, checkpoint, corpus, features, train
 from seqhash.codes import Hasher
-from seqhash.config import Config, override
+from seqhash.config import Config, from_flat_dict, override, to_flat_dict
 from tests.processes import QUICKLY, Running
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -201,6 +203,26 @@ def test_a_nan_among_the_epoch_metrics_stops_it_too(tmp_path):
         )
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_state_that_is_not_finite_after_a_finite_loss_is_never_kept(tmp_path, monkeypatch, kept):
+    """The update that spoils it is the last before the epoch's checkpoint."""
+    config = override(SMALL, {"train.epochs": 1, "train.validation_fraction": 0.0})
+
+    def spoiled(*arguments, **keywords):
+        for progress in fit(*arguments, **keywords):
+            if progress.epoch == 1:
+                params = jax.tree.map(lambda leaf: leaf.at[-1].set(jnp.inf), progress.state.params)
+                progress = progress._replace(state=progress.state._replace(params=params))
+            yield progress
+
+    fit = train.fit
+    monkeypatch.setattr(train, "fit", spoiled)
+    workdir = tmp_path if kept else None
+    with pytest.raises(train.TrainingDiverged, match=r"params/\S+ is not finite after step \d+"):
+        train.train(config, small_store(), workdir=workdir, progress=False, mesh=one_device())
+    assert not kept or not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
 def test_train_returns_a_hasher_and_writes_rows_and_checkpoints(tmp_path):
     told = []
     hasher, rows = train.train(
@@ -241,6 +263,32 @@ def test_another_config_in_the_same_workdir_is_refused(tmp_path):
         )
 
 
+def test_a_run_from_before_there_was_a_field_goes_on(tmp_path, request):
+    options = {"workdir": tmp_path, "progress": False, "mesh": one_device()}
+    config = override(SMALL, {"train.epochs": 1})
+    hasher, rows = train.train(config, small_store(), **options)
+    request.getfixturevalue("later")
+    flat = to_flat_dict(config)
+    resumed, same_rows = train.train(from_flat_dict(flat), small_store(), **options)
+    assert (resumed.digest, same_rows) == (hasher.digest, rows)
+    with pytest.raises(checkpoint.CheckpointError, match=r"mfcc.dither is 0.0 there, 0.5 here"):
+        train.train(from_flat_dict(flat | {"mfcc.dither": 0.5}), small_store(), **options)
+
+
+def test_a_run_of_a_version_with_other_fields_is_refused_by_name(tmp_path, monkeypatch):
+    options = {"workdir": tmp_path, "progress": False, "mesh": one_device()}
+    config = override(SMALL, {"train.epochs": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "to_flat_dict", lambda c: to_flat_dict(c) | {"mfcc.shape": 1})
+        train.train(config, small_store(), **options)
+    for read in (
+        lambda: train.train(config, small_store(), **options),
+        lambda: checkpoint.load_trained(tmp_path / "checkpoints"),
+    ):
+        with pytest.raises(checkpoint.CheckpointError, match=r"another version: .*'mfcc\.shape'"):
+            read()
+
+
 def test_another_corpus_in_the_same_workdir_is_refused(tmp_path):
     config = override(SMALL, {"train.epochs": 1})
     train.train(config, small_store(), workdir=tmp_path, progress=False, mesh=one_device())
@@ -248,6 +296,39 @@ def test_another_corpus_in_the_same_workdir_is_refused(tmp_path):
         train.train(
             config, small_store(frames=800), workdir=tmp_path, progress=False, mesh=one_device()
         )
+
+
+def test_a_run_goes_on_with_the_same_audio_and_with_no_other(tmp_path):
+    options = {"workdir": tmp_path, "progress": False, "mesh": one_device()}
+    config, store = override(SMALL, {"train.epochs": 1}), small_store()
+    hasher, _ = train.train(config, store, **options)
+    moved = [dataclasses.replace(r, path=Path("/copy") / r.path, title="x") for r in store[0]]
+    assert train.train(config, store._replace(recordings=moved), **options)[0].digest == (
+        hasher.digest
+    )
+    other = store._replace(cepstra=tuple(one[::-1] for one in store.cepstra))  # under its names
+    with pytest.raises(checkpoint.CheckpointError, match="a run on other recordings"):
+        train.train(config, other, **options)
+    # Ids choose what is held out: what would train is not what has trained.
+    renamed = [dataclasses.replace(r, id=f"x{r.id}") for r in store.recordings]
+    with pytest.raises(checkpoint.CheckpointError, match="a run on other recordings"):
+        train.train(config, store._replace(recordings=renamed), **options)
+
+
+def test_a_run_that_knows_its_corpus_by_ids_and_lengths_goes_on(tmp_path, monkeypatch):
+    """As version 0.1 noted it."""
+    options = {"workdir": tmp_path, "progress": False, "mesh": one_device()}
+    config, store = override(SMALL, {"train.epochs": 1}), small_store()
+    rows = repr([(r.id, len(c)) for r, c in zip(store[0], store[1], strict=True)])
+    digest = hashlib.sha256(rows.encode()).hexdigest()
+    save = checkpoint.save
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            checkpoint, "save", lambda *a, **keywords: save(*a, **keywords | {"corpus": digest})
+        )
+        hasher, _ = train.train(config, store, **options)
+    assert checkpoint.load_trained(tmp_path / "checkpoints").corpus == digest
+    assert train.train(config, store, **options)[0].digest == hasher.digest
 
 
 def test_no_checkpoint_is_said(tmp_path):

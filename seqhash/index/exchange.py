@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from seqhash import files
 from seqhash.index.catalogue import (
     Entry,
     Identity,
@@ -198,24 +199,17 @@ def _entry(row: Row, words: np.ndarray) -> Entry:
 
 @contextlib.contextmanager
 def _replacing(index: Index, path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of ``path`` when all is written."""
+    """``files.replacing``, but never the index itself."""
     if path.exists() and path.samefile(index.path):
         raise IndexFileError(f"{path}: is the index itself; name another file to export to.")
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(fresh, "wb") as file:
+        with files.replacing(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
     except OSError as error:
         reason = error.strerror or error
         raise IndexFileError(
             f"{path}: cannot be written ({reason}); mend that, or name another file."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # in place by now, or never made
-            fresh.unlink()
 
 
 def _write_ids(file: IO[bytes], rows: Sequence[Row]) -> None:

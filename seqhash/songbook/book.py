@@ -10,6 +10,7 @@ processor may differ in the last bit of a sample. Samples are 16 kHz, mono, 30 t
 
 import csv
 import hashlib
+import io
 import json
 import os
 import zlib
@@ -24,6 +25,7 @@ import soundfile
 from tqdm import tqdm
 
 from seqhash import parallel
+from seqhash.files import replacing
 from seqhash.songbook import notation, synth
 from seqhash.songbook.arrangement import DRUMS, Arrangement, perform
 from seqhash.songbook.notation import Work
@@ -203,12 +205,12 @@ def write(
         pass
     rows = [row for work in works() for row in _rows(work, folder, seed)]
     manifest = folder / "manifest.csv"
-    partial = folder / f".manifest.{os.getpid()}.partial"
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(manifest)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    with replacing(manifest) as file:
+        file.write(text.getvalue().encode())
     return manifest
 
 
@@ -343,11 +345,12 @@ def _record_all(jobs: list[tuple[str, str, int, str, Path]], workers: int) -> It
 def _record(work_id: str, version: str, seed: int, tag: str, folder: Path) -> None:
     """One file, complete or not at all."""
     samples = render(work_id, version, seed=seed)
-    partial = folder / f".{work_id}_{version}.{os.getpid()}.partial"
-    with soundfile.SoundFile(partial, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as file:
+    with (
+        replacing(folder / _file(work_id, version)) as whole,
+        soundfile.SoundFile(whole, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as file,
+    ):
         file.comment = tag
         file.write(samples)
-    partial.replace(folder / _file(work_id, version))
 
 
 def _rows(work: Work, folder: Path, seed: int) -> Iterable[dict[str, object]]:
