@@ -15,9 +15,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import workdir as layout
-from seqhash import evaluate, features, figures
-from seqhash import train as training
+from experiments import script
+from seqhash import evaluate, features, figures, parallel, train
 from seqhash.config import to_flat_dict
 
 _WORKDIR = flags.DEFINE_string(
@@ -38,10 +37,10 @@ _PROGRESS = flags.DEFINE_boolean("progress", True, "progress bars")
 def main() -> int:
     """Trains; returns the exit status."""
     workdir = Path(_WORKDIR.value)
-    store = features.open_store(layout.store_path(workdir))
-    config = layout.config_for(store, _SET.value)
-    layout.use_all_cores(config.train.batch_size)
-    layout.report_lost(store.recordings)
+    store = features.open_store(workdir / "features")
+    config = features.config_for(store, _SET.value)
+    parallel.use_all_cores(config.train.batch_size)
+    script.report_lost(store.recordings)
 
     told = []
 
@@ -49,7 +48,7 @@ def main() -> int:
         told.append(row)
         print(_line(row), flush=True)
 
-    _, rows = training.train(
+    _, rows = train.train(
         config,
         store,
         workdir=workdir,
@@ -63,10 +62,10 @@ def main() -> int:
         print(
             f"All {config.train.epochs} epochs were trained before: the run in {workdir} is finished."
         )
-    layout.write_json(workdir / "config.json", to_flat_dict(config))
+    script.write_json(workdir / "config.json", to_flat_dict(config))
     originals = sum(recording.role == "original" for recording in store.recordings)
     chance = 1 / originals if originals else None
-    figures.training_figure(rows, layout.figures(workdir) / "training.png", chance=chance)
+    figures.training_figure(rows, workdir / "figures" / "training.png", chance=chance)
     return 0
 
 
@@ -83,4 +82,4 @@ def _line(row: dict) -> str:
 
 
 if __name__ == "__main__":
-    layout.run(main, more_of="set")
+    script.run(main, more_of="set")
