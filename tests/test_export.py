@@ -70,6 +70,14 @@ def test_short_recordings_have_no_codes_in_the_reference_either(tmp_path):
         )
 
 
+def test_no_samples_have_no_code_where_a_frame_is_a_segment_either(tmp_path):
+    hasher, directory = exported(tmp_path, **{"segment.frames": 1})
+    for samples, codes in ((0, 0), (1, 1)):
+        signal = music_like(5000)[:samples]
+        assert hasher.hash_samples(signal).shape == (codes, 2)
+        assert reference.hash_samples(directory, signal).shape == (codes, 2)
+
+
 def test_exporting_again_replaces(tmp_path):
     _, directory = exported(tmp_path)
     hasher, _ = exported(tmp_path, **{"model.layers": 2})
