@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import workdir as layout
-from seqhash import batches, checkpoint, digests, evaluate, features
-from seqhash import train as training
+from experiments import script
+from seqhash import batches, checkpoint, digests, evaluate, features, parallel, train
 from seqhash.config import Config, from_flat_dict, identity, override, to_flat_dict
 
 _WORKDIR = flags.DEFINE_string(
@@ -43,15 +42,15 @@ _COLUMNS = ("train_loss", "validation_loss", "collision_rate", "dead_bits", "eff
 def main() -> int:
     """Runs what is missing and prints the table; returns the exit status."""
     workdir = Path(_WORKDIR.value)
-    store = features.open_store(layout.store_path(workdir))
-    layout.require_covers(store)
-    base = layout.config_for(store, _SET.value)
-    seeds = layout.whole_numbers("seeds", _SEEDS.value)
+    store = features.open_store(workdir / "features")
+    script.require_covers(store)
+    base = features.config_for(store, _SET.value)
+    seeds = script.whole_numbers("seeds", _SEEDS.value)
     asked = {change: _configs(base, change, seeds) for change in _CHANGE.value}
     new = list(itertools.chain(*asked.values()))
     for config in new:
-        layout.require_features(store, config)
-    layout.use_all_cores(math.gcd(*(config.train.batch_size for config in new)))
+        features.require(store, config)
+    parallel.use_all_cores(math.gcd(*(config.train.batch_size for config in new)))
     earlier = {
         change: _configs(base, change, seeds)
         for change in _earlier(workdir / "ablation.json", base)
@@ -77,7 +76,7 @@ def main() -> int:
             "rows": rows,
             "versions": evaluate.versions(),
         }
-        layout.write_json(workdir / "ablation.json", result)
+        script.write_json(workdir / "ablation.json", result)
     text = _table(rows)
     (workdir / "ablation.md").write_text(text + "\n")
     print(text)
@@ -113,7 +112,7 @@ def _run(config: Config, store: features.Store, workdir: Path) -> dict[str, Any]
         return json.loads(done.read_text())
     folder = done.parent
     folder.mkdir(parents=True, exist_ok=True)
-    hasher, epochs = training.train(config, store, workdir=folder)
+    hasher, epochs = train.train(config, store, workdir=folder)
     row = {name: epochs[-1][name] for name in ("train_loss", "validation_loss")}
     row |= evaluate.epoch_metrics(hasher, store.recordings, store.cepstra)
     trained = checkpoint.load_trained(folder / "checkpoints")
@@ -126,7 +125,7 @@ def _run(config: Config, store: features.Store, workdir: Path) -> dict[str, Any]
             for n, value in measured.by_seed[0].items()
         }
         row[f"collision_rate_{kind}"] = measured.collisions.collision_rate
-    layout.write_json(done, row)
+    script.write_json(done, row)
     return row
 
 
@@ -160,4 +159,4 @@ def _mean(values: list[float | None]) -> float:
 
 
 if __name__ == "__main__":
-    layout.run(main)
+    script.run(main)

@@ -253,11 +253,10 @@ def _batch_size() -> int:
 def _train_ours() -> float:
     import jax
 
-    from experiments import workdir as layout
     from seqhash import batches, corpus, features, train
     from seqhash.config import Config, override
 
-    layout.use_all_cores(128)
+    parallel.use_all_cores(128)
     batch, steps = _batch_size(), _STEPS.value + 32
     config = override(
         Config(), {"train.validation_fraction": 0.0, "train.epochs": 1, "train.batch_size": batch}

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import workdir as layout
+from experiments import script
 from seqhash import (
     batches,
     checkpoint,
@@ -27,6 +27,7 @@ from seqhash import (
     figures,
     metrics,
     mfcc,
+    parallel,
 )
 from seqhash.train import read_rows
 
@@ -42,20 +43,20 @@ _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "bootstrap draws", lower_bo
 
 def main() -> int:
     """Evaluates; returns the exit status."""
-    layout.use_all_cores()
+    parallel.use_all_cores()
     workdir = Path(_WORKDIR.value)
     trained = checkpoint.load_trained(workdir / "checkpoints")
-    training_store = features.open_store(layout.store_path(workdir))
-    layout.require_features(training_store, trained.config)
+    training_store = features.open_store(workdir / "features")
+    features.require(training_store, trained.config)
     if trained.corpus not in batches.digests_of(training_store, config=trained.config):
         raise ValueError(
-            f"{layout.store_path(workdir)}: holds other recordings than the model was trained on; "
+            f"{workdir / 'features'}: holds other recordings than the model was trained on; "
             "run prepare with the training corpus again "
             "(and name another one to evaluate by --corpus)."
         )
     store = _evaluation_store(workdir, training_store, trained.config)
-    layout.require_covers(store)
-    lengths = layout.whole_numbers("lengths", _LENGTHS.value)
+    script.require_covers(store)
+    lengths = script.whole_numbers("lengths", _LENGTHS.value)
 
     hashers = {
         kind: checkpoint.hasher_of(trained, name=f"trained, threshold {kind}", threshold=kind)
@@ -85,7 +86,7 @@ def main() -> int:
     )
     result["hasher"] = hashers[main_kind].digest
     result["training"] = _training(workdir, trained, training_store, store)
-    layout.write_json(workdir / "results.json", result)
+    script.write_json(workdir / "results.json", result)
     print(evaluate.table(result, name=hashers[main_kind].name))
     print(evaluate.split_table(result))
     print("Accuracy in %, any tie is wrong (the paper's rule), 95 % interval over covers.")
@@ -94,7 +95,7 @@ def main() -> int:
         print(f"epoch {trained.epoch} of {trained.config.train.epochs}: not finished")
     print(evaluate.verdict(result))
     _draw(workdir, result, hashers[main_kind], store, codes[main_kind])
-    print(f"Pictures: {layout.figures(workdir)}; numbers: {workdir / 'results.json'}")
+    print(f"Pictures: {workdir / 'figures'}; numbers: {workdir / 'results.json'}")
     return 0
 
 
@@ -117,8 +118,8 @@ def _evaluation_store(workdir: Path, training_store: features.Store, config) -> 
     ):
         return training_store
     corpus.require_covers(recordings)
-    report = layout.prepare(recordings, workdir / "evaluation", config)
-    layout.report_failures(report.failed)
+    report = features.prepare_for(config, recordings, workdir / "evaluation")
+    script.report_failures(report.failed)
     return features.open_store(workdir / "evaluation")
 
 
@@ -154,7 +155,7 @@ def _training(
 def _draw(
     workdir: Path, result: dict, hasher, store: features.Store, codes: list[np.ndarray]
 ) -> None:
-    folder = layout.figures(workdir)
+    folder = workdir / "figures"
     originals, covers, _ = evaluate.roles(store.recordings)
     first = store.recordings[originals[0]]
     frames = np.asarray(store.cepstra[originals[0]][: hasher.config.segment.frames])
@@ -187,4 +188,4 @@ def _draw(
 
 
 if __name__ == "__main__":
-    layout.run(main)
+    script.run(main)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import workdir as layout
+from experiments import script
 from seqhash import checkpoint, evaluate, export
 from seqhash.config import Config, to_flat_dict
 
@@ -116,4 +116,4 @@ def _card(hasher, trained: checkpoint.Trained, result: dict | None, made_by: str
 
 
 if __name__ == "__main__":
-    layout.run(main)
+    script.run(main)

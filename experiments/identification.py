@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import workdir as layout
+from experiments import script
 from seqhash import audio, corpus, metrics
 from seqhash.export import find_hasher, load_hasher
 from seqhash.index import ingest
@@ -47,13 +47,13 @@ def main() -> int:
     """Identifies; returns the exit status."""
     workdir = Path(_WORKDIR.value)
     workdir.mkdir(parents=True, exist_ok=True)
-    lengths = layout.whole_numbers("lengths", _LENGTHS.value)
+    lengths = script.whole_numbers("lengths", _LENGTHS.value)
     hasher = load_hasher(find_hasher(_HASHER.value) if _HASHER.value else "paper-128")
     recordings = corpus.recordings(_CORPUS.value)
     path = workdir / "codes.index"
     path.unlink(missing_ok=True)
     with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
-        layout.report_failures(
+        script.report_failures(
             ingest.add_files(index, hasher, recordings, workers=2, progress=True).failed
         )
         everything = open_searcher(index, hasher, false_positive_rate=_RATE.value)
@@ -81,7 +81,7 @@ def main() -> int:
             for length in lengths
         },
     }
-    layout.write_json(workdir / "identification.json", result)
+    script.write_json(workdir / "identification.json", result)
     print(_table(result))
     print(f"Numbers: {workdir / 'identification.json'}")
     return 0
@@ -184,4 +184,4 @@ def _interval(rate: dict) -> str:
 
 
 if __name__ == "__main__":
-    layout.run(main)
+    script.run(main)

@@ -9,10 +9,12 @@ end and left out; with --strict the exit status is then 3.
 Expect 3 s for an hour of Ogg Vorbis on 2 cores, and 19 MB on disk.
 """
 
+from pathlib import Path
+
 from absl import flags
 
-from experiments import workdir as layout
-from seqhash import corpus
+from experiments import script
+from seqhash import corpus, features
 from seqhash.config import Config, override
 
 _CORPUS = flags.DEFINE_string(
@@ -37,17 +39,17 @@ def main() -> int:
             f"--set={other[0]}: features depend on the fields mfcc.* only; give this to train."
         )
     recordings = corpus.recordings(_CORPUS.value)
-    report = layout.prepare(
-        recordings, layout.store_path(_WORKDIR.value), config, workers=_WORKERS.value
+    report = features.prepare_for(
+        config, recordings, Path(_WORKDIR.value) / "features", workers=_WORKERS.value
     )
-    layout.report_failures(report.failed)
+    script.report_failures(report.failed)
     print(
         f"{len(report.prepared)} prepared, {len(report.reused)} already there, {len(report.failed)} failed"
     )
     if not report.prepared and not report.reused:
         raise ValueError(f"{_CORPUS.value}: holds no recording that can be used.")
-    return layout.EXIT_STRICT if report.failed and _STRICT.value else 0
+    return script.EXIT_STRICT if report.failed and _STRICT.value else 0
 
 
 if __name__ == "__main__":
-    layout.run(main, more_of="set")
+    script.run(main, more_of="set")

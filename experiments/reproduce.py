@@ -23,9 +23,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import workdir as layout
-from seqhash import corpus as recordings
-from seqhash import evaluate, paper, songbook
+from experiments import script
+from seqhash import corpus, evaluate, paper, songbook
 from seqhash.config import Config, override
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder of the run")
@@ -46,18 +45,18 @@ _EXPORT = flags.DEFINE_string(
 def main() -> int:
     """Runs every stage; returns the first exit status that is not 0."""
     started, workdir = time.monotonic(), Path(_WORKDIR.value)
-    corpus = _CORPUS.value or str(songbook.write(workdir / "songbook"))
-    found = recordings.recordings(corpus)
-    recordings.require_covers(found)  # an error now, not after hours of training
+    manifest = _CORPUS.value or str(songbook.write(workdir / "songbook"))
+    found = corpus.recordings(manifest)
+    corpus.require_covers(found)  # an error now, not after hours of training
     evaluate.splits([recording for recording in found if recording.role == "cover"])
     override(Config(), _SET.value)
     changes = [f"--set={change}" for change in _SET.value]
     features = [change for change in changes if change.startswith("--set=mfcc.")]
     where = f"--workdir={workdir}"
     stages = [
-        ["prepare", where, f"--corpus={_TRAINING_CORPUS.value or corpus}", *features],
+        ["prepare", where, f"--corpus={_TRAINING_CORPUS.value or manifest}", *features],
         ["train", where, *changes],
-        ["evaluate", where, f"--corpus={corpus}"],
+        ["evaluate", where, f"--corpus={manifest}"],
     ]
     if _EXPORT.value:
         made_by = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
@@ -76,7 +75,7 @@ def main() -> int:
             return status
     _compare_with_paper(json.loads((workdir / "results.json").read_text()))
     print(
-        f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Pictures: {layout.figures(workdir)}"
+        f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Pictures: {workdir / 'figures'}"
     )
     return 0
 
@@ -107,4 +106,4 @@ def _percent(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    layout.run(main, more_of="set")
+    script.run(main, more_of="set")

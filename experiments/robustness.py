@@ -25,8 +25,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import audfprint
-from experiments import workdir as layout
+from experiments import audfprint, script
 from seqhash import audio, corpus, digests, parallel
 from seqhash.codes import Hasher
 from seqhash.evaluate import versions
@@ -126,7 +125,7 @@ def main() -> int:
     chosen = tuple(_SYSTEMS.value)
     if quick and not flags.FLAGS["systems"].present:
         chosen = ("hasher", "philips", "shazam")
-    lengths = layout.whole_numbers(
+    lengths = script.whole_numbers(
         "lengths", _LENGTHS.value or (["1", "3"] if quick else ["1", "2", "3", "5", "10"])
     )
     task = Task(
@@ -143,7 +142,7 @@ def main() -> int:
         raise ValueError(
             f"Unknown degradation {unknown[0]!r}; there are {', '.join(loaded.reported)}."
         )
-    layout.report_failures(loaded.skipped)
+    script.report_failures(loaded.skipped)
     cells = _measure(
         task, workdir / "cells", [(name, length) for length in lengths for name in names]
     )
@@ -170,7 +169,7 @@ def main() -> int:
         "examples": _examples(loaded, names, workdir),
         "skipped": [[str(path), reason] for path, reason in loaded.skipped],
     }
-    layout.write_json(workdir / "robustness.json", result)
+    script.write_json(workdir / "robustness.json", result)
     result = json.loads(
         (workdir / "robustness.json").read_text()
     )  # as a reader of the file sees it
@@ -343,7 +342,7 @@ def _measure(
             _cell, missing, workers=workers, start=_start, start_with=(task,)
         )
         for cell, measured in tqdm(cells, total=len(missing), unit="cell", desc="robustness"):
-            layout.write_json(paths[cell], measured)
+            script.write_json(paths[cell], measured)
     return {cell: json.loads(path.read_text()) for cell, path in paths.items()}
 
 
@@ -371,4 +370,4 @@ def _examples(loaded: _Loaded, names: list[str], workdir: Path) -> list[dict[str
 
 
 if __name__ == "__main__":
-    layout.run(main)
+    script.run(main)

@@ -8,6 +8,7 @@ written last, says which recordings the store holds: those of the last ``prepare
 """
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -25,6 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seqhash import audio, digests
+from seqhash.config import Config, from_flat_dict, identity, override, to_flat_dict
 from seqhash.corpus import Recording
 from seqhash.files import replacing
 
@@ -138,6 +140,58 @@ def prepare(
             file.write(_store_json(settings, held, failed))
         _delete_others(folder, {file.name for _, file, _ in held})
     return Report(tuple(r.id for r in missing if r.id not in failures), reused, failed)
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """All that the cepstra of a config depend on, by the names of its fields."""
+    return {name: value for name, value in identity(config).items() if name.startswith("mfcc.")}
+
+
+def prepare_for(
+    config: Config,
+    recordings: Sequence[Recording],
+    directory: str | os.PathLike[str],
+    *,
+    workers: int = 2,
+) -> Report:
+    """``prepare`` with the cepstra that a config asks for."""
+    from seqhash import mfcc  # late, for jax
+    from seqhash.index import ingest
+
+    return prepare(
+        recordings,
+        directory,
+        features=functools.partial(mfcc.stream, config=config.mfcc),
+        settings=settings_of(config),
+        sample_rate=config.mfcc.sample_rate,
+        minimum_seconds=ingest.shortest_seconds(config),
+        workers=workers,
+    )
+
+
+def config_for(store: Store, changes: Sequence[str]) -> Config:
+    """The config of a run on prepared features: what they were made with, then the changes.
+
+    ValueError where a change asks for other features than the store has.
+    """
+    config = override(from_flat_dict(store.settings), changes)
+    require(store, config)
+    return config
+
+
+def require(store: Store, config: Config) -> None:
+    """ValueError, naming the fields, where a store was prepared otherwise than a config asks."""
+    made = to_flat_dict(from_flat_dict(store.settings))
+    other = [
+        f"{name}={value}"
+        for name, value in to_flat_dict(config).items()
+        if name.startswith("mfcc.") and made[name] != value
+    ]
+    if other:
+        raise ValueError(
+            f"The features were prepared otherwise than {', '.join(other)}: "
+            "run prepare with it first."
+        )
 
 
 def open_store(directory: str | os.PathLike[str]) -> Store:

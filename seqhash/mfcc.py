@@ -1,18 +1,12 @@
 """Samples to cepstra to segments (paper, II, III and Table 3.1), as pure functions.
 
-Two definitions share one grid of frames (``MfccConfig.variant``):
-
-``psf``: python_speech_features 0.6 with its defaults, whose parameter names are those of Table 3.1.
+As python_speech_features 0.6 has them by default, whose parameter names are those of Table 3.1.
 Pre-emphasis over the whole recording; frames of 400 samples every 160, the last one filled up with
 zeros, so a recording of n samples has 1 + ceil((n - 400) / 160) frames and **exactly 1 s has 99**:
-a first segment of 100 frames needs 16,081 samples. Rectangular window; P[k] =
-|rfft_512(frame)[k]|^2 / 512; triangular mel filters between whole FFT bins; natural log, with exact
-zeros replaced by 2.22e-16; orthonormal DCT-II; liftering; coefficient 0 is the log of the frame's
-energy.
-
-``librosa``: librosa.feature.mfcc(n_fft=512, win_length=400, hop_length=160, center=False): Hann
-window, Slaney mel filters, decibels clipped 80 below the loudest value of the whole recording.
-Pre-emphasis, lifter and log energy are not part of it.
+a first segment of 100 frames needs 16,081 samples. (Of no samples python_speech_features makes a
+frame of silence; here there is none.) Rectangular window; P[k] = |rfft_512(frame)[k]|^2 / 512;
+triangular mel filters between whole FFT bins; natural log, with exact zeros replaced by 2.22e-16;
+orthonormal DCT-II; liftering; coefficient 0 is the log of the frame's energy.
 
 Samples are float32 in [-1, 1]. (int16 samples would add 2 ln 32768 = 20.794 to coefficient 0, and
 nothing else.)
@@ -37,23 +31,13 @@ Array = jax.Array | np.ndarray
 
 CHUNK = 128  # frames walked at a time: 1.3 s, 0.2 MB, in the first-level caches
 STREAM_CHUNKS = 32  # chunks of a block of ``stream``: 41 s
-TINY = float(
-    np.finfo(np.float64).eps
-)  # what python_speech_features puts in the place of an exact zero
+TINY = float(np.finfo(np.float64).eps)  # python_speech_features' stand-in for an exact zero
 VARIANCE_FLOOR = 1e-6  # a constant coefficient is left at zero instead of divided by zero
-TOP_DECIBELS = 80.0  # librosa's dynamic range
 
 
 def frame_count(samples: int, config: MfccConfig) -> int:
-    """Frames of a recording of that many samples, by the variant's rule."""
-    if config.variant == "librosa":
-        return max(0, 1 + (samples - config.fft_length) // config.frame_step)
-    return 1 + max(0, -(-(samples - config.frame_length) // config.frame_step))
-
-
-def window_span(config: MfccConfig) -> int:
-    """Samples that one frame reads: its length, or librosa's whole FFT window."""
-    return config.fft_length if config.variant == "librosa" else config.frame_length
+    """Frames of a recording of that many samples: all that hold one of them."""
+    return 1 + max(0, -(-(samples - config.frame_length) // config.frame_step)) if samples else 0
 
 
 def preemphasize(samples: jax.Array, *, coefficient: float) -> jax.Array:
@@ -85,12 +69,9 @@ def power_spectrum(frames: jax.Array, *, fft_length: int) -> jax.Array:
 def mel_filters(config: MfccConfig) -> np.ndarray:
     """The mel filter bank, float64 (fft_length / 2 + 1, filters).
 
-    psf: triangles between whole bins b = floor((fft_length + 1) f / sample_rate) of frequencies f
-    that are equally spaced in 2595 log10(1 + f / 700). librosa: Slaney's scale, triangles over
-    frequency, each of unit area.
+    Triangles between whole bins b = floor((fft_length + 1) f / sample_rate) of frequencies f that
+    are equally spaced in 2595 log10(1 + f / 700).
     """
-    if config.variant == "librosa":
-        return _slaney_filters(config)
     mel = np.linspace(_hz_to_mel(config.low_hz), _hz_to_mel(config.high_hz), config.filters + 2)
     hz = 700 * (10 ** (mel / 2595) - 1)
     edges = np.floor((config.fft_length + 1) * hz / config.sample_rate)
@@ -124,28 +105,13 @@ def lifter_weights(config: MfccConfig) -> np.ndarray:
     return 1 + config.lifter / 2 * np.sin(np.pi * np.arange(config.coeffs) / config.lifter)
 
 
-def analysis_window(config: MfccConfig) -> np.ndarray:
-    """What each frame is multiplied by: ones (psf), or librosa's periodic Hann centred in the FFT's
-    span.
-    """
-    if config.variant == "psf":
-        return np.ones(config.frame_length)
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.frame_length) / config.frame_length)
-    left = (config.fft_length - config.frame_length) // 2
-    return np.pad(hann, (left, config.fft_length - config.frame_length - left))
-
-
 def mel_energies(power: jax.Array, *, config: MfccConfig) -> jax.Array:
     """Energy of each mel band, and last of the whole frame: (..., bins) -> (..., filters + 1)."""
     return jnp.matmul(power, jnp.asarray(_mel_and_energy(config), jnp.float32), precision="highest")
 
 
-def log_levels(energies: jax.Array, *, config: MfccConfig) -> jax.Array:
-    """Natural logs (psf), or decibels without the clip, which needs the whole recording (librosa);
-    same shape.
-    """
-    if config.variant == "librosa":
-        return (10 / np.log(10)) * jnp.log(jnp.maximum(energies, 1e-10))
+def log_levels(energies: jax.Array) -> jax.Array:
+    """Natural logs, an exact zero's being that of TINY; same shape."""
     return jnp.log(jnp.where(energies == 0, TINY, energies))
 
 
@@ -162,18 +128,11 @@ def lifter(cepstra: jax.Array, *, config: MfccConfig) -> jax.Array:
     return cepstra * weights.reshape((1,) * (cepstra.ndim - 1) + (-1,))
 
 
-def cepstra_from_levels(logs: jax.Array, loudest: jax.Array, *, config: MfccConfig) -> jax.Array:
-    """DCT, lifter and log energy: (frames, filters + 1) -> (frames, coeffs).
-
-    loudest is the largest mel level of the recording, from which librosa's variant clips; psf does
-    not use it.
-    """
+def cepstra_from_levels(logs: jax.Array, *, config: MfccConfig) -> jax.Array:
+    """DCT, lifter and log energy: (frames, filters + 1) -> (frames, coeffs)."""
     bands, log_energy = logs[:, :-1], logs[:, -1:]
-    if config.variant == "librosa":
-        return dct(jnp.maximum(bands, loudest - TOP_DECIBELS), config=config)
-    return jnp.concatenate(
-        [log_energy, lifter(dct(bands, config=config), config=config)[:, 1:]], axis=1
-    )
+    cepstra = lifter(dct(bands, config=config), config=config)
+    return jnp.concatenate([log_energy, cepstra[:, 1:]], axis=1)
 
 
 def padded_length(frames: int, config: MfccConfig) -> int:
@@ -201,8 +160,7 @@ def chunked(
     """
     logs = _chunked_levels(padded, valid, count, frames=frames, config=config)
     within = jnp.arange(frames)[:, None] < count
-    loudest = jnp.max(jnp.where(within, logs[:, :-1], -jnp.inf))
-    return jnp.where(within, cepstra_from_levels(logs, loudest, config=config), 0.0)
+    return jnp.where(within, cepstra_from_levels(logs, config=config), 0.0)
 
 
 def mfcc(samples: jax.Array, *, config: MfccConfig) -> jax.Array:
@@ -233,24 +191,14 @@ def stream(blocks: Iterable[np.ndarray], *, config: MfccConfig) -> np.ndarray:
       blocks: float32 (any,) arrays in order.
 
     Returns:
-      float32 (frames, coeffs); no frames where there are no samples.
+      float32 (frames, coeffs).
     """
     frames = CHUNK * STREAM_CHUNKS
-    parts, total = [], 0
+    parts = []
     for padded, valid, last in _windows(blocks, frames, config):
         count = min(frames, frame_count(valid, config)) if last else frames
-        part = _stream_levels(
-            padded, np.int32(valid), np.int32(count), frames=frames, config=config
-        )
-        if config.variant == "psf":  # needs nothing of the rest
-            part = _finish_levels(part, np.float32(0), config=config)
+        part = _stream_part(padded, np.int32(valid), np.int32(count), frames=frames, config=config)
         parts.append(np.asarray(part)[:count])
-        total += valid
-    if total == 0 or sum(map(len, parts)) == 0:
-        return np.zeros((0, config.coeffs), np.float32)
-    if config.variant == "librosa":
-        loudest = np.float32(max(part[:, :-1].max(initial=-np.inf) for part in parts))
-        parts = [_finish(part, loudest, frames, config) for part in parts]
     return np.concatenate(parts)
 
 
@@ -322,23 +270,6 @@ def _hz_to_mel(hz: float) -> float:
     return float(2595 * np.log10(1 + hz / 700))
 
 
-def _slaney_filters(config: MfccConfig) -> np.ndarray:
-    """Slaney's Auditory Toolbox scale: linear (200/3 Hz a mel) below 1 kHz, logarithmic (ln 6.4 /
-    27) above.
-    """
-    step, corner, growth = 200 / 3, 1000.0, np.log(6.4) / 27
-
-    def to_mel(hz: float) -> float:
-        return hz / step if hz < corner else corner / step + float(np.log(hz / corner)) / growth
-
-    mel = np.linspace(to_mel(config.low_hz), to_mel(config.high_hz), config.filters + 2)
-    hz = np.where(mel < corner / step, mel * step, corner * np.exp(growth * (mel - corner / step)))
-    bins = np.fft.rfftfreq(config.fft_length, 1 / config.sample_rate)[:, None]
-    rising = (bins - hz[:-2]) / (hz[1:-1] - hz[:-2])
-    falling = (hz[2:] - bins) / (hz[2:] - hz[1:-1])
-    return np.maximum(0, np.minimum(rising, falling)) * 2 / (hz[2:] - hz[:-2])
-
-
 @functools.lru_cache(maxsize=16)
 def _mel_and_energy(config: MfccConfig) -> np.ndarray:
     """Filter bank and total energy as one table (bins, filters + 1), so that one product gives
@@ -348,40 +279,34 @@ def _mel_and_energy(config: MfccConfig) -> np.ndarray:
     """
     filters = mel_filters(config)
     table = np.concatenate([filters, np.ones((len(filters), 1))], axis=1)
-    return table if config.variant == "librosa" else table / config.fft_length
+    return table / config.fft_length
 
 
 def _halo(config: MfccConfig) -> int:
     """Samples after the last frame's step that its window still needs, in whole steps."""
-    return _round_up(window_span(config), config.frame_step) - config.frame_step
+    return _round_up(config.frame_length, config.frame_step) - config.frame_step
 
 
 def _chunked_levels(
     padded: jax.Array, valid: jax.Array, count: jax.Array, *, frames: int, config: MfccConfig
-):
+) -> jax.Array:
     """Log levels (frames, filters + 1), CHUNK frames at a time; only chunks that hold one of
     ``count`` are visited.
     """
-    step, span = config.frame_step, window_span(config)
+    length, step = config.frame_length, config.frame_step
     size = CHUNK * step + _halo(config)
-    window = analysis_window(config)
 
-    def one_chunk(index, logs):
+    def one_chunk(index: jax.Array, logs: jax.Array) -> jax.Array:
         start = index * (CHUNK * step)
         piece = jax.lax.dynamic_slice_in_dim(padded, start, size + 1)
-        if config.variant == "psf":
-            piece = preemphasize(piece, coefficient=config.preemphasis)
-            # Only the value after the last sample is not yet silence. A write, not a mask: the
-            # chunk is then made once instead of inside each of the three slices that frame it.
-            piece = piece.at[jnp.where(valid >= start, valid - start, size)].set(0.0, mode="drop")
-        else:
-            piece = piece[1:]
-        pieces = frame(piece, frames=CHUNK, length=span, step=step)
-        if config.variant == "librosa":
-            pieces = pieces * jnp.asarray(window, jnp.float32)[None]
+        piece = preemphasize(piece, coefficient=config.preemphasis)
+        # Only the value after the last sample is not yet silence. A write, not a mask: the chunk
+        # is then made once instead of inside each of the three slices that frame it.
+        piece = piece.at[jnp.where(valid >= start, valid - start, size)].set(0.0, mode="drop")
+        pieces = frame(piece, frames=CHUNK, length=length, step=step)
         power = power_spectrum(pieces, fft_length=config.fft_length)
-        chunk_levels = log_levels(mel_energies(power, config=config), config=config)
-        return jax.lax.dynamic_update_slice_in_dim(logs, chunk_levels, index * CHUNK, 0)
+        levels = log_levels(mel_energies(power, config=config))
+        return jax.lax.dynamic_update_slice_in_dim(logs, levels, index * CHUNK, 0)
 
     chunks = (count + CHUNK - 1) // CHUNK
     return jax.lax.fori_loop(
@@ -389,14 +314,7 @@ def _chunked_levels(
     )
 
 
-_stream_levels = jax.jit(_chunked_levels, static_argnames=("frames", "config"))
-_finish_levels = jax.jit(cepstra_from_levels, static_argnames=("config",))
-
-
-def _finish(logs: np.ndarray, loudest: np.float32, frames: int, config: MfccConfig) -> np.ndarray:
-    """``cepstra_from_levels`` on rows padded to one shape, so that it compiles once."""
-    padded = np.pad(logs, ((0, frames - len(logs)), (0, 0)))
-    return np.asarray(_finish_levels(padded, loudest, config=config))[: len(logs)]
+_stream_part = jax.jit(chunked, static_argnames=("frames", "config"))
 
 
 def _windows(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from typing import Any, TypeVar
 
+SEGMENTS_A_CORE = 32  # smallest part of a batch that keeps a core busy
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -18,6 +19,25 @@ Result = TypeVar("Result")
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_all_cores(batch_size: int | None = None) -> None:
+    """Makes the CPU's cores devices of their own. Call before jax computes.
+
+    One program on two cores is no faster than on one (the products of a step are too small to
+    share); two devices are 1.8 times as fast as one core. GPUs and TPUs do not change.
+
+    Args:
+      batch_size: of the batches that the devices are to share: their number divides it, and each
+        keeps at least SEGMENTS_A_CORE segments. None where nothing is shared: a device a core.
+    """
+    import jax  # late: worker processes do without
+
+    devices = cores()
+    if batch_size is not None:
+        most = max(1, min(devices, batch_size // SEGMENTS_A_CORE))
+        devices = max(n for n in range(1, most + 1) if batch_size % n == 0)
+    jax.config.update("jax_num_cpu_devices", devices)
 
 
 def map_all(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

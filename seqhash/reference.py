@@ -32,15 +32,9 @@ def hash_samples(directory: str | Path, samples: np.ndarray) -> np.ndarray:
 def states_of(description: dict[str, Any], weights: Weights, samples: np.ndarray) -> np.ndarray:
     """H of every segment: float64 (codes, hidden)."""
     config = description["config"]
-    if config["mfcc.variant"] != "psf":
-        raise ValueError(f"mfcc.variant must be psf here, got {config['mfcc.variant']}.")
     cepstra = mfcc(np.asarray(samples, np.float64), config)
     starts = np.arange(0, len(cepstra) - config["segment.frames"] + 1, config["segment.hop"])
-    segments = (
-        np.stack([cepstra[i : i + config["segment.frames"]] for i in starts])
-        if len(starts)
-        else np.zeros((0, 0, 0))
-    )
+    segments = cepstra[starts[:, None] + np.arange(config["segment.frames"])]
     return lstm(
         weights,
         normalise(segments, cepstra, description),
@@ -50,7 +44,7 @@ def states_of(description: dict[str, Any], weights: Weights, samples: np.ndarray
 
 
 def mfcc(samples: np.ndarray, config: dict[str, Any]) -> np.ndarray:
-    """Cepstra (frames, coeffs), as python_speech_features 0.6 defines them."""
+    """Cepstra (frames, coeffs), as python_speech_features 0.6 defines them; of no samples none."""
     length, step, fft = (
         config["mfcc.frame_length"],
         config["mfcc.frame_step"],
@@ -58,9 +52,9 @@ def mfcc(samples: np.ndarray, config: dict[str, Any]) -> np.ndarray:
     )
     filters, coeffs, lifter = config["mfcc.filters"], config["mfcc.coeffs"], config["mfcc.lifter"]
     emphasised = np.append(samples[:1], samples[1:] - config["mfcc.preemphasis"] * samples[:-1])
-    frames = 1 + max(0, -(-(len(samples) - length) // step))
+    frames = 1 + max(0, -(-(len(samples) - length) // step)) if len(samples) else 0
     padded = np.pad(emphasised, (0, max(0, (frames - 1) * step + length - len(samples))))
-    windows = np.stack([padded[i * step : i * step + length] for i in range(frames)])
+    windows = padded[np.arange(frames)[:, None] * step + np.arange(length)]
     power = np.abs(np.fft.rfft(windows, fft)) ** 2 / fft
     low_mel, high_mel = (
         2595 * np.log10(1 + config[f"mfcc.{edge}_hz"] / 700) for edge in ("low", "high")

@@ -6,17 +6,19 @@ a resumed run needs the train state and nothing else, and equals a run that was 
 by bit, on one machine with the same number of threads).
 
 One mesh axis, ``data``: the state is replicated, a batch is sharded. Nothing here assumes that all
-devices belong to
-this process: after ``jax.distributed.initialize`` every process makes the same calls, on a corpus
-and a workdir that all of them see.
+devices belong to this process: after ``jax.distributed.initialize`` every process makes the same
+calls, on a corpus and a workdir that all of them see. Orbax writes with all of them; whatever else
+is written, process 0 writes.
 """
 
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,20 +31,10 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from seqhash import autoencoder, checkpoint, features, losses, mfcc
-from seqhash.batches import (
-    STRETCH,
-    Batch,
-    Dataset,
-    Frames,
-    epoch_order,
-    gather,
-    make_dataset,
-    sources,
-    steps_per_epoch,
-)
+from seqhash import autoencoder, batches, checkpoint, features, losses, mfcc
+from seqhash.batches import STRETCH, Batch, Dataset, Frames
 from seqhash.codes import Hasher, make_hasher
-from seqhash.config import CodeConfig, Config, TrainConfig, encoding_part
+from seqhash.config import CodeConfig, Config, TrainConfig, encoding_part, to_flat_dict
 from seqhash.files import replacing
 
 LOSS_BATCH = 256  # segments of a program that only measures the loss
@@ -66,6 +58,10 @@ class TrainState(NamedTuple):
 def learning_rate(step: jax.Array, *, config: TrainConfig, steps: int) -> jax.Array:
     """Linear warm-up, then constant, or a cosine to ``final_fraction`` of the peak at the last of
     ``steps``.
+
+    As optax.warmup_cosine_decay_schedule has it, from 1 / (warmup + 1) of the peak on. Written out,
+    because of optax's the compiler makes other roundings in the program of streamed batches than
+    in that of resident frames, which are to train alike to the last bit.
     """
     warmup = min(config.warmup_steps, steps // 2)
     rate = config.learning_rate * jnp.minimum(1.0, (step + 1) / (warmup + 1))
@@ -204,24 +200,19 @@ def fit(
       dataset: from ``batches.make_dataset``.
       state: where to go on; None starts anew. At step 0, epoch 0 is yielded first: the untrained
         model.
-      mesh: devices, one axis ``data``; None takes all.
+      mesh: devices, one axis ``data``, as many of each process; None takes all.
       resident_bytes: frames up to this size stay on the device, more are streamed.
       progress: a bar on the screen.
 
     Raises:
+      ValueError: the devices cannot share a batch.
       TrainingDiverged: a loss is not finite.
     """
-    mesh = mesh or Mesh(np.asarray(jax.devices()), ("data",))
-    devices = mesh.devices.size
-    if config.train.batch_size % devices:
-        raise ValueError(
-            f"train.batch_size must be a multiple of the {devices} devices, got {config.train.batch_size}."
-        )
-    per_epoch = steps_per_epoch(dataset, config)
+    mesh = _mesh_for(config, mesh)
+    per_epoch = batches.steps_per_epoch(dataset, config)
     steps = per_epoch * config.train.epochs
-    put = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec()))
-    state = put(init_state(config, steps=steps) if state is None else state)
-    next_source, batch_at, source_spec = sources(dataset, config, mesh, resident_bytes)
+    state = _on_all(init_state(config, steps=steps) if state is None else state, mesh)
+    next_source, batch_at, source_spec = batches.sources(dataset, config, mesh, resident_bytes)
     any_seed = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=0))
     stretch = make_stretch(any_seed, mesh, steps=steps, batch_at=batch_at, source_spec=source_spec)
     done = int(state.step)
@@ -235,10 +226,11 @@ def fit(
             {"epoch": 0, "step": 0, "train_loss": first_loss, "validation_loss": validation_loss},
         )
     for epoch in range(done // per_epoch, config.train.epochs):
-        order = epoch_order(dataset, epoch, config)
+        order = batches.epoch_order(dataset, epoch, config)
         first, begun = done - epoch * per_epoch, time.perf_counter()
         bar = tqdm(
-            total=per_epoch, initial=first, desc=f"epoch {epoch + 1}/{config.train.epochs}", unit="step",
+            total=per_epoch, initial=first, unit="step",
+            desc=f"epoch {epoch + 1}/{config.train.epochs}",
             disable=not progress or jax.process_index() != 0, leave=False,
         )  # fmt: skip
         pending: tuple[int, int, Any] = (done, 0, None)
@@ -266,7 +258,7 @@ def fit(
             ),
             "segments_per_second": (per_epoch - first) * config.train.batch_size / seconds,
         }
-        state = state._replace(loss_sum=put(jnp.float32(0)))
+        state = state._replace(loss_sum=_on_all(jnp.float32(0), mesh))
         yield Progress(epoch + 1, state, row)
 
 
@@ -300,13 +292,15 @@ def train(
       The trained hasher, and one row of metrics for each epoch, epoch 0 being the untrained model.
 
     Raises:
-      TrainingDiverged: a metric or a number of the state is not finite. CheckpointError: the
-        workdir holds another config's run.
+      TrainingDiverged: a metric or a number of the state is not finite.
+      CheckpointError: the workdir holds another config's run, or one on another corpus.
+      ValueError: the processes were given different configs or corpora.
     """
-    dataset = make_dataset(store, config=config)
-    mesh = mesh or Mesh(np.asarray(jax.devices()), ("data",))
-    steps = steps_per_epoch(dataset, config) * config.train.epochs
-    state = jax.device_put(init_state(config, steps=steps), NamedSharding(mesh, PartitionSpec()))
+    dataset = batches.make_dataset(store, config=config)
+    mesh = _mesh_for(config, mesh)
+    _check_same_everywhere(config, dataset)
+    steps = batches.steps_per_epoch(dataset, config) * config.train.epochs
+    state = _on_all(init_state(config, steps=steps), mesh)
     medians, rows = np.zeros(config.model.hidden_size, np.float32), list[dict[str, Any]]()
     with contextlib.ExitStack() as stack:
         manager = None
@@ -361,14 +355,8 @@ def training_medians(dataset: Dataset, params: Any, *, config: Config) -> np.nda
     (hidden,).
     """
     some = dataset.training[:: -(-len(dataset.training) // MEDIAN_SEGMENTS)]
-    params, states = jax.device_get(params), []
-    for start in range(0, len(some), LOSS_BATCH):
-        part = some[start : start + LOSS_BATCH]
-        batch = gather(
-            dataset.frames, np.resize(part, (LOSS_BATCH, 2)), segment_frames=config.segment.frames
-        )
-        states.append(np.asarray(_states(params, batch, config=encoding_part(config)))[: len(part)])
-    return np.median(np.concatenate(states), axis=0)
+    states = _of_segments(_states, params, dataset.frames, some, config=encoding_part(config))
+    return np.median(states, axis=0)
 
 
 def read_rows(workdir: str | Path) -> list[dict[str, Any]]:
@@ -389,20 +377,9 @@ def mean_loss(params: Any, frames: Frames, segments: np.ndarray, *, config: Conf
     """
     if not len(segments):
         return None
-    params = jax.device_get(params)
-    total = 0.0
-    for start in range(0, len(segments), LOSS_BATCH):
-        some = segments[start : start + LOSS_BATCH]
-        batch = gather(
-            frames, np.resize(some, (LOSS_BATCH, 2)), segment_frames=config.segment.frames
-        )
-        values = _losses(
-            params,
-            batch,
-            config=dataclasses.replace(config, train=TrainConfig(), code=CodeConfig()),
-        )
-        total += float(np.sum(np.asarray(values, np.float64)[: len(some)]))
-    return total / len(segments)
+    config = dataclasses.replace(config, train=TrainConfig(), code=CodeConfig())
+    values = _of_segments(_losses, params, frames, segments, config=config)
+    return float(np.mean(values, dtype=np.float64))
 
 
 def batch_states(params: Any, batch: Batch, *, config: Config) -> jax.Array:
@@ -415,6 +392,61 @@ def batch_states(params: Any, batch: Batch, *, config: Config) -> jax.Array:
 
 _losses = jax.jit(batch_loss, static_argnames=("config",))
 _states = jax.jit(batch_states, static_argnames=("config",))
+
+
+def _of_segments(
+    program: Callable, params: Any, frames: Frames, segments: np.ndarray, *, config: Config
+) -> np.ndarray:
+    """What a jitted ``program(params, batch, config=config)`` gives for segments (recording, first
+    frame): (segments, ...).
+
+    Each process computes all of it, on its first device: a program of the whole mesh would need
+    batches that all devices share, and this is a few of them an epoch. For the same reason they
+    come from the host, also where the frames are resident.
+    """
+    params, parts = jax.tree.map(lambda leaf: leaf.addressable_data(0), params), []
+    for start in range(0, len(segments), LOSS_BATCH):
+        some = segments[start : start + LOSS_BATCH]
+        batch = batches.gather(
+            frames, np.resize(some, (LOSS_BATCH, 2)), segment_frames=config.segment.frames
+        )
+        parts.append(np.asarray(program(params, batch, config=config))[: len(some)])
+    return np.concatenate(parts)
+
+
+def _mesh_for(config: Config, mesh: Mesh | None) -> Mesh:
+    """The mesh, by default of all devices; ValueError where they cannot share a batch."""
+    mesh = mesh or Mesh(np.asarray(jax.devices()), ("data",))
+    each = Counter(device.process_index for device in mesh.devices.flat)
+    if len(set(each.values())) > 1:
+        raise ValueError(f"Every process must have as many devices, got {[*each.values()]}.")
+    batch_size, devices = config.train.batch_size, mesh.devices.size
+    if batch_size % devices:
+        raise ValueError(
+            f"train.batch_size must be a multiple of the {devices} devices, got {batch_size}."
+        )
+    return mesh
+
+
+def _on_all(tree: Any, mesh: Mesh) -> Any:
+    """A copy on every device of the mesh.
+
+    From the host: what JAX makes of an array of the one device that a process has cannot be saved
+    (0.10: addressable_shards raises).
+    """
+    return jax.device_put(jax.device_get(tree), NamedSharding(mesh, PartitionSpec()))
+
+
+def _check_same_everywhere(config: Config, dataset: Dataset) -> None:
+    """ValueError, in every process, where they would train on, or with, different things."""
+    ours = json.dumps([to_flat_dict(config), dataset.digest]).encode()
+    digest = np.frombuffer(hashlib.sha256(ours).digest(), np.uint8)
+    every = np.reshape(multihost_utils.process_allgather(digest), (-1, len(digest)))
+    if different := np.flatnonzero((every != every[0]).any(axis=1)).tolist():
+        raise ValueError(
+            "Every process must have the same config and corpus, "
+            f"got others in processes {different} than in process 0."
+        )
 
 
 def _check_losses(first_step: int, count: int, values: jax.Array | None) -> float:

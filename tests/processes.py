@@ -85,7 +85,7 @@ class Running:
 
 def run_module(module: str, *arguments: str, **environment: str) -> Ended:
     """What ``python -m module arguments`` ends with."""
-    return Running(_module, module, *arguments, **environment).ended()
+    return Running(run_here, module, *arguments, **environment).ended()
 
 
 def run_with_forks(module: str, *arguments: str, **environment: str) -> Ended:
@@ -115,7 +115,8 @@ def _to_its_end(function: Callable[..., Any], *arguments: Any) -> None:
         atexit._run_exitfuncs()  # multiprocessing leaves them out
 
 
-def _module(module: str, *arguments: str) -> None:
+def run_here(module: str, *arguments: str) -> None:
+    """``python -m module arguments``, in this process."""
     sys.argv = ["", *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
@@ -133,7 +134,7 @@ def _module_with_forks(module: str, *arguments: str) -> None:
     def script(module: str, *arguments: str) -> None:
         for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):  # it has its own
             delattr(flags.FLAGS, flag.name)
-        _module(module, *arguments)
+        run_here(module, *arguments)
 
     with mock.patch.object(subprocess, "run", run):
-        _module(module, *arguments)
+        run_here(module, *arguments)

@@ -1,15 +1,20 @@
+import shutil
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+import soundfile
 from jax.sharding import Mesh
 
-from seqhash import batches, train
-from seqhash.config import override
-from tests.processes import QUICKLY, Running
+from experiments import script
+from seqhash import batches, checkpoint, corpus, features, figures, parallel, train
+from seqhash.config import Config, override
+from tests.processes import QUICKLY, Ended, Running, run_here
 from tests.test_train import SMALL, leaves, losses_of, small_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_quickly")]
@@ -17,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_quickly")]
 ONE_EPOCH = override(SMALL, {"train.epochs": 1})
 
 
-def one_of_two(address: str, index: int, workdir: Path, result: Path) -> None:
+def one_of_two(address: str, index: int, folder: Path) -> None:
     """Saves what one of two processes has trained and read.
 
     Their clocks disagree about when a checkpoint is due: by that of process 0 never inside an
@@ -36,10 +41,9 @@ def one_of_two(address: str, index: int, workdir: Path, result: Path) -> None:
         small_store(),
         {"checkpoint_seconds": -1.0 if index else 1e9, "progress": False},
     )
-    hasher, rows = train.train(ONE_EPOCH, store, workdir=workdir, **options)
-    again, _ = train.train(
-        ONE_EPOCH, store, workdir=workdir, **options
-    )  # restored: there is nothing left to do
+    hasher, rows = train.train(ONE_EPOCH, store, workdir=folder / "run", **options)
+    # Restored, there is nothing left to do.
+    again, _ = train.train(ONE_EPOCH, store, workdir=folder / "run", **options)
     assert again.digest == hasher.digest
 
     dataset, read, gather = batches.make_dataset(store, config=ONE_EPOCH), [], batches.gather
@@ -56,7 +60,13 @@ def one_of_two(address: str, index: int, workdir: Path, result: Path) -> None:
     ]
     fields = dict(zip(streamed._fields, parts, strict=True))
     weights = {str(i): leaf for i, leaf in enumerate(leaves(hasher.params))}
-    np.savez(result, losses=[row["train_loss"] for row in rows], read=read, **fields, **weights)
+    np.savez(
+        folder / f"{index}.npz",
+        losses=[row["train_loss"] for row in rows],
+        read=read,
+        **fields,
+        **weights,
+    )
 
 
 def free_port() -> int:
@@ -65,39 +75,40 @@ def free_port() -> int:
         return any_port.getsockname()[1]
 
 
-def run_two(folder: Path, *, timeout: float) -> list[dict[str, np.ndarray]]:
-    """What each of two processes of two devices saves. Fails with all they said, at the latest in
-    time.
+def run_two(
+    function: Callable[..., None], *arguments: Any, timeout: float = 240, **environment: str
+) -> list[Ended]:
+    """What ``function(address, index, *arguments)`` ends with in two processes.
+
+    Where one has failed, the other might wait for it and is killed; both are when time is over.
     """
     address = f"localhost:{free_port()}"
-    two_devices = "--xla_force_host_platform_device_count=2"
-    results = [folder / f"{index}.npz" for index in (0, 1)]
     processes = [
-        Running(
-            one_of_two, address, index, folder / "run", result, XLA_FLAGS=two_devices, **QUICKLY
-        )
-        for index, result in enumerate(results)
+        Running(function, address, index, *arguments, **QUICKLY, **environment) for index in (0, 1)
     ]
     deadline = time.monotonic() + timeout
-    # Where one has failed the other would wait for it.
-    while None in (codes := [running.process.exitcode for running in processes]) and not any(codes):
+    while None in (codes := [running.process.exitcode for running in processes]):
+        if any(codes):  # the other may just now be ending, too
+            deadline = min(deadline, time.monotonic() + 10)
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)
     for running in processes:
         running.process.kill()
-    ended = [running.ended() for running in processes]
-    if any(one.status for one in ended):  # -9: killed, after the other had failed or time was over
-        said = [
-            f"{one.err[-2000:]}\n({index} ended: {one.status})" for index, one in enumerate(ended)
-        ]
-        pytest.fail("\n".join(said), pytrace=False)
-    return [dict(np.load(result)) for result in results]
+    return [running.ended() for running in processes]
+
+
+def said(ended: list[Ended]) -> str:
+    """All that they said; -9: killed, after the other had failed or time was over."""
+    return "\n".join(f"{one.err[-2000:]}\n({i} ended: {one.status})" for i, one in enumerate(ended))
 
 
 def test_two_processes_of_two_devices_train_as_one_process_of_four(tmp_path):
     assert (jax.device_count(), jax.process_count()) == (4, 1)
-    first, second = run_two(tmp_path, timeout=120)
+    two_devices = "--xla_force_host_platform_device_count=2"
+    ended = run_two(one_of_two, tmp_path, XLA_FLAGS=two_devices)
+    assert [one.status for one in ended] == [0, 0], said(ended)
+    first, second = (dict(np.load(tmp_path / f"{index}.npz")) for index in (0, 1))
     np.testing.assert_allclose(
         first["losses"], losses_of(ONE_EPOCH), rtol=1e-4
     )  # sums are taken in another order
@@ -113,3 +124,83 @@ def test_two_processes_of_two_devices_train_as_one_process_of_four(tmp_path):
         halves = np.concatenate([first[name], second[name]], axis=1)
         np.testing.assert_array_equal(halves, np.reshape(field, halves.shape), err_msg=name)
     assert first["read"].tolist() == second["read"].tolist() == [batches.STRETCH * 4]
+
+
+CHANGES = [
+    "segment.frames=10",
+    "segment.hop=1",
+    "model.hidden_size=32",
+    "train.epochs=1",
+    "train.validation_fraction=0",
+]  # 29 batches an epoch
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A workdir with the features of two recordings of 19 s."""
+    folder = tmp_path_factory.mktemp("distributed")
+    for i in range(2):
+        noise = 0.1 * np.random.default_rng(i).standard_normal(19 * 16_000)
+        soundfile.write(folder / f"{i}.wav", noise, 16_000)
+    features.prepare_for(Config(), corpus.recordings(folder), folder / "run" / "features")
+    return folder / "run"
+
+
+def train_script(
+    address: str, index: int, workdir: Path, cores: tuple[int, ...], *seeds: int
+) -> None:
+    """One host's ``experiments.train``, on its cores, with its seed; the second may not write."""
+
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise AssertionError("Only process 0 writes.")
+
+    parallel.cores = lambda: cores[index]
+    if index:
+        script.write_json = figures.training_figure = refuse
+    run_here(
+        "experiments.train",
+        f"--workdir={workdir}",
+        "--checkpoint_seconds=0",
+        f"--coordinator={address}",
+        "--processes=2",
+        f"--process={index}",
+        *(f"--set={change}" for change in [*CHANGES, f"train.seed={seeds[index]}"]),
+    )
+
+
+def test_the_script_trains_on_two_hosts_and_goes_on_in_the_middle_of_an_epoch(prepared, tmp_path):
+    workdir = shutil.copytree(prepared, tmp_path / "run")
+    ended = run_two(train_script, workdir, (1, 1), 0, 0)
+    assert [one.status for one in ended] == [0, 0], said(ended)
+    assert ended[0].out.count("epoch") == 2
+    assert "epoch" not in ended[1].out
+    assert (workdir / "config.json").exists()
+    whole, rows = checkpoint.load_trained(workdir / "checkpoints"), train.read_rows(workdir)
+    assert (whole.step, [row["epoch"] for row in rows]) == (29, [0, 1])
+
+    shutil.rmtree(workdir / "checkpoints" / "29")
+    assert checkpoint.load_trained(workdir / "checkpoints").step == batches.STRETCH
+    ended = run_two(train_script, workdir, (1, 1), 0, 0)
+    assert [one.status for one in ended] == [0, 0], said(ended)
+    assert ended[0].out.count("epoch") == 1
+    again, rows_again = checkpoint.load_trained(workdir / "checkpoints"), train.read_rows(workdir)
+    for ours, theirs in zip(leaves(again.params), leaves(whole.params), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for row in (rows[1], rows_again[1]):
+        del row["segments_per_second"]
+    assert rows_again == rows
+
+
+@pytest.mark.parametrize(
+    ("cores", "seeds", "says"),
+    [
+        ((2, 1), (0, 0), "Every process must have as many devices, got [2, 1]."),
+        ((1, 1), (0, 5), "must have the same config and corpus, got others in processes [1]"),
+    ],
+    ids=["devices", "configs"],
+)
+def test_hosts_that_do_not_fit_together_are_refused_by_both(prepared, cores, seeds, says):
+    ended = run_two(train_script, prepared, cores, *seeds)
+    assert [one.status for one in ended] == [2, 2], said(ended)
+    assert all(says in one.err for one in ended), said(ended)
+    assert not (prepared / "checkpoints").exists()

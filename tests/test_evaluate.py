@@ -6,8 +6,8 @@ import pytest
 import soundfile
 from sklearn.decomposition import PCA
 
-from experiments import workdir
-from seqhash import batches, controls, corpus, evaluate, metrics, mfcc
+from experiments import script
+from seqhash import batches, controls, corpus, evaluate, features, metrics, mfcc
 from seqhash.config import Config, override
 from seqhash.corpus import Recording
 from seqhash.features import Store
@@ -174,12 +174,12 @@ def test_covers_whose_original_could_not_be_read_are_left_out(capsys):
         evaluate.epoch_metrics(hasher, store.recordings, store.cepstra)["accuracy"]
         == system.by_seed[0]
     )
-    workdir.require_covers(store)
+    script.require_covers(store)
     assert capsys.readouterr().err == "work w1 is left out: its original could not be read\n"
     covers = Store(*(tuple(part[i] for i in (1, 2)) for part in whole[:2]), {}, ())
     assert "accuracy" not in evaluate.epoch_metrics(hasher, covers.recordings, covers.cepstra)
     with pytest.raises(corpus.ManifestError, match="no recording has the role cover"):
-        workdir.require_covers(covers)
+        script.require_covers(covers)
 
 
 def test_pca_sign_is_scikit_learns():
@@ -243,8 +243,8 @@ def test_a_recording_of_one_code_is_prepared_and_a_sample_less_is_not(tmp_path):
     samples = 0.1 * np.random.default_rng(0).standard_normal(16_081)
     for name, signal in {"one": samples, "none": samples[1:]}.items():
         soundfile.write(tmp_path / f"{name}.wav", signal, 16_000)
-    report = workdir.prepare(
-        corpus.recordings(tmp_path), tmp_path / "features", Config(), workers=1
+    report = features.prepare_for(
+        Config(), corpus.recordings(tmp_path), tmp_path / "features", workers=1
     )
     assert [Path(path).name for path, _ in report.failed] == ["none.wav"]
     assert "too short" in report.failed[0][1]

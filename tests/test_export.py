@@ -79,6 +79,14 @@ def test_a_later_version_with_more_fields_loads_what_was_exported(later, tmp_pat
     assert export.load_hasher(exported_again).digest == hasher.digest
 
 
+def test_no_samples_have_no_code_where_a_frame_is_a_segment_either(tmp_path):
+    hasher, directory = exported(tmp_path, **{"segment.frames": 1})
+    for samples, count in ((0, 0), (1, 1)):
+        signal = music_like(5000)[:samples]
+        assert hasher.hash_samples(signal).shape == (count, 2)
+        assert reference.hash_samples(directory, signal).shape == (count, 2)
+
+
 def test_exporting_again_replaces(tmp_path):
     _, directory = exported(tmp_path)
     hasher, _ = exported(tmp_path, **{"model.layers": 2})

@@ -4,6 +4,7 @@ import signal
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from seqhash import parallel
@@ -62,3 +63,17 @@ def interrupted(folder: Path) -> None:
 def test_ctrl_c_ends_the_processes_without_a_word_of_theirs(tmp_path):
     done = Running(interrupted, tmp_path).ended()
     assert (done.status, done.out, done.err) == (0, "interrupted True\n[]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch_size", "devices"),
+    [(6, None, 6), (6, 128, 4), (6, 192, 6), (2, 128, 2), (8, 33, 1), (8, 16, 1)],
+)
+def test_every_core_is_a_device_that_has_a_part_of_the_batch(
+    monkeypatch, cores, batch_size, devices
+):
+    made = {}
+    monkeypatch.setattr(parallel, "cores", lambda: cores)
+    monkeypatch.setattr(jax.config, "update", made.__setitem__)
+    parallel.use_all_cores(batch_size)
+    assert made == {"jax_num_cpu_devices": devices}

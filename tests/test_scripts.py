@@ -127,7 +127,10 @@ def is_picture(path: Path) -> bool:
     ("name", "flags"),
     [
         ("prepare", "corpus workdir set workers strict"),
-        ("train", "workdir set resident_gigabytes checkpoint_seconds progress"),
+        (
+            "train",
+            "workdir set resident_gigabytes checkpoint_seconds distributed coordinator progress",
+        ),
         ("evaluate", "workdir corpus lengths resamples"),
         ("export", "workdir directory name made_by"),
         ("ablate", "workdir change seeds set"),

@@ -1,13 +1,4 @@
-"""What the scripts share: where things are in a workdir, and how they end when the user's input is
-wrong.
-
-W/features/        feature store of the training corpus (prepare)
-W/config.json      config of the run (train)
-W/checkpoints/     orbax checkpoints, config inside (train)
-W/metrics.jsonl    one line an epoch (train)
-W/evaluation/      feature store of another evaluated corpus (evaluate)
-W/results.json     the table (evaluate), pictures beside it in W/figures/
-"""
+"""How a script starts and ends: its flags' values, what it reports, its exit status, what it writes."""
 
 import json
 import math
@@ -16,87 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import app, flags, logging
 
-from seqhash import corpus, evaluate, features, mfcc, parallel
-from seqhash.config import Config, from_flat_dict, identity, override, to_flat_dict
+from seqhash import corpus, evaluate, features
 from seqhash.files import replacing
-from seqhash.index import ingest
 from seqhash.train import TrainingDiverged
 
-SEGMENTS_A_CORE = 32  # smallest part of a batch that keeps a core busy
 EXIT_BAD_INPUT = 2  # a message on stderr says what
 EXIT_STRICT = 3  # --strict, and some files could not be used
 EXIT_STOPPED = 130  # by Ctrl-C, as shells count
-
-
-def store_path(workdir: str | Path) -> Path:
-    """The feature store of the training corpus."""
-    return Path(workdir) / "features"
-
-
-def figures(workdir: str | Path) -> Path:
-    """The folder of pictures, made where it is missing."""
-    path = Path(workdir) / "figures"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def prepare(
-    recordings: Sequence[corpus.Recording], directory: Path, config: Config, *, workers: int = 2
-) -> features.Report:
-    """Features of recordings into a store, skipping what is there and current."""
-    settings = {name: value for name, value in identity(config).items() if name.startswith("mfcc.")}
-    return features.prepare(
-        recordings,
-        directory,
-        features=lambda blocks: mfcc.stream(blocks, config=config.mfcc),
-        settings=settings,
-        sample_rate=config.mfcc.sample_rate,
-        minimum_seconds=ingest.shortest_seconds(config),
-        workers=workers,
-    )
-
-
-def config_for(store: features.Store, changes: Sequence[str]) -> Config:
-    """The config of a run on prepared features: what they were made with, then the changes.
-
-    ValueError where a change asks for other features than the store has.
-    """
-    base = from_flat_dict(store.settings)
-    config = override(base, changes)
-    require_features(store, config)
-    return config
-
-
-def require_features(store: features.Store, config: Config) -> None:
-    """Raises ValueError, naming the fields, where a store was prepared otherwise than a config
-    asks.
-    """
-    made = to_flat_dict(from_flat_dict(store.settings))
-    other = [
-        f"{name}={value}"
-        for name, value in to_flat_dict(config).items()
-        if name.startswith("mfcc.") and made[name] != value
-    ]
-    if other:
-        raise ValueError(
-            f"The features were prepared otherwise than {', '.join(other)}: run prepare with it first."
-        )
-
-
-def use_all_cores(batch_size: int = 1 << 20) -> None:
-    """Makes the CPU's cores devices of their own, each walking a part of a batch. Call before jax
-    computes.
-
-    One program on two cores is no faster than on one (the products of a step are too small to
-    share); two devices are 1.8 times as fast as one core. A device keeps at least SEGMENTS_A_CORE
-    segments; GPUs and TPUs do not change.
-    """
-    most = min(parallel.cores(), batch_size // SEGMENTS_A_CORE)
-    devices = max(n for n in range(1, max(1, most) + 1) if batch_size % n == 0)
-    jax.config.update("jax_num_cpu_devices", devices)
 
 
 def write_json(path: Path, value: Any) -> None:
