@@ -85,26 +85,26 @@ def test_the_plan_keeps_the_works_apart():
     plan = cells.make_plan(works, queries=100, left_out=0.2, seed=0)
     kinds = [
         {works[p.recording] for p in places}
-        for places in (plan.queries, plan.strangers, plan.calibration)
+        for places in (plan.present, plan.absent, plan.calibration)
     ]
     assert not kinds[0] & kinds[1]
     assert not kinds[0] & kinds[2]
     assert not kinds[1] & kinds[2]
     assert len(kinds[1]) == len(kinds[2]) == 2
-    counts = np.bincount([p.recording for p in plan.queries])
+    counts = np.bincount([p.recording for p in plan.present])
     assert counts[list(plan.indexed)].min() >= 100 // len(plan.indexed)
     assert plan == cells.make_plan(works, queries=100, left_out=0.2, seed=0)
-    with pytest.raises(ValueError, match="three are needed"):
+    with pytest.raises(ValueError, match="Three works"):
         cells.make_plan(["a", "b"], queries=1, left_out=0.1, seed=0)
 
 
 def test_a_cell_asks_all_systems_the_same_and_judges_offsets(cell):
     made, plan = cell
     assert made["ears"]["recording"] == made["late"]["recording"]
-    assert len(made["ears"]["hit"]) == len(plan.queries)
+    assert len(made["ears"]["hit"]) == len(plan.present)
     assert all(made["ears"]["hit"] + made["ears"]["near"] + made["late"]["hit"])
     assert not any(made["late"]["near"])  # 0.7 s late
-    assert set(made["ears"]["strangers"]) == {1.0}
+    assert set(made["ears"]["absent"]) == {1.0}
 
 
 def test_bit_errors_are_against_a_clips_own_place_and_anothers(cell):
@@ -137,7 +137,7 @@ def test_the_summary_counts(cell):
     made = {name: dict(values) for name, values in made.items()}
     half = len(made["ears"]["hit"]) // 2
     made["ears"]["hit"] = [True] * half + [False] * (len(made["ears"]["hit"]) - half)
-    made["ears"]["strangers"] = [2.5, 1.0, None, 3.0]
+    made["ears"]["absent"] = [2.5, 1.0, None, 3.0]
     made["ears"]["calibration"] = [2.9] * 100
     made["ears"]["score"] = [3.0] * (half // 2) + [2.0] * (len(made["ears"]["hit"]) - half // 2)
     rows = cells.summarise({("clean", 3.0): made}, [Ears(), Ears("late")])

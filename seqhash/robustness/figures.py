@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from seqhash import figures
+from seqhash.robustness.degrade import SNR_FAMILIES
 
 Result = Mapping[str, Any]
 Cells = Mapping[tuple[str, str, float], Mapping[str, Any]]
@@ -35,7 +36,6 @@ PARTS = (
     "examples",
     "skipped",
 )
-SNR_FAMILIES = ("white noise", "noise", "mix")  # their strength is an SNR in dB
 NONE = "-"  # what is shown for null
 
 

@@ -134,6 +134,7 @@ class HaitsmaConfig:
 
 DEFAULT = HaitsmaConfig()
 PAPER = HaitsmaConfig(search="lookup", flips=10, threshold="paper", block=256)
+TRANSPOSED = HaitsmaConfig(semitones=2)
 
 
 # --------------------------------------------------------------------------------- samples to codes
