@@ -100,6 +100,7 @@ def main() -> int:
     )
     contestants, survey = run.contestants(task), run.survey(task)
     layout.report_failures(survey.skipped)
+    degradations = run.reported(survey)
     workdir.mkdir(parents=True, exist_ok=True)
     measured = run.measure(
         task,
@@ -108,7 +109,7 @@ def main() -> int:
         [(name, length) for length in lengths for name in names],
         workers=_WORKERS.value or parallel.cores(),
     )
-    degradations, rows = run.reported(survey), cells.summarise(measured, contestants)
+    rows = cells.summarise(measured, contestants)
     result = {
         "command": "python -m experiments.robustness " + " ".join(sys.argv[1:]),
         "versions": versions(),
@@ -136,7 +137,9 @@ def main() -> int:
         "half_found_snr": cells.half_found(rows, degradations),
         "histograms": cells.histograms(measured, contestants),
         "differences": cells.differences(measured, contestants),
-        "examples": run.examples(survey, names, workdir, seed=task.seed),
+        "examples": run.examples(
+            survey, [degradations[name] for name in names], workdir, seed=task.seed
+        ),
         "skipped": [[str(path), reason] for path, reason in survey.skipped],
     }
     path = workdir / "robustness.json"

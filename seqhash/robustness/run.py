@@ -255,7 +255,7 @@ def _key(task: Task, survey: Survey) -> str:
 
 
 def examples(
-    survey: Survey, names: Sequence[str], workdir: Path, *, seed: int
+    survey: Survey, degradations: Sequence[Degradation], workdir: Path, *, seed: int
 ) -> list[dict[str, str]]:
     """A few seconds of the loudest recording under each degradation, as files in
     ``workdir``/examples.
@@ -263,14 +263,11 @@ def examples(
     folder = workdir / "examples"
     folder.mkdir(parents=True, exist_ok=True)
     samples = audio.read(survey.paths[survey.loudest], sample_rate=SAMPLE_RATE)
-    place, degradations = cells.Place(survey.loudest, EXAMPLE_SHARE), reported(survey)
-    made = []
-    for name in names:
-        clip = cells.cut(
-            samples, place, seconds=EXAMPLE_SECONDS, degradation=degradations[name], seed=seed
-        )
+    place, made = cells.Place(survey.loudest, EXAMPLE_SHARE), []
+    for one in degradations:
+        clip = cells.cut(samples, place, seconds=EXAMPLE_SECONDS, degradation=one, seed=seed)
         if clip is not None:
-            path = folder / f"{name}.flac"
+            path = folder / f"{one.name}.flac"
             soundfile.write(path, clip[0], SAMPLE_RATE)
-            made.append({"degradation": name, "path": str(path.relative_to(workdir))})
+            made.append({"degradation": one.name, "path": str(path.relative_to(workdir))})
     return made
