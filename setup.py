@@ -7,12 +7,17 @@ from setuptools import find_packages, setup
 setup(
     name="seqhash",
     version="0.1.0",
-    description="Learned audio hashing: a sequence-to-sequence autoencoder whose bits keep distance, in JAX.",
+    description="Learned audio hashing: a sequence-to-sequence autoencoder whose bits keep "
+    "distance, in JAX.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["seqhash", "seqhash.*"]),
-    package_data={"seqhash": ["py.typed", "hashers/*/*"], "seqhash.songbook": ["data/*"]},
+    package_data={
+        "seqhash": ["py.typed", "hashers/*/*"],
+        "seqhash.robustness": ["templates/*"],
+        "seqhash.songbook": ["data/*"],
+    },
     python_requires=">=3.11",
     entry_points={"console_scripts": ["seqhash=seqhash.cli:main"]},
     install_requires=[
@@ -22,12 +27,14 @@ setup(
         "orbax-checkpoint>=0.12",
         "jaxtyping>=0.3.3",
         "numpy>=2.0",
+        "scipy>=1.14",
         "librosa>=0.11",
         "scikit-learn>=1.5",
         "absl-py>=2.1",
         "soundfile>=0.13",
         "soxr>=0.5",
         "matplotlib>=3.9",
+        "jinja2>=3.1",
         "tqdm>=4.66",
     ],
     extras_require={
@@ -37,7 +44,6 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.7",
             "python_speech_features>=0.6",
-            "scipy>=1.13",
             "hypothesis>=6.100",
             "beartype>=0.20",
             "ruff>=0.14",

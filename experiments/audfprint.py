@@ -2,7 +2,8 @@ r"""audfprint answers as an outside program of the robustness report:
 ``--systems=hasher,shazam,audfprint``.
 
     pip install -e ".[peers]"        # audfprint2, imageio-ffmpeg
-    python -m experiments.audfprint --references=R.txt --clips=C.txt --answers=A.csv --folder=F [--program=DIR]
+    python -m experiments.audfprint --references=R.txt --clips=C.txt --answers=A.csv --folder=F
+        [--program=DIR]
 
 audfprint (D. Ellis; MIT) is the public implementation of Wang's landmarks that is compared with
 most. Either the package audfprint2 is run or, where --program names it, a clone of

@@ -2,11 +2,8 @@
 of hashes, bits.
 
 Each picture has two functions: ``draw_*`` takes plain arrays or dicts and returns a
-``matplotlib.figure.Figure``; ``*_figure`` writes it as a PNG and returns the path. Figures are made
-by matplotlib's objects, never by pyplot, so
-nothing is global: no window, no backend to choose, safe in threads. Colours stay apart for
-colour-blind readers, and where there are more things than colours, markers tell them apart too.
-Shares and rates go in as [0, 1] and are drawn in per cent. Folders of a path are created.
+``matplotlib.figure.Figure``; ``*_figure`` writes it as a PNG and returns the path. Shares and rates
+go in as [0, 1] and are drawn in per cent. Colours and habits: ``style``.
 """
 
 import math
@@ -21,28 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
+from seqhash import style
 from seqhash.metrics import DEAD_SHARE
 from seqhash.paper import ACCURACY
 
 MAX_POINTS = 20_000  # of a scatter plot: more is ink, not information
 
-_DPI = 150
-_BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#8c8c8c"
-# P. Tol's "bright" and "dark" hues, ordered so that neighbours differ in lightness as well as in
-# hue.
-_COLOURS = (
-    "#332288",
-    "#ee7733",
-    "#33bbee",
-    "#cc3311",
-    "#009988",
-    "#ee3377",
-    "#ddaa33",
-    "#117733",
-    "#aa4499",
-    "#777777",
-)
-_MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 _FLOOR_STYLES = (
     ("#4d4d4d", "--", "s"),
     ("#808080", "-.", "^"),
@@ -78,7 +59,7 @@ def draw_mfcc(cepstra: np.ndarray, *, title: str, frame_seconds: float = 0.01) -
         vmax=limit,
         extent=(0, frames * frame_seconds, -0.5, coeffs - 0.5),
     )
-    axes.set(title=plain(title), xlabel="time (s)", ylabel="cepstral coefficient")
+    axes.set(title=style.plain(title), xlabel="time (s)", ylabel="cepstral coefficient")
     axes.yaxis.set_major_locator(MaxNLocator(7, integer=True))
     figure.colorbar(
         image, ax=axes, label="standard deviations\nfrom the mean", pad=0.015, extend="both"
@@ -90,7 +71,7 @@ def mfcc_figure(
     cepstra: np.ndarray, path: str | Path, *, title: str, frame_seconds: float = 0.01
 ) -> Path:
     """Writes ``draw_mfcc`` as a PNG; returns its path."""
-    return _save(draw_mfcc(cepstra, title=title, frame_seconds=frame_seconds), path)
+    return style.save(draw_mfcc(cepstra, title=title, frame_seconds=frame_seconds), path)
 
 
 def draw_pca(
@@ -125,7 +106,8 @@ def draw_pca(
     for name, group in labels.items():
         if group.shape != (len(values),):
             raise ValueError(
-                f"{name} must hold one label per segment, expected ({len(values)},), got {group.shape}."
+                f"{name} must hold one label per segment, expected ({len(values)},), "
+                f"got {group.shape}."
             )
     from sklearn.decomposition import PCA  # slow to import, and wanted here only
 
@@ -153,7 +135,7 @@ def pca_figure(
     genres: Sequence[str] | np.ndarray | None = None,
 ) -> Path:
     """Writes ``draw_pca`` as a PNG; returns its path."""
-    return _save(draw_pca(states, works, titles=titles, genres=genres), path)
+    return style.save(draw_pca(states, works, titles=titles, genres=genres), path)
 
 
 def draw_training(rows: Sequence[Mapping[str, Any]], *, chance: float | None = None) -> Figure:
@@ -178,29 +160,34 @@ def draw_training(rows: Sequence[Mapping[str, Any]], *, chance: float | None = N
     panels = 3 if lengths else 2
     figure = Figure(figsize=(3.5 * panels, 3.2), layout="constrained")
     loss, repeats, *rest = figure.subplots(1, panels)
-    _curve(loss, epochs, [row.get("train_loss") for row in rows], label="training", color=_BLUE)
+    _curve(
+        loss, epochs, [row.get("train_loss") for row in rows], label="training", color=style.BLUE
+    )
     _curve(
         loss,
         epochs,
         [row.get("validation_loss") for row in rows],
         label="validation",
-        color=_ORANGE,
-        style="--",
+        color=style.ORANGE,
+        line="--",
     )
     loss.set(title="Reconstruction error", ylabel="squared error of a frame")
-    _curve(repeats, epochs, [row.get("collision_rate") for row in rows], label="", color=_BLUE)
+    _curve(repeats, epochs, [row.get("collision_rate") for row in rows], label="", color=style.BLUE)
     repeats.set(title="Collision rate", ylabel="1 s hashes that repeat")
     for axes in rest:
-        for n, colour, style in zip(
-            lengths, cycle((_BLUE, _ORANGE, *_COLOURS)), cycle(("-", "--")), strict=False
+        for n, colour, line in zip(
+            lengths,
+            cycle((style.BLUE, style.ORANGE, *style.COLOURS)),
+            cycle(("-", "--")),
+            strict=False,
         ):
             values = [one.get(n) for one in accuracies]
-            _curve(axes, epochs, values, label=_hashes(n), color=colour, style=style)
+            _curve(axes, epochs, values, label=_hashes(n), color=colour, line=line)
         if chance is not None:
-            axes.axhline(chance, color=_GREY, linestyle=":", label="chance")
+            axes.axhline(chance, color=style.GREY, linestyle=":", label="chance")
         axes.set(title="Cover accuracy", ylabel="correct queries")
     for axes in (loss, repeats, *rest):
-        _tidy(axes)
+        style.tidy(axes)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         largest = axes.dataLim.y1  # -inf if nothing is drawn
@@ -223,7 +210,7 @@ def training_figure(
     rows: Sequence[Mapping[str, Any]], path: str | Path, *, chance: float | None = None
 ) -> Path:
     """Writes ``draw_training`` as a PNG; returns its path."""
-    return _save(draw_training(rows, chance=chance), path)
+    return style.save(draw_training(rows, chance=chance), path)
 
 
 def draw_accuracy(
@@ -252,7 +239,8 @@ def draw_accuracy(
     if not table or not all(table.values()):
         empty = [name for name, numbers in table.items() if not numbers]
         raise ValueError(
-            f"table must have at least one system and numbers for each, got none for {empty or 'any'}."
+            "table must have at least one system and numbers for each, "
+            f"got none for {empty or 'any'}."
         )
     strong = set([next(iter(table))] if emphasised is None else emphasised)
     if strong - set(table):
@@ -265,7 +253,7 @@ def draw_accuracy(
 
     figure = Figure(figsize=(8.5, 4.6), layout="constrained")
     axes = figure.subplots()
-    colours, greys = cycle((_BLUE, _ORANGE, *_COLOURS)), cycle(_FLOOR_STYLES)
+    colours, greys = cycle((style.BLUE, style.ORANGE, *style.COLOURS)), cycle(_FLOOR_STYLES)
     for i, (name, numbers) in enumerate(table.items()):
         colour, line, marker = (next(colours), "-", "o") if name in strong else next(greys)
         lengths = sorted(numbers)
@@ -318,7 +306,7 @@ def draw_accuracy(
         xlabel="length of the query",
         ylabel="correct queries",
     )
-    _tidy(axes)
+    style.tidy(axes)
     handles, names = (
         axes.get_legend_handles_labels()
     )  # lines before bars; the systems are bars and come first here
@@ -351,7 +339,7 @@ def accuracy_figure(
         code_rate=code_rate,
         segment_seconds=segment_seconds,
     )
-    return _save(figure, path)
+    return style.save(figure, path)
 
 
 def draw_bits(means: np.ndarray) -> Figure:
@@ -363,17 +351,18 @@ def draw_bits(means: np.ndarray) -> Figure:
     shares = np.sort(np.asarray(means, np.float64))
     if shares.ndim != 1 or not shares.size or not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(
-            f"means must be (bits,) of shares in [0, 1], got shape {shares.shape}, {shares[:1]} and up."
+            "means must be (bits,) of shares in [0, 1], "
+            f"got shape {shares.shape}, {shares[:1]} and up."
         )
     dead = (shares < DEAD_SHARE) | (shares > 1 - DEAD_SHARE)
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     axes = figure.subplots()
     for low, high in ((0, DEAD_SHARE), (1 - DEAD_SHARE, 1)):
-        axes.axhspan(low, high, color=_ORANGE, alpha=0.25, linewidth=0)
-    axes.axhline(0.5, color=_GREY, linestyle=":", linewidth=1)
+        axes.axhspan(low, high, color=style.ORANGE, alpha=0.25, linewidth=0)
+    axes.axhline(0.5, color=style.GREY, linestyle=":", linewidth=1)
     order = np.arange(shares.size)
-    axes.plot(order[~dead], shares[~dead], "o", color=_BLUE, markersize=4)
-    axes.plot(order[dead], shares[dead], "x", color=_ORANGE, markersize=5)
+    axes.plot(order[~dead], shares[~dead], "o", color=style.BLUE, markersize=4)
+    axes.plot(order[dead], shares[dead], "x", color=style.ORANGE, markersize=5)
     axes.set(
         title=f"How often each bit is set: {int(dead.sum())} of {shares.size} bits are dead",
         xlabel="bits, sorted",
@@ -381,13 +370,13 @@ def draw_bits(means: np.ndarray) -> Figure:
         ylim=(-0.02, 1.02),
     )
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    _tidy(axes)
+    style.tidy(axes)
     return figure
 
 
 def bits_figure(means: np.ndarray, path: str | Path) -> Path:
     """Writes ``draw_bits`` as a PNG; returns its path."""
-    return _save(draw_bits(means), path)
+    return style.save(draw_bits(means), path)
 
 
 def _scatter_groups(
@@ -396,7 +385,8 @@ def _scatter_groups(
     """A cloud of points and a mark at its mean for each group, and the legend beside them."""
     names = sorted(set(groups.tolist()))
     styles = {
-        name: (_COLOURS[i % 10], _MARKERS[i // 10 % len(_MARKERS)]) for i, name in enumerate(names)
+        name: (style.COLOURS[i % 10], style.MARKERS[i // 10 % len(style.MARKERS)])
+        for i, name in enumerate(names)
     }
     shown = np.arange(len(points))
     if len(points) > MAX_POINTS:
@@ -426,7 +416,7 @@ def _scatter_groups(
             markersize=9,
             markeredgecolor="white",
         )
-    labels = {name: plain(titles.get(name, name)) for name in names}
+    labels = {name: style.plain(titles.get(name, name)) for name in names}
     handles = [
         Line2D(
             [],
@@ -445,7 +435,7 @@ def _scatter_groups(
         frameon=False,
         fontsize="small",
     )
-    _tidy(axes)
+    style.tidy(axes)
 
 
 def _curve(
@@ -455,7 +445,7 @@ def _curve(
     *,
     label: str,
     color: str,
-    style: str = "-",
+    line: str = "-",
 ) -> None:
     """One line of a training figure; epochs whose value is None are left out, and a curve without
     values is too.
@@ -471,25 +461,14 @@ def _curve(
             *zip(*known, strict=True),
             label=label,
             color=color,
-            linestyle=style,
+            linestyle=line,
             linewidth=1.8,
             marker=marker,
         )
 
 
-def plain(text: str) -> str:
-    """Text as matplotlib shows it literally, where it would read mathematics between dollars."""
-    return text.replace("$", r"\$")
-
-
 def _hashes(n: int) -> str:
     return "1 hash" if n == 1 else f"{n} hashes"
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.set_axisbelow(True)
 
 
 def _finite(values: np.ndarray, name: str, shape: str) -> np.ndarray:
@@ -501,12 +480,3 @@ def _finite(values: np.ndarray, name: str, shape: str) -> np.ndarray:
             f"{name} must be finite, got {int((~np.isfinite(array)).sum())} values that are not."
         )
     return array
-
-
-def _save(figure: Figure, path: str | Path) -> Path:
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"path must end in .png, got {path}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=_DPI)
-    return path

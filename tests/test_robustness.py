@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -13,9 +13,10 @@ import soundfile
 
 from experiments import audfprint
 from seqhash import songbook
+from seqhash.config import override
 from seqhash.export import export_hasher, load_hasher
 from seqhash.index.identify import Match
-from seqhash.robustness import cells, degrade
+from seqhash.robustness import cells, degrade, run, systems
 from seqhash.robustness.systems import SAMPLE_RATE, Learned, Outside, Philips
 from tests.processes import Running, run_module
 
@@ -87,26 +88,26 @@ def test_the_plan_keeps_the_works_apart():
     plan = cells.make_plan(works, queries=100, left_out=0.2, seed=0)
     kinds = [
         {works[p.recording] for p in places}
-        for places in (plan.queries, plan.strangers, plan.calibration)
+        for places in (plan.present, plan.absent, plan.calibration)
     ]
     assert not kinds[0] & kinds[1]
     assert not kinds[0] & kinds[2]
     assert not kinds[1] & kinds[2]
     assert len(kinds[1]) == len(kinds[2]) == 2
-    counts = np.bincount([p.recording for p in plan.queries])
+    counts = np.bincount([p.recording for p in plan.present])
     assert counts[list(plan.indexed)].min() >= 100 // len(plan.indexed)
     assert plan == cells.make_plan(works, queries=100, left_out=0.2, seed=0)
-    with pytest.raises(ValueError, match="three are needed"):
+    with pytest.raises(ValueError, match="Three works"):
         cells.make_plan(["a", "b"], queries=1, left_out=0.1, seed=0)
 
 
 def test_a_cell_asks_all_systems_the_same_and_judges_offsets(cell):
     made, plan = cell
     assert made["ears"]["recording"] == made["late"]["recording"]
-    assert len(made["ears"]["hit"]) == len(plan.queries)
+    assert len(made["ears"]["hit"]) == len(plan.present)
     assert all(made["ears"]["hit"] + made["ears"]["near"] + made["late"]["hit"])
     assert not any(made["late"]["near"])  # 0.7 s late
-    assert set(made["ears"]["strangers"]) == {1.0}
+    assert set(made["ears"]["absent"]) == {1.0}
 
 
 def test_bit_errors_are_against_a_clips_own_place_and_anothers(cell):
@@ -176,12 +177,92 @@ def test_bit_errors_of_real_codes(name):
     assert past == 1.0  # there is nothing to compare with
 
 
+def _projection(**changes):
+    """A hasher of other numbers: random projection of the MFCC segment."""
+    packaged = load_hasher("paper-128")
+    config = override(packaged.config, {key.replace("_", ".", 1): v for key, v in changes.items()})
+    return systems.projection(replace(packaged, config=config)).hasher
+
+
+GRID = {  # sample rate, hop, bits, frames of a segment (1 to 2 s)
+    "8 kHz": {"mfcc_sample_rate": 8_000, "mfcc_high_hz": 4_000, "segment_frames": 50},
+    "8 kHz, 10 ms": {
+        "mfcc_sample_rate": 8_000, "mfcc_frame_length": 200, "mfcc_frame_step": 80,
+        "mfcc_high_hz": 4_000, "segment_hop": 10, "model_hidden_size": 32,
+    },
+    "22 kHz": {"mfcc_sample_rate": 22_050, "segment_hop": 50, "model_hidden_size": 512},
+    "half a second": {"segment_frames": 50, "segment_hop": 10, "model_hidden_size": 64},
+    "two seconds": {"segment_frames": 200, "segment_hop": 50},
+    "hop of 32": {"segment_hop": 32, "model_hidden_size": 96},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def works():
+    """The first 20 s of six works."""
+    names = [work.work_id for work in songbook.works()[:6]]
+    return [songbook.render(name, "orig", seed=0)[: 20 * SAMPLE_RATE] for name in names]
+
+
+@pytest.mark.parametrize("name", GRID)
+def test_any_hasher_is_asked_at_its_own_rate(name, works):
+    """Clean clips are found, and where they are in seconds; too short ones have no answer."""
+    system = Learned("grid", "test", _projection(**GRID[name]))
+    plan = cells.make_plan(list("abcdef"), queries=8, left_out=0.34, seed=0)
+    plan = plan._replace(absent=(), calibration=())
+    index = system.add([works[i] for i in plan.indexed])
+    seconds = np.diff(index.collection.starts) / system.hasher.code_rate
+    assert seconds == pytest.approx(20, abs=2.1)
+    asked = {"seconds": 5, "reported": CLEAN, "calibrating": CLEAN, "seed": 0}
+    cell = cells.run_cell([system], {"grid": index}, works, plan, **asked)["grid"]
+    assert all(cell["hit"])
+    assert all(cell["near"])
+    assert np.mean(cell["bit_error_true"]) < 0.15
+    assert np.mean(cell["bit_error_random"]) > 0.25
+    (found,) = system.candidates(index, [works[plan.indexed[2]][6 * SAMPLE_RATE :][:80_320]])
+    assert found[0].recording == 2
+    assert found[0].offset - found[0].start == pytest.approx(6, abs=0.1)
+    assert found[0].end == pytest.approx(5, abs=1 / system.hasher.code_rate + 0.1)
+    short = np.ones(SAMPLE_RATE // 4, np.float32)
+    assert system.candidates(index, [short]) == [[]]
+    assert system.bit_errors(index, short, [(0, 0.0)]) == []
+
+
+def test_the_published_forms_have_doors(works):
+    """Philips as published looks up with flipped bits and answers by its bit error rate."""
+    hasher = load_hasher("paper-128")
+    made = {name: systems.named(name, hasher) for name in systems.NAMED}
+    assert [one.name for one in made.values()] == ["paper-128", *list(made)[1:]]
+    with pytest.raises(ValueError, match=r"Unknown system 'philip'; there are hasher, .*philips"):
+        systems.named("philip", hasher)
+    recordings, absent = works[:3], works[4][: 4 * SAMPLE_RATE]
+    clip = recordings[1][5 * SAMPLE_RATE :][: 4 * SAMPLE_RATE]
+    for name in ("philips-paper", "philips-transposed", "shazam-paper", "shazam-sparse"):
+        system = made[name]
+        found, other = system.candidates(system.add(recordings), [clip, absent])
+        assert found[0].recording == 1, name
+        assert found[0].offset - found[0].start == pytest.approx(5, abs=0.03), name
+        assert found[0].score >= system.default_score, name
+        assert all(match.score < system.default_score for match in other), name
+    paper = made["philips-paper"]
+    assert paper.default_score == -0.35
+    (found,) = paper.candidates(paper.add(recordings), [clip])
+    assert [match.score for match in found] == [-match.bit_error_rate for match in found]
+    assert made["shazam-sparse"].bytes_per_second == 480
+    pitched = degrade.registry()["pitch_-2"].apply(np.random.default_rng(0), clip)
+    first = [
+        made[name].candidates(made[name].add(recordings), [pitched])[0][0].score
+        for name in ("philips", "philips-transposed")
+    ]
+    assert first[0] < 2 < first[1]
+
+
 def test_the_summary_counts(cell):
     made, _ = cell
     made = {name: dict(values) for name, values in made.items()}
     half = len(made["ears"]["hit"]) // 2
     made["ears"]["hit"] = [True] * half + [False] * (len(made["ears"]["hit"]) - half)
-    made["ears"]["strangers"] = [2.5, 1.0, None, 3.0]
+    made["ears"]["absent"] = [2.5, 1.0, None, 3.0]
     made["ears"]["calibration"] = [2.9] * 100
     made["ears"]["score"] = [3.0] * (half // 2) + [2.0] * (len(made["ears"]["hit"]) - half // 2)
     rows = cells.summarise({("clean", 3.0): made}, [Ears(), Ears("late")])
@@ -193,6 +274,28 @@ def test_the_summary_counts(cell):
     assert [r["system"] for r in rows] == ["ears", "late"]
     (difference,) = cells.differences({("clean", 3.0): made}, [Ears(), Ears("late")])
     assert difference["value"] == pytest.approx(-0.5)
+
+
+def test_a_cell_of_no_clips_is_summed_up_too():
+    """A length that no recording has, beside one that it has."""
+    plan = cells.make_plan(["a", "b", "c"], queries=4, left_out=0.3, seed=0)
+    recordings, system = [one[: 4 * SAMPLE_RATE] for one in _recordings()[:3]], Ears()
+    index = {"ears": system.add([recordings[i] for i in plan.indexed])}
+    names = ("white_noise_20db", "white_noise_10db")
+    made = {
+        (name, seconds): cells.run_cell(
+            [system], index, recordings, plan,
+            seconds=seconds, reported=CLEAN, calibrating=CLEAN, seed=0,
+        )
+        for name in names for seconds in (0.5, 10)
+    }  # fmt: skip
+    rows = cells.summarise(made, [system])
+    assert [row["queries"] for row in rows] == [4, 4, 0, 0]
+    assert np.isnan(rows[2]["hit"])
+    (half,) = cells.half_found(rows, degrade.registry())
+    assert half["length"] == 0.5
+    assert cells.differences(made, [system, system])[1]["length"] == 10
+    assert cells.histograms(made, [system])["ears"]["true"]
 
 
 def test_half_is_found_between_two_ratios():
@@ -269,6 +372,40 @@ def test_an_outside_program_answers_by_csv(tmp_path):
             wrong.candidates(index, [np.zeros(50, np.float32)])
 
 
+@pytest.mark.parametrize("name", ["references", "clips", "folder", "answers"])
+def test_only_the_known_names_of_a_command_are_replaced(tmp_path, name):
+    """Programs have braces of their own: awk '{print $1}', ${HOME}, {clip}."""
+    command = f"printf '%s' '{{print $1}} {{0}} {{}} {{clip}} {{' ${{X}} {{{name}}} >&2; exit 4"
+    system = Outside("awk", command, str(tmp_path))
+    with pytest.raises(ValueError, match=r"ended with 4: \{print \$1\} \{0\} \{\} \{clip\} \{/"):
+        system.candidates(system.add([np.ones(9, np.float32)]), [np.zeros(9, np.float32)])
+
+
+def test_an_answer_that_is_no_number_is_named(tmp_path):
+    command = "echo clip,track,offset,score >{answers}; paste -d, {clips} {references} | "
+    command += "awk '{print $1 \",1,nan\"}' >>{answers}"
+    system = Outside("nan", command, str(tmp_path))
+    index = system.add([np.zeros(50, np.float32)])
+    with pytest.raises(ValueError, match=r"nan: line 2 of its answers.*must be finite"):
+        system.candidates(index, [np.zeros(50, np.float32)])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("command", "must be NAME=COMMAND"),
+        ("=x {clips} {answers}", "must be NAME=COMMAND"),
+        ("a/b=x {clips} {answers}", "must be NAME=COMMAND"),
+        ("mine=", "must be NAME=COMMAND"),
+        ("mine=x {clip} {answers}", "the command must have {clips} in it"),
+        ("mine=x {references}", "the command must have {clips} and {answers} in it"),
+    ],
+)
+def test_an_outside_command_that_could_not_answer_is_refused(text, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        systems.outside(text, tmp_path)
+
+
 @pytest.mark.skipif(audfprint.missing(None) is not None, reason=str(audfprint.missing(None)))
 def test_audfprint_finds_what_it_was_given(tmp_path):
     recordings = [songbook.render(work.work_id, "orig", seed=0) for work in songbook.works()[:3]]
@@ -295,6 +432,81 @@ def test_audfprint_says_why_it_is_not_there(tmp_path):
         audfprint.system(tmp_path, str(tmp_path))
 
 
+def _task(folder, **changes):
+    """A task on three works, with the sounds in a folder; without bad.wav what is heard is well."""
+    corpus = folder / "corpus"
+    for number in range(3):
+        _write(corpus / f"{number}.wav", (1 + number) * _recordings()[1][:SAMPLE_RATE])
+    return run.Task(
+        corpus=str(corpus), noise=None, rooms=None, hasher="paper-128", systems=("philips",),
+        queries=3, left_out=0.1, distractor_codes=0, seed=0,
+    )._replace(**changes)  # fmt: skip
+
+
+def _write(path, samples):
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, samples, SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("flag", ["noise", "rooms"])
+@pytest.mark.parametrize("bad", ["none", "silent", "text"])
+def test_two_noises_and_two_rooms_are_needed(tmp_path, flag, bad):
+    """One list serves what is reported and the thresholds; what cannot be read is in neither."""
+    listed = tmp_path / flag
+    _write(listed / "1.wav", np.ones(100) / 2)
+    if bad == "silent":
+        _write(listed / "2.wav", np.zeros(100))
+    if bad == "text":
+        (listed / "2.wav").write_text("no sound")
+    task = _task(tmp_path, **{flag: str(listed)})
+    total = 1 if bad == "none" else 2
+    with pytest.raises(ValueError, match=f"--{flag} must name at least two .* got 1 of {total} in"):
+        run.survey(task)
+    _write(listed / "3.wav", np.ones(200) / 4)
+    found = run.survey(task)
+    sounds = found.noises if flag == "noise" else found.rooms
+    assert [[len(one) for one in half] for half in sounds] == [[200], [100]]
+    assert [path.name for path, _ in found.skipped] == ([] if bad == "none" else ["2.wav"])
+
+
+def test_the_survey_keeps_no_samples_and_knows_the_audio_by_its_content(tmp_path):
+    task = _task(tmp_path)
+    found = run.survey(task)
+    assert found.counts() == {"indexed": 1, "left_out": 2}
+    assert found.loudest == found.plan.indexed[0]
+    (tmp_path / "corpus").rename(tmp_path / "moved")
+    moved = task._replace(corpus=str(tmp_path / "moved"))
+    again = run.survey(moved)
+    assert (again.digest, again.plan) == (found.digest, found.plan)
+    assert run._key(moved, again) == run._key(task, found)
+    _write(tmp_path / "moved" / "1.wav", _recordings()[5][:SAMPLE_RATE])
+    other = run.survey(moved)
+    assert other.plan == found.plan
+    assert run._key(moved, other) != run._key(task, found)
+    assert run._key(moved._replace(seed=1), again) != run._key(moved, again)
+    (tmp_path / "moved" / "1.wav").write_text("no sound")
+    with pytest.raises(ValueError, match=r"Three works that can be read .* got 2\."):
+        run.survey(moved)
+
+
+def test_a_hasher_exported_anew_to_the_same_folder_is_another(tmp_path):
+    task = _task(tmp_path, hasher=str(tmp_path / "hasher"))
+    found, keys = run.survey(task), []
+    hasher = load_hasher("paper-128")
+    for mean in (hasher.statistics.mean, hasher.statistics.mean + 1):
+        statistics = hasher.statistics._replace(mean=mean)
+        export_hasher(replace(hasher, statistics=statistics), tmp_path / "hasher", card="")
+        keys.append(run._key(task, found))
+    assert keys[0] != keys[1]
+
+
+def test_systems_have_different_names(tmp_path):
+    assert len(run.contestants(_task(tmp_path, systems=("shazam", "philips", "shazam")))) == 2
+    other = Outside("philips", "x", "y")
+    with pytest.raises(ValueError, match="different names, got philips twice"):
+        run.contestants(_task(tmp_path, systems=("philips", other)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 def test_the_script_writes_the_contract(tmp_path_factory, again):
@@ -310,7 +522,8 @@ def test_the_script_writes_the_contract(tmp_path_factory, again):
             )
             lines.append(f"{work.work_id}.flac")
         (folder / "list.csv").write_text("\n".join(lines) + "\n")
-    flags = f"--corpus={folder / 'list.csv'} --workdir={folder / 'w'} --queries=6 --lengths=2 --workers=1"
+    flags = f"--corpus={folder / 'list.csv'} --workdir={folder / 'w'}"
+    flags += " --queries=6 --lengths=2,2.5 --workers=1"
     flags += " --degradations=clean,telephone --systems=hasher"
     done = run_module("experiments.robustness", *flags.split())
     assert done.status == 0, done.err[-2000:]
@@ -320,8 +533,8 @@ def test_the_script_writes_the_contract(tmp_path_factory, again):
         (system, name) for system in ("paper-128",) for name in ("clean", "telephone")
     }
     contract = (
-        "system degradation length queries hit hit_low hit_high near hit_at_1_percent_false false_positive "
-        "bit_error_true bit_error_random bytes_per_second ms_per_query"
+        "system degradation length queries hit hit_low hit_high near hit_at_1_percent_false "
+        "false_positive bit_error_true bit_error_random bytes_per_second ms_per_query"
     )
     assert set(result["rows"][0]) == set(contract.split())
     clean = {row["system"]: row["hit"] for row in result["rows"] if row["degradation"] == "clean"}

@@ -2,12 +2,13 @@
 V).
 
 A **cell** is one degradation at one query length: every system is asked the same clips. Three kinds
-of clips are cut: *queries* of recordings in the index; *strangers* of recordings that are not,
-which say how often a system answers falsely; and *calibration* clips of other recordings that are
-not, degraded with other noises and rooms, on which the scores for 1 % false answers are set. No
-recording, noise or room is used for both.
+of clips are cut: *present* queries of recordings in the index; *absent* queries of recordings that
+are not, which say how often a system answers falsely; and *calibration* clips of other recordings
+that are not, degraded with other noises and rooms, on which the scores for 1 % false answers are
+set. No recording, noise or room is used for both.
 """
 
+import math
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,14 +17,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqhash import metrics
-from seqhash.robustness.degrade import Degradation
-from seqhash.robustness.systems import SAMPLE_RATE, System
+from seqhash.index.identify import Match
+from seqhash.robustness.degrade import SAMPLE_RATE, SNR_FAMILIES, Degradation
+from seqhash.robustness.systems import Position, System
+
+Clips = list[tuple["Place", np.ndarray, float]]  # samples, and where they begin in s
+Measured = Mapping[str, Mapping[str, Any]]  # lists over clips, by system: a cell
+Cells = Mapping[tuple[str, float], Measured]  # by degradation and length in s
 
 SPARE_SECONDS = 0.02  # a clip is so much longer: exactly 1 s is one MFCC frame short of a segment
 NEAR_SECONDS = 0.5
 QUIET = 1e-4  # RMS of a clip that is not asked for: there is nothing in it
 ALLOWED = 0.01  # false answers, where systems are compared
 OUTSIDE = 50  # clips of either kind outside the index, at least
+BIT_ERROR_CLIPS = 60  # of a cell, enough for a histogram
 
 
 class Place(NamedTuple):
@@ -37,8 +44,8 @@ class Plan(NamedTuple):
     """What is asked, the same for all degradations, lengths and systems."""
 
     indexed: tuple[int, ...]  # recordings
-    queries: tuple[Place, ...]
-    strangers: tuple[Place, ...]
+    present: tuple[Place, ...]
+    absent: tuple[Place, ...]
     calibration: tuple[Place, ...]
 
 
@@ -57,16 +64,16 @@ def make_plan(works: Sequence[str], *, queries: int, left_out: float, seed: int)
     count = max(2, round(left_out * len(order)))
     if len(order) < count + 1:
         raise ValueError(
-            f"The corpus has {len(order)} works: three are needed, two of them to leave out."
+            f"Three works that can be read are needed, two of them to leave out, got {len(order)}."
         )
     kinds = order[count:], order[: count // 2], order[count // 2 : count]
     recordings = [np.flatnonzero(np.isin(works, kind)) for kind in kinds]
-    indexed, strangers, calibration = recordings
+    indexed, absent, calibration = recordings
     outside = max(OUTSIDE, -(-queries // 4))
     return Plan(
         tuple(int(i) for i in indexed),
         _places(indexed, queries, rng),
-        _places(strangers, outside, rng),
+        _places(absent, outside, rng),
         _places(calibration, outside, rng),
     )
 
@@ -80,7 +87,9 @@ def _places(recordings: np.ndarray, count: int, rng: np.random.Generator) -> tup
     )
 
 
-def cut(samples: np.ndarray, place: Place, *, seconds: float, degradation: Degradation, seed: int):
+def cut(
+    samples: np.ndarray, place: Place, *, seconds: float, degradation: Degradation, seed: int
+) -> tuple[np.ndarray, float] | None:
     """A degraded clip and where it begins in the recording, in seconds; None where there is no room
     or no sound.
     """
@@ -91,8 +100,8 @@ def cut(samples: np.ndarray, place: Place, *, seconds: float, degradation: Degra
     clip = samples[begin : begin + wanted]
     if np.sqrt(np.mean(np.square(clip, dtype=np.float64))) < QUIET:
         return None
-    name = zlib.crc32(f"{degradation.name} {seconds} {place}".encode())
-    return degradation.apply(clip, np.random.default_rng([seed, name])), begin / SAMPLE_RATE
+    name = zlib.crc32(f"{degradation.name} {seconds:g} {place}".encode())
+    return degradation.apply(np.random.default_rng([seed, name]), clip), begin / SAMPLE_RATE
 
 
 def run_cell(
@@ -114,60 +123,54 @@ def run_cell(
       recordings: float32 (samples,) each, all of them.
       plan: of ``make_plan``.
       seconds: length of the clips.
-      reported: what is done to the queries and the strangers.
+      reported: what is done to the present and the absent queries.
       calibrating: the same with other noises and rooms, for the calibration clips.
       seed: of the degradations.
 
     Returns:
       For each system lists over clips, as JSON takes them.
     """
-    numbers = {recording: i for i, recording in enumerate(plan.indexed)}
-    clips: dict[str, list] = {}
-    for kind, places, degradation in (
-        ("queries", plan.queries, reported),
-        ("strangers", plan.strangers, reported),
+    kinds = (
+        ("present", plan.present, reported),
+        ("absent", plan.absent, reported),
         ("calibration", plan.calibration, calibrating),
-    ):
-        made = [
-            (
-                place,
-                cut(
-                    recordings[place.recording],
-                    place,
-                    seconds=seconds,
-                    degradation=degradation,
-                    seed=seed,
-                ),
-            )
-            for place in places
-        ]
-        clips[kind] = [(place, *found) for place, found in made if found is not None]
+    )
+    clips: dict[str, Clips] = {}
+    for kind, places, degradation in kinds:
+        clips[kind] = []
+        for place in places:
+            samples = recordings[place.recording]
+            made = cut(samples, place, seconds=seconds, degradation=degradation, seed=seed)
+            if made is not None:
+                clips[kind].append((place, *made))
+    numbers = {recording: i for i, recording in enumerate(plan.indexed)}
+    right = [(numbers[place.recording], begin) for place, _, begin in clips["present"]]
     cell: dict[str, Any] = {}
     for system in systems:
-        index, answers = indexes[system.name], {}
-        begun = _cpu_seconds()
+        index, answers, begun = indexes[system.name], {}, _cpu_seconds()
         for kind, group in clips.items():
             answers[kind] = system.candidates(index, [clip for _, clip, _ in group])
         elapsed = (_cpu_seconds() - begun) * 1000 / max(1, sum(map(len, clips.values())))
+        best = [found[0] if found else None for found in answers["present"]]
+        hit = [
+            one is not None and one.recording == number
+            for one, (number, _) in zip(best, right, strict=True)
+        ]
+        late = [
+            math.inf if one is None else one.offset - begin - reported.time_scale * one.start
+            for one, (_, begin) in zip(best, right, strict=True)
+        ]
         cell[system.name] = {
-            "recording": [place.recording for place, _, _ in clips["queries"]],
-            "hit": [
-                bool(a) and a[0].recording == numbers[p.recording]
-                for a, (p, _, _) in zip(answers["queries"], clips["queries"], strict=True)
-            ],
+            "recording": [place.recording for place, _, _ in clips["present"]],
+            "hit": hit,
             "near": [
-                bool(a)
-                and a[0].recording == numbers[p.recording]
-                and abs(a[0].offset - begin - reported.time_scale * a[0].start) <= NEAR_SECONDS
-                for a, (p, _, begin) in zip(answers["queries"], clips["queries"], strict=True)
+                same and abs(one) <= NEAR_SECONDS for same, one in zip(hit, late, strict=True)
             ],
-            "score": _scores(answers["queries"]),
-            "strangers": _scores(answers["strangers"]),
+            "score": _scores(answers["present"]),
+            "absent": _scores(answers["absent"]),
             "calibration": _scores(answers["calibration"]),
             "ms": elapsed,
-            **_bit_errors(
-                system, index, [(numbers[p.recording], *clip) for p, *clip in clips["queries"]]
-            ),
+            **_bit_errors(system, index, [clip for _, clip, _ in clips["present"]], right),
         }
     return cell
 
@@ -177,31 +180,28 @@ def _cpu_seconds() -> float:
     return sum(os.times()[:4])
 
 
-def _scores(answers) -> list[float | None]:
+def _scores(answers: Sequence[Sequence[Match]]) -> list[float | None]:
     """The best answer's score of each clip; None where there is no answer."""
     return [found[0].score if found else None for found in answers]
 
 
-BIT_ERROR_CLIPS = 60  # of a cell, enough for a histogram
-
-
 def _bit_errors(
-    system: System, index: Any, clips: list[tuple[int, np.ndarray, float]]
+    system: System, index: Any, clips: Sequence[np.ndarray], places: Sequence[Position]
 ) -> dict[str, list[float]]:
     """Bit error rates of some clips against their own place in the index (``true``), and against
-    another clip's.
+    another clip's (``random``).
 
     Args:
       system: whose codes.
       index: of the system.
-      clips: (number in the index, samples, where it begins in s) each.
+      clips: samples.
+      places: of each.
     """
-    some = clips[:: max(1, len(clips) // BIT_ERROR_CLIPS)]
-    places = [(number, begin) for number, _, begin in some]
-    others = [*places[1:], *places[:1]]
+    some = slice(None, None, max(1, len(clips) // BIT_ERROR_CLIPS))
+    own, others = places[some], [*places[some][1:], *places[some][:1]]
     rates = [
-        system.bit_errors(index, clip, [own, other])
-        for (_, clip, _), own, other in zip(some, places, others, strict=True)
+        system.bit_errors(index, clip, [true, random])
+        for clip, true, random in zip(clips[some], own, others, strict=True)
     ]
     return {
         "bit_error_true": [r[0] for r in rates if r],
@@ -213,10 +213,7 @@ def _bit_errors(
 
 
 def summarise(
-    cells: Mapping[tuple[str, float], Mapping[str, Any]],
-    systems: Sequence[System],
-    *,
-    resamples: int = 1000,
+    cells: Cells, systems: Sequence[System], *, resamples: int = 1000
 ) -> list[dict[str, Any]]:
     """One row for each system, degradation and length, by the cells of ``run_cell``."""
     rows = []
@@ -239,11 +236,11 @@ def _row(
     cell: Mapping[str, Any],
     needed: float,
     resamples: int,
-) -> dict:
+) -> dict[str, Any]:
     hit, groups = np.array(cell["hit"], bool), [str(i) for i in cell["recording"]]
     interval = metrics.share(hit, np.ones(len(hit)), groups=groups, resamples=resamples)
     score = _numbers(cell["score"])
-    strangers = _numbers(cell["strangers"])
+    absent = _numbers(cell["absent"])
     return {
         "system": system.name,
         "degradation": degradation,
@@ -254,7 +251,7 @@ def _row(
         "hit_high": interval[2],
         "near": _mean(cell["near"]),
         "hit_at_1_percent_false": _mean(hit & (score > needed)),
-        "false_positive": _mean((strangers >= system.default_score) & np.isfinite(strangers)),
+        "false_positive": _mean((absent >= system.default_score) & np.isfinite(absent)),
         "bit_error_true": _mean(cell["bit_error_true"]),
         "bit_error_random": _mean(cell["bit_error_random"]),
         "bytes_per_second": system.bytes_per_second,
@@ -262,7 +259,9 @@ def _row(
     }
 
 
-def differences(cells, systems: Sequence[System], *, resamples: int = 1000) -> list[dict[str, Any]]:
+def differences(
+    cells: Cells, systems: Sequence[System], *, resamples: int = 1000
+) -> list[dict[str, Any]]:
     """Hit rate of the first system minus that of each other, on the same clips, recordings drawn
     whole.
     """
@@ -293,15 +292,15 @@ def half_found(
     the SNRs measured.
     """
     result = []
-    families = ("white noise", "noise", "mix")
     keys = sorted({(row["system"], row["length"]) for row in rows})
-    for family in families:
+    for family in SNR_FAMILIES:
         for system, length in keys:
             points = sorted(
                 (degradations[row["degradation"]].strength, row["hit"])
                 for row in rows
                 if (row["system"], row["length"]) == (system, length)
                 and degradations[row["degradation"]].family == family
+                and not math.isnan(row["hit"])
             )
             if len(points) < 2:
                 continue
@@ -322,7 +321,7 @@ def _crossing(points: Sequence[tuple[float, float]]) -> tuple[float | None, str]
     return a + (b - a) * (0.5 - low) / (high - low), ""
 
 
-def histograms(cells, systems: Sequence[System]) -> dict[str, Any]:
+def histograms(cells: Cells, systems: Sequence[System]) -> dict[str, Any]:
     """Bit error rates of true and of random pairs, over all cells."""
     edges = np.linspace(0, 0.7, 71)
     result = {}
@@ -350,5 +349,5 @@ def _numbers(scores: Sequence[float | None]) -> np.ndarray:
     return np.array([-np.inf if score is None else score for score in scores], np.float64)
 
 
-def _mean(values) -> float:
+def _mean(values: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else float("nan")

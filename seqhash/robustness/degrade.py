@@ -1,23 +1,23 @@
 """What happens to audio in the world: noise, rooms, codecs, telephones, speed, pitch, drop-outs
 (paper, V; no jax).
 
-Every degradation is a pure ``f(samples, rng, *, options) -> samples`` of float32 (samples,) at
+Every degradation is a pure ``f(rng, samples, *, options) -> samples`` of float32 (samples,) at
 ``SAMPLE_RATE``; ``registry`` gives the strengths of the robustness report by name, and ``chain``
 joins several. What holds for all:
 
-- **Random** is only what is drawn from ``rng``, so a fresh generator of one seed gives one result. The input is not
-  changed, and the result shares no memory with it. NaN, infinity or a second axis is a ValueError.
-- **Level.** A result that would leave [-1, 1] is scaled down as a whole until its peak is 1, never clipped (``clip``
-  alone clips); nothing is scaled up to fill the range. ``room``, ``equalise``, ``compress``,
-  ``tempo`` and ``pitch`` give back the RMS of their input before that rule. Codecs keep the level
-  they come out with: constant-rate MP3 is 0.45 dB softer, GSM about 0.7 dB. What peaks above 0.7
-  goes into a codec softer and is made as much louder again.
-- **SNR** is of RMS over the whole clip, silence in it included. Nothing is added to digital silence at any SNR, and it
-  comes out of every degradation as silence. An empty clip stays empty.
-- **Time.** The direct sound stays where it was, delays of rooms, filters and codecs are taken out, and the length is
-  kept, but for ``speed`` and ``tempo``: round(samples / factor), from the same start. So what is
-  heard t seconds into any query of the registry lies ``time_scale`` x t seconds into the clip. Only
-  ``crop`` starts elsewhere.
+- **Random** is only what is drawn from ``rng``, so a fresh generator of one seed gives one result.
+  The input is not changed, and the result shares no memory with it. NaN, infinity or a second axis
+  is a ValueError.
+- **Level.** A result that would leave [-1, 1] is scaled down as a whole until its peak is 1, never
+  clipped (``clip`` alone clips); nothing is scaled up to fill the range. ``room``, ``equalise``,
+  ``compress``, ``tempo`` and ``pitch`` give back the RMS of their input before that rule. Codecs
+  keep the level they come out with: constant-rate MP3 is 0.45 dB softer, GSM about 0.7 dB. What
+  peaks above 0.7 goes into a codec softer and is made as much louder again.
+- **SNR** is of RMS over the whole clip, silence in it included. Nothing is added to digital silence
+  at any SNR, and it comes out of every degradation as silence. An empty clip stays empty.
+- **Time.** The direct sound stays where it was, delays of rooms, filters and codecs are taken out,
+  and the length is kept, but for ``speed`` and ``tempo``: round(samples / factor), from the same
+  start. So what is heard t seconds into any query lies ``time_scale`` x t seconds into the clip.
 """
 
 import io
@@ -34,7 +34,8 @@ import soxr
 
 from seqhash.songbook import synth
 
-SAMPLE_RATE = 16_000  # Hz
+SAMPLE_RATE = synth.SAMPLE_RATE  # Hz, of all audio in this folder: 16 kHz
+SNR_FAMILIES = ("white noise", "noise", "mix")  # their strength is an SNR in dB
 TELEPHONE = (300.0, 3_400.0)  # Hz
 # a stretch of noise below this part of its file's RMS is drawn again: amplified, it would be hiss
 _FAINT = 0.1
@@ -44,15 +45,14 @@ _TAPS = 1_023  # of the linear-phase filters
 
 @dataclass(frozen=True)
 class Degradation:
-    """A named degradation at one strength; pickles, so that workers can be handed it."""
+    """A named degradation at one strength."""
 
     name: str
     # clean, white noise, noise, mix, room, codec, band, level, speed, tempo, pitch or chain
     family: str
-    strength: (
-        float  # dB (noise, mix: SNR), kbit/s, Hz, %, semitones; of a chain the number of its parts
-    )
-    apply: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+    # dB (noise, mix: SNR), kbit/s, Hz, %, semitones; of a chain the number of its parts
+    strength: float
+    apply: Callable[[np.random.Generator, np.ndarray], np.ndarray]
     time_scale: float = 1.0  # reference seconds per second of the degraded query
 
 
@@ -68,21 +68,21 @@ def chain(*degradations: Degradation, name: str = "") -> Degradation:
 
 
 def _apply_all(
-    parts: Sequence[Degradation], samples: np.ndarray, rng: np.random.Generator
+    parts: Sequence[Degradation], rng: np.random.Generator, samples: np.ndarray
 ) -> np.ndarray:
     for part, seed in zip(parts, rng.integers(1 << 63, size=len(parts)), strict=True):
-        samples = part.apply(samples, np.random.default_rng(int(seed)))
+        samples = part.apply(np.random.default_rng(int(seed)), samples)
     return samples
 
 
-def white_noise(samples: np.ndarray, rng: np.random.Generator, *, snr: float) -> np.ndarray:
+def white_noise(rng: np.random.Generator, samples: np.ndarray, *, snr: float) -> np.ndarray:
     """Gaussian white noise, ``snr`` dB below the clip."""
     samples = _checked(samples)
     return _added(samples, rng.standard_normal(len(samples)), snr)
 
 
 def noise(
-    samples: np.ndarray, rng: np.random.Generator, *, noises: Sequence[np.ndarray], snr: float
+    rng: np.random.Generator, samples: np.ndarray, *, noises: Sequence[np.ndarray], snr: float
 ) -> np.ndarray:
     """A random stretch of one of ``noises`` (repeated if it is short), ``snr`` dB below the clip.
 
@@ -111,7 +111,7 @@ def _added(samples: np.ndarray, other: np.ndarray, snr: float) -> np.ndarray:
 
 
 def room(
-    samples: np.ndarray, rng: np.random.Generator, *, rooms: Sequence[np.ndarray]
+    rng: np.random.Generator, samples: np.ndarray, *, rooms: Sequence[np.ndarray]
 ) -> np.ndarray:
     """The clip in one of ``rooms`` (impulse responses): the direct sound stays in place, the tail
     is cut at the end.
@@ -131,7 +131,7 @@ def direct_sound(response: np.ndarray) -> int:
 
 
 def echo(
-    samples: np.ndarray, rng: np.random.Generator, *, delay: float, level: float
+    rng: np.random.Generator, samples: np.ndarray, *, delay: float, level: float
 ) -> np.ndarray:
     """The clip once more, ``delay`` seconds later and ``level`` dB (negative) softer."""
     samples = _checked(samples)
@@ -141,15 +141,18 @@ def echo(
     return _fit(out)
 
 
-def equalise(samples: np.ndarray, rng: np.random.Generator, *, decibels: float) -> np.ndarray:
+def equalise(rng: np.random.Generator, samples: np.ndarray, *, decibels: float) -> np.ndarray:
     """Octave bands from 62.5 Hz to 8 kHz, each raised or lowered by up to ``decibels``; see
     ``equaliser``.
     """
+    import scipy.signal
+
     samples = _checked(samples)
     centres, gains = equaliser(rng, decibels=decibels)
-    frequencies = np.maximum(np.fft.rfftfreq(2 * _TAPS, 1 / SAMPLE_RATE), 1.0)
-    curve = 10 ** (np.interp(np.log2(frequencies), np.log2(centres), gains) / 20)
-    taps = np.roll(np.fft.irfft(curve, 2 * _TAPS), _TAPS // 2)[:_TAPS] * np.hanning(_TAPS)
+    frequencies = np.linspace(0, SAMPLE_RATE / 2, _TAPS + 2)
+    octaves = np.log2(np.maximum(frequencies, 1.0))
+    curve = 10 ** (np.interp(octaves, np.log2(centres), gains) / 20)
+    taps = scipy.signal.firwin2(_TAPS, frequencies, curve, window="hann", fs=SAMPLE_RATE)
     return _fit(_at_level(_filtered(samples, taps, _TAPS // 2), samples))
 
 
@@ -161,38 +164,35 @@ def equaliser(rng: np.random.Generator, *, decibels: float) -> tuple[np.ndarray,
 
 
 def telephone(
-    samples: np.ndarray, rng: np.random.Generator, *, codec: "Codec | None" = None
+    rng: np.random.Generator, samples: np.ndarray, *, codec: "Codec | None" = None
 ) -> np.ndarray:
-    """300 to 3400 Hz (half amplitude at the edges) at 8 kHz, and through ``codec`` where one is
-    given.
+    """300 to 3400 Hz at 8 kHz, and through ``codec`` where one is given.
+
+    The filter has half amplitude at the edges and is 74 dB down 45 Hz beyond them.
     """
+    import scipy.signal
+
     samples = _checked(samples)
-    narrow = _filtered(samples, _band_pass(*TELEPHONE), _TAPS // 2)
+    band = {"window": "blackman", "pass_zero": False, "scale": False, "fs": SAMPLE_RATE}
+    narrow = _filtered(samples, scipy.signal.firwin(_TAPS, TELEPHONE, **band), _TAPS // 2)
     if codec is None:
-        return resample(_fit(narrow), rng, rate=8_000)
-    return transcode(_fit(narrow), rng, codec=codec)
+        return resample(rng, _fit(narrow), rate=8_000)
+    return transcode(rng, _fit(narrow), codec=codec)
 
 
-def resample(samples: np.ndarray, rng: np.random.Generator, *, rate: int) -> np.ndarray:
+def resample(rng: np.random.Generator, samples: np.ndarray, *, rate: int) -> np.ndarray:
     """Down to ``rate`` Hz and up again (soxr, HQ: flat to 0.91 of the half rate)."""
     samples = _checked(samples)
     low = _resampled(samples, SAMPLE_RATE, rate)
     return _fit(_length(_resampled(low, rate, SAMPLE_RATE), len(samples)))
 
 
-def _band_pass(low: float, high: float) -> np.ndarray:
-    """Windowed sinc (Blackman: 74 dB down 45 Hz beyond the edges)."""
-    n = np.arange(_TAPS) - _TAPS // 2
-    below = [2 * edge / SAMPLE_RATE * np.sinc(2 * edge / SAMPLE_RATE * n) for edge in (low, high)]
-    return (below[1] - below[0]) * np.blackman(_TAPS)
-
-
-def gain(samples: np.ndarray, rng: np.random.Generator, *, decibels: float) -> np.ndarray:
+def gain(rng: np.random.Generator, samples: np.ndarray, *, decibels: float) -> np.ndarray:
     """Louder or softer; louder only until the peak is 1."""
     return _fit(10 ** (decibels / 20) * _checked(samples).astype(np.float64))
 
 
-def clip(samples: np.ndarray, rng: np.random.Generator, *, share: float) -> np.ndarray:
+def clip(rng: np.random.Generator, samples: np.ndarray, *, share: float) -> np.ndarray:
     """The largest ``share`` of the samples (0 to 1) cut to the size of the next one; the rest is as
     it was.
     """
@@ -205,7 +205,7 @@ def clip(samples: np.ndarray, rng: np.random.Generator, *, share: float) -> np.n
 
 
 def compress(
-    samples: np.ndarray, rng: np.random.Generator, *, threshold: float, ratio: float
+    rng: np.random.Generator, samples: np.ndarray, *, threshold: float, ratio: float
 ) -> np.ndarray:
     """Dynamic compression: levels above the threshold rise by 1 dB per ``ratio`` dB.
 
@@ -232,7 +232,7 @@ def compress(
 
 
 def gaps(
-    samples: np.ndarray, rng: np.random.Generator, *, share: float, seconds: float = 0.1
+    rng: np.random.Generator, samples: np.ndarray, *, share: float, seconds: float = 0.1
 ) -> np.ndarray:
     """Drop-outs: ``share`` of the clip (0 to 1, to a sample) is zero, in gaps of about ``seconds``
     at random places.
@@ -251,7 +251,7 @@ def gaps(
     return out
 
 
-def speed(samples: np.ndarray, rng: np.random.Generator, *, factor: float) -> np.ndarray:
+def speed(rng: np.random.Generator, samples: np.ndarray, *, factor: float) -> np.ndarray:
     """Played ``factor`` times as fast by resampling (soxr): time and pitch change together."""
     samples = _checked(samples)
     return _fit(
@@ -261,7 +261,7 @@ def speed(samples: np.ndarray, rng: np.random.Generator, *, factor: float) -> np
     )
 
 
-def tempo(samples: np.ndarray, rng: np.random.Generator, *, factor: float) -> np.ndarray:
+def tempo(rng: np.random.Generator, samples: np.ndarray, *, factor: float) -> np.ndarray:
     """``factor`` times as fast at the same pitch: librosa's phase vocoder, which also smears
     attacks.
     """
@@ -275,22 +275,13 @@ def tempo(samples: np.ndarray, rng: np.random.Generator, *, factor: float) -> np
     return _fit(_at_level(_length(out, round(len(samples) / factor)), samples))
 
 
-def pitch(samples: np.ndarray, rng: np.random.Generator, *, semitones: float) -> np.ndarray:
+def pitch(rng: np.random.Generator, samples: np.ndarray, *, semitones: float) -> np.ndarray:
     """Higher or lower in the same time: ``tempo`` undone by ``speed``, as in librosa's
     pitch_shift.
     """
     factor = 2 ** (semitones / 12)
-    shifted = speed(tempo(samples, rng, factor=1 / factor), rng, factor=factor)
+    shifted = speed(rng, tempo(rng, samples, factor=1 / factor), factor=factor)
     return _fit(_at_level(_length(shifted, len(samples)), _checked(samples)))
-
-
-def crop(samples: np.ndarray, rng: np.random.Generator, *, count: int) -> tuple[np.ndarray, int]:
-    """``count`` samples (or all there are) from a random place, and the sample at which they
-    start.
-    """
-    samples = _checked(samples)
-    start = int(rng.integers(max(0, len(samples) - count) + 1))
-    return samples[start : start + count].copy(), start
 
 
 class Codec(NamedTuple):
@@ -322,7 +313,7 @@ CODECS = {
 ULAW = Codec("WAV", "ULAW", 8_000, 64)
 
 
-def transcode(samples: np.ndarray, rng: np.random.Generator, *, codec: Codec) -> np.ndarray:
+def transcode(rng: np.random.Generator, samples: np.ndarray, *, codec: Codec) -> np.ndarray:
     """Encoded and decoded again at the codec's sample rate; its delay is measured once and taken
     out.
 
@@ -360,15 +351,6 @@ def encode(samples: np.ndarray, codec: Codec) -> bytes:
             f"cannot write {container} {subtype} ({error}); the soundfile wheel's libsndfile can."
         ) from error
     return file.getvalue()
-
-
-def bit_rate(samples: np.ndarray, *, codec: Codec) -> float:
-    """kbit/s of float32 (samples,) in this codec: what the clip adds to a file that holds it
-    already, so no header.
-    """
-    once = _resampled(_checked(samples), SAMPLE_RATE, codec.rate)
-    grown = len(encode(np.tile(once, 2), codec)) - len(encode(once, codec))
-    return 8 * grown / 1000 / (len(once) / codec.rate)
 
 
 def _round_trip(samples: np.ndarray, codec: Codec, delay: int) -> np.ndarray:
@@ -531,8 +513,8 @@ def _entries(
     yield Degradation("echo", "room", -3.0, partial(echo, delay=0.25, level=-3.0))
     for name, codec in CODECS.items():
         yield Degradation(name, "codec", codec.kilobits, partial(transcode, codec=codec))
-    for rate in (8_000, 4_000):
-        yield Degradation(f"resample_{rate // 1000}k", "band", rate, partial(resample, rate=rate))
+    for name, rate in (("via_11k", 11_025), ("resample_8k", 8_000), ("resample_4k", 4_000)):
+        yield Degradation(name, "band", rate, partial(resample, rate=rate))
     yield Degradation("telephone", "band", 8_000.0, telephone)
     yield Degradation("telephone_ulaw", "band", 8_000.0, partial(telephone, codec=ULAW))
     yield Degradation("equalise", "band", 12.0, partial(equalise, decibels=12.0))
@@ -542,7 +524,7 @@ def _entries(
         yield Degradation(f"clip_{percent}%", "level", percent, partial(clip, share=percent / 100))
     for percent in (20, 50):
         yield Degradation(f"gaps_{percent}%", "level", percent, partial(gaps, share=percent / 100))
-    for percent in (-4, -2, 2, 4, 5):
+    for percent in (-10, -4, -2, 2, 4, 5, 10):
         factor = 1 + percent / 100
         yield Degradation(
             f"speed_{percent:+}%", "speed", percent, partial(speed, factor=factor), factor
@@ -556,6 +538,15 @@ def _entries(
         yield Degradation(
             f"pitch_{semitones:+}", "pitch", semitones, partial(pitch, semitones=semitones)
         )
+
+
+NAMES = (*(entry.name for entry in _entries((), (), ())), *CHAINS)  # what ``registry`` has
+
+
+def described(degradation: Degradation) -> str:
+    """What it does, in a few words."""
+    parts = " + ".join(CHAINS.get(degradation.name, ()))
+    return parts or f"{degradation.family}, {degradation.strength:g}"
 
 
 def _checked(samples: np.ndarray) -> np.ndarray:
@@ -593,11 +584,10 @@ def _fit(samples: np.ndarray) -> np.ndarray:
 
 def _filtered(samples: np.ndarray, taps: np.ndarray, delay: int) -> np.ndarray:
     """Convolution without its first ``delay`` samples, as long as the input; float64."""
-    size = 1 << (len(samples) + len(taps)).bit_length()
-    product = np.fft.rfft(samples.astype(np.float64), size) * np.fft.rfft(
-        taps.astype(np.float64), size
-    )
-    return np.fft.irfft(product, size)[delay : delay + len(samples)]
+    import scipy.signal  # late: it takes most of a second to load
+
+    whole = scipy.signal.fftconvolve(samples.astype(np.float64), taps.astype(np.float64))
+    return whole[delay : delay + len(samples)]
 
 
 def _resampled(samples: np.ndarray, source_rate: float, rate: float) -> np.ndarray:

@@ -15,27 +15,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
-from seqhash import figures
+from seqhash import style
+from seqhash.robustness.degrade import SNR_FAMILIES
 
 Result = Mapping[str, Any]
 Cells = Mapping[tuple[str, str, float], Mapping[str, Any]]
 
 PARTS = (
-    "command",
-    "versions",
-    "machine",
-    "seconds",
-    "settings",
-    "systems",
-    "degradations",
-    "rows",
-    "half_found_snr",
-    "histograms",
-    "differences",
-    "examples",
-    "skipped",
+    "command versions machine seconds settings systems degradations rows half_found_snr histograms "
+    "differences examples skipped"
 )
-SNR_FAMILIES = ("white noise", "noise", "mix")  # their strength is an SNR in dB
 NONE = "-"  # what is shown for null
 
 
@@ -51,7 +40,7 @@ def percent(value: float | None) -> str:
 
 def cells_of(result: Result) -> Cells:
     """Rows by (system, degradation, length); checks the result on the way."""
-    missing = [part for part in PARTS if part not in result]
+    missing = [part for part in PARTS.split() if part not in result]
     if missing or not result["rows"]:
         what = f"no {', '.join(missing)}" if missing else "no rows"
         raise ValueError(
@@ -63,7 +52,8 @@ def cells_of(result: Result) -> Cells:
             or row["degradation"] not in result["degradations"]
         ):
             raise ValueError(
-                f"a row is of {row['system']} and {row['degradation']}, which the result does not list."
+                f"a row is of {row['system']} and {row['degradation']}, which the result does not "
+                "list."
             )
     return {(row["system"], row["degradation"], row["length"]): row for row in result["rows"]}
 
@@ -112,7 +102,7 @@ def pictures(result: Result, folder: str | Path) -> list[Path]:
     or more, hit_length.png if there are two lengths or more, bit_errors.png if there are
     histograms. ValueError as ``table``.
     """
-    return [figures._save(picture.figure, Path(folder) / picture.name) for picture in drawn(result)]
+    return [style.save(picture.figure, Path(folder) / picture.name) for picture in drawn(result)]
 
 
 def drawn(result: Result) -> Iterator[Picture]:
@@ -120,20 +110,37 @@ def drawn(result: Result) -> Iterator[Picture]:
     systems = ", ".join(result["systems"])
     for length in lengths_of(result):
         means = "; ".join(f"{s} {percent(mean_of(result, s, length))} %" for s in result["systems"])
-        alt = f"Heat map of hit rates of {length:g} s queries, degradations by systems. Means: {means}."
-        yield Picture("hits", f"heat_map_{length:g}s.png", alt, draw_heat_map(result, length))
-    for family in _snr_families(result):
-        alt = f"Hit rate against the SNR of {family}, a panel for each query length, with 95 % intervals: {systems}."
         yield Picture(
-            "snr", f"hit_snr_{family.replace(' ', '_')}.png", alt, draw_snr(result, family)
+            "hits",
+            f"heat_map_{length:g}s.png",
+            f"Heat map of hit rates of {length:g} s queries, degradations by systems. "
+            f"Means: {means}.",
+            draw_heat_map(result, length),
+        )
+    for family in _snr_families(result):
+        yield Picture(
+            "snr",
+            f"hit_snr_{family.replace(' ', '_')}.png",
+            f"Hit rate against the SNR of {family}, a panel for each query length, with 95 % "
+            f"intervals: {systems}.",
+            draw_snr(result, family),
         )
     if len(lengths_of(result)) > 1:
-        alt = f"Hit rate against query length, a panel for each kind of degradation, with 95 % intervals: {systems}."
-        yield Picture("lengths", "hit_length.png", alt, draw_lengths(result))
+        yield Picture(
+            "lengths",
+            "hit_length.png",
+            "Hit rate against query length, a panel for each kind of degradation, with 95 % "
+            f"intervals: {systems}.",
+            draw_lengths(result),
+        )
     if result["histograms"]:
-        names = ", ".join(result["histograms"])
-        alt = f"Histograms of bit error rates, true places against random ones, a panel for each system: {names}."
-        yield Picture("bits", "bit_errors.png", alt, draw_bit_errors(result))
+        yield Picture(
+            "bits",
+            "bit_errors.png",
+            "Histograms of bit error rates, true places against random ones, a panel for each "
+            f"system: {', '.join(result['histograms'])}.",
+            draw_bit_errors(result),
+        )
 
 
 def draw_heat_map(result: Result, length: float) -> Figure:
@@ -161,12 +168,12 @@ def draw_heat_map(result: Result, length: float) -> Figure:
         )
     axes.set_xticks(
         range(len(systems)),
-        map(figures.plain, systems),
+        map(style.plain, systems),
         rotation=35,
         ha="left",
         rotation_mode="anchor",
     )
-    axes.set_yticks(range(len(names)), map(figures.plain, names), fontsize=8)
+    axes.set_yticks(range(len(names)), map(style.plain, names), fontsize=8)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     families = [result["degradations"][name]["family"] for name in names]
     for i in range(1, len(names)):
@@ -196,7 +203,7 @@ def draw_snr(result: Result, family: str) -> Figure:
     span = entries[order[-1]]["strength"] - entries[order[0]]["strength"]
     figure, panels = _panels(len(lengths_of(result)))
     for axes, length in zip(panels, lengths_of(result), strict=True):
-        axes.axhline(0.5, color=figures._GREY, linestyle=":", linewidth=1)
+        axes.axhline(0.5, color=style.GREY, linestyle=":", linewidth=1)
         for i, system in enumerate(result["systems"]):
             aside = 0.008 * span * (i - (len(result["systems"]) - 1) / 2)
             points = [
@@ -215,7 +222,7 @@ def draw_snr(result: Result, family: str) -> Figure:
                         markersize=9,
                         zorder=5,
                     )
-        axes.set(title=f"{length:g} s", xlabel=f"SNR of {figures.plain(family)} (dB)")
+        axes.set(title=f"{length:g} s", xlabel=f"SNR of {style.plain(family)} (dB)")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _legend(figure, panels)
     return figure
@@ -241,7 +248,7 @@ def draw_lengths(result: Result) -> Figure:
         axes.set_xticks(lengths, [f"{n:g}" for n in lengths])
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.minorticks_off()
-        axes.set(title=figures.plain(name), xlabel="length of the query (s)")
+        axes.set(title=style.plain(name), xlabel="length of the query (s)")
     _legend(figure, panels)
     return figure
 
@@ -252,16 +259,16 @@ def draw_bit_errors(result: Result) -> Figure:
     """
     figure, panels = _panels(len(result["histograms"]), share_y=False)
     for axes, (system, histogram) in zip(panels, result["histograms"].items(), strict=True):
-        for kind, colour in (("true", figures._BLUE), ("random", figures._ORANGE)):
+        for kind, colour in (("true", style.BLUE), ("random", style.ORANGE)):
             counts = np.asarray(histogram[kind], np.float64)
             shares = counts / max(counts.sum(), 1)
             axes.stairs(shares, histogram["edges"], fill=True, color=colour, alpha=0.35)
             axes.stairs(shares, histogram["edges"], color=colour, label=f"{kind} places")
-        axes.set(title=figures.plain(system), xlabel="bit error rate", ylabel="share")
+        axes.set(title=style.plain(system), xlabel="bit error rate", ylabel="share")
         axes.set_xlim(0, max(0.6, *_filled(histogram)))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-        figures._tidy(axes)
+        style.tidy(axes)
     _legend(figure, panels)
     return figure
 
@@ -284,7 +291,7 @@ def _panels(count: int, *, share_y: bool = True) -> tuple[Figure, list[Axes]]:
     for axes in panels[:count] if share_y else []:
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        figures._tidy(axes)
+        style.tidy(axes)
     for axes in panels[:count:across] if share_y else []:
         axes.set_ylabel("hit rate")
     return figure, panels[:count]
@@ -306,7 +313,7 @@ def _intervals(
         [x for x, _ in there],
         hit,
         yerr=np.maximum([hit - low, high - hit], 0),  # a percentile interval may miss its value
-        label=figures.plain(system),
+        label=style.plain(system),
         color=colour,
         marker=marker,
         markersize=4.5,
@@ -319,7 +326,7 @@ def _intervals(
 def _style(result: Result, system: str) -> tuple[str, str]:
     """The colour and the marker of a system, the same in every picture."""
     i = list(result["systems"]).index(system)
-    return figures._COLOURS[i % len(figures._COLOURS)], figures._MARKERS[i % len(figures._MARKERS)]
+    return style.COLOURS[i % len(style.COLOURS)], style.MARKERS[i % len(style.MARKERS)]
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:

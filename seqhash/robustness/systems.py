@@ -1,19 +1,22 @@
 """What the robustness report compares, behind one door: hashers of this package, both classical
 fingerprints, programs.
 
-A system is anything with the fields and functions of ``System``. Scores of different systems need
-not mean the same,
-only rank: the report sets their thresholds itself.
+A system is anything with the fields and functions of ``System``, and ``named`` makes those of the
+package. Scores of different systems need not mean the same, only rank: the report sets their
+thresholds itself. All audio comes at the 16 kHz of ``degrade``; a system that wants another rate
+resamples it.
 """
 
 import csv
 import itertools
+import math
+import re
 import shlex
 import shutil
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +24,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 import soundfile
+import soxr
 
 from seqhash import controls
 from seqhash.codes import Hasher
@@ -28,15 +32,15 @@ from seqhash.index import ingest
 from seqhash.index.catalogue import Collection, Row
 from seqhash.index.identify import Match, Searcher, shifted_codes
 from seqhash.robustness.baselines import haitsma, wang
+from seqhash.robustness.degrade import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000
-
-
+DISGUISED = 0.15  # bits flipped in a distractor that is a copy of another recording
+LISTED = "listed.txt"  # the paths in a folder of clips
 Position = tuple[int, float]  # a recording's number, as it was added, and seconds
 
 
 class System(Protocol):
-    """A way to identify clips. Pickles, so that workers can be handed it."""
+    """A way to identify clips."""
 
     @property
     def name(self) -> str:
@@ -88,8 +92,8 @@ class Learned:
 
     def add(self, recordings: Sequence[np.ndarray]) -> Searcher:
         """An index in memory."""
-        words = ingest.hash_streams(self.hasher, [[samples] for samples in recordings])
-        return self.add_codes(words)
+        streams = [map(self._heard, [samples]) for samples in recordings]  # one copy at a time
+        return self.add_codes(ingest.hash_streams(self.hasher, streams))
 
     def add_codes(self, words: Sequence[np.ndarray]) -> Searcher:
         """An index in memory from codes, uint32 (codes, words) of each recording."""
@@ -103,34 +107,53 @@ class Learned:
         )
 
     def candidates(self, index: Searcher, clips: Sequence[np.ndarray]) -> list[list[Match]]:
-        """All that is near."""
-        return [index.candidates(clip) for clip in clips]
+        """All that is near; nothing for a clip that is shorter than a segment."""
+        heard = map(self._heard, clips)
+        return [index.candidates(clip) if self._has_codes(clip) else [] for clip in heard]
 
     def bit_errors(
         self, index: Searcher, clip: np.ndarray, positions: Sequence[Position]
     ) -> list[float]:
         """At the best of the searcher's shifts."""
+        heard = self._heard(clip)
+        if not self._has_codes(heard):
+            return []
         words, starts = index.collection.words, index.collection.starts
-        return _bit_errors(
-            words, starts, self.hasher.code_rate, shifted_codes(self.hasher, [clip]), positions
-        )
+        codes = shifted_codes(self.hasher, [heard])
+        return _bit_errors(words, starts, self.hasher.code_rate, codes, positions)
+
+    def _heard(self, samples: np.ndarray) -> np.ndarray:
+        """At the hasher's rate, as ``audio.read`` would give it."""
+        if self.hasher.sample_rate == SAMPLE_RATE:
+            return samples
+        return soxr.resample(samples, SAMPLE_RATE, self.hasher.sample_rate, quality="HQ")
+
+    def _has_codes(self, heard: np.ndarray) -> bool:
+        shortest = ingest.shortest_seconds(self.hasher.config)
+        return len(heard) >= shortest * self.hasher.sample_rate
 
 
 @dataclass(frozen=True)
 class Philips:
-    """Haitsma & Kalker 2002, searched exhaustively."""
+    """Haitsma & Kalker 2002."""
 
     name: str = "philips"
     description: str = (
         "Haitsma-Kalker sub-fingerprints, exhaustive search, threshold by the query's length"
     )
     config: haitsma.HaitsmaConfig = haitsma.DEFAULT
-    default_score: float = 2.0
 
     @property
     def bytes_per_second(self) -> float:
         """Of fingerprint."""
-        return 4 * self.config.code_rate
+        return haitsma.BITS / 8 * self.config.code_rate
+
+    @property
+    def default_score(self) -> float:
+        """By the threshold of the config."""
+        if self.config.threshold == "paper":
+            return -self.config.bit_error_rate
+        return -math.log10(self.config.false_positive_rate)
 
     def add(self, recordings: Sequence[np.ndarray]) -> haitsma.Fingerprints:
         """An index in memory."""
@@ -139,8 +162,14 @@ class Philips:
     def candidates(
         self, index: haitsma.Fingerprints, clips: Sequence[np.ndarray]
     ) -> list[list[Match]]:
-        """All that is near."""
-        return haitsma.identify(index, clips, config=self.config, all_candidates=True)
+        """All that is near; ranked by its bit error rate where the threshold is the paper's, which
+        is one.
+        """
+        found = haitsma.identify(index, clips, config=self.config, all_candidates=True)
+        if self.config.threshold == "length":
+            return found
+        ranked = [sorted(matches, key=lambda match: match.bit_error_rate) for matches in found]
+        return [[m._replace(score=-m.bit_error_rate) for m in matches] for matches in ranked]
 
     def bit_errors(
         self, index: haitsma.Fingerprints, clip: np.ndarray, positions: Sequence[Position]
@@ -157,7 +186,11 @@ class Shazam:
     name: str = "shazam"
     description: str = "Wang's landmarks, the significance of the best bin of time offsets"
     config: wang.WangConfig = wang.DEFAULT
-    default_score: float = 2.0
+
+    @property
+    def default_score(self) -> float:
+        """By the config's false-positive rate."""
+        return -math.log10(self.config.false_positive_rate)
 
     @property
     def bytes_per_second(self) -> float:
@@ -185,12 +218,12 @@ class Shazam:
 class Outside:
     """Any program: it is given clips as files, and answers in a CSV.
 
-    ``command`` is run by the shell once for each batch of clips, with these names put in:
-    ``{references}`` and ``{clips}``, text files of paths of WAV files (16 kHz, mono, 16 bit), one a
-    line; ``{folder}``, where it may keep an index of the references between runs; ``{answers}``,
-    the CSV to write: ``clip,track,offset,score`` with a header, paths as given, seconds of the
-    track at the clip's start, a higher score being surer. A clip without a row is not found. Rows
-    of one clip may be many.
+    ``command`` is run by the shell once for each batch of clips, with these names put in, and no
+    other braces changed: ``{references}`` and ``{clips}``, text files of paths of WAV files (16
+    kHz, mono, 16 bit), one a line; ``{folder}``, where it may keep an index of the references
+    between runs; ``{answers}``, the CSV to write: ``clip,track,offset,score`` with a header, paths
+    as given, seconds of the track at the clip's start, a higher score being surer. A clip without a
+    row is not found. Rows of one clip may be many.
     """
 
     name: str
@@ -223,8 +256,10 @@ class Outside:
                 "folder": index.folder,
                 "answers": answers,
             }
-            command = self.command.format(
-                **{name: shlex.quote(str(path)) for name, path in names.items()}
+            command = re.sub(
+                rf"\{{({'|'.join(names)})\}}",
+                lambda found: shlex.quote(str(names[found[1]])),
+                self.command,
             )
             done = subprocess.run(command, shell=True, capture_output=True, text=True)
             if done.returncode or not answers.is_file():
@@ -238,6 +273,8 @@ class Outside:
             try:
                 clip, recording = paths.index(row["clip"]), index.paths.index(row["track"])
                 seconds, score = float(row["offset"]), float(row["score"])
+                if not math.isfinite(seconds + score):
+                    raise ValueError("offset and score must be finite")
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(
                     f"{self.name}: line {line} of its answers, {row}: {error}"
@@ -261,9 +298,6 @@ class References:
 
     folder: Path
     paths: list[str]
-
-
-LISTED = "listed.txt"  # the paths in a folder of clips
 
 
 def _write_clips(folder: Path, name: str, clips: Sequence[np.ndarray]) -> list[str]:
@@ -305,13 +339,84 @@ def _bit_errors(
     return rates
 
 
+def with_distractors(system: Learned, index: Searcher, *, codes: int, seed: int) -> Searcher:
+    """The index with so many codes more: its own recordings, whole, begun elsewhere, and each bit
+    flipped with a chance of ``DISGUISED``.
+    """
+    rng = np.random.default_rng(seed)
+    own = [index.collection.words[a:b] for a, b in itertools.pairwise(index.collection.starts)]
+    own = [words for words in own if len(words)]
+    more: list[np.ndarray] = []
+    while own and sum(map(len, more)) < codes:
+        copy = own[len(more) % len(own)]
+        flips = rng.random((*copy.shape, 32)) < DISGUISED
+        packed = np.packbits(flips, axis=-1, bitorder="little").view("<u4")[..., 0]
+        more.append(np.roll(copy, rng.integers(len(copy)), axis=0) ^ packed)
+    return system.add_codes(own + more)
+
+
 def untrained(hasher: Hasher) -> Learned:
-    """The floor of a hasher that has its config and statistics, and no training."""
-    floor = controls.untrained(jax.random.key(0), hasher.config, hasher.statistics)
-    return Learned("untrained", "the same LSTM with its initial weights", floor)
+    """The control of a hasher that has its config and statistics, and no training."""
+    control = controls.untrained(jax.random.key(0), hasher.config, hasher.statistics)
+    return Learned("untrained", "the same LSTM with its initial weights", control)
 
 
 def projection(hasher: Hasher) -> Learned:
-    """The floor of a hasher that has its config and statistics, and no LSTM."""
-    floor = controls.random_projection(jax.random.key(0), hasher.config, hasher.statistics)
-    return Learned("projection", "random projection of the MFCC segment", floor)
+    """The control of a hasher that has its config and statistics, and no LSTM."""
+    control = controls.random_projection(jax.random.key(0), hasher.config, hasher.statistics)
+    return Learned("projection", "random projection of the MFCC segment", control)
+
+
+NAMED: dict[str, Callable[[Hasher], System]] = {
+    "hasher": lambda hasher: Learned(
+        hasher.name, "this package's hasher, as seqhash identify searches it", hasher
+    ),
+    "untrained": untrained,
+    "projection": projection,
+    "philips": lambda _: Philips(),
+    "philips-paper": lambda _: Philips(
+        "philips-paper",
+        "Haitsma-Kalker as published: looked up with 10 flipped bits, bit error rate of 0.35",
+        haitsma.PAPER,
+    ),
+    "philips-transposed": lambda _: Philips(
+        "philips-transposed",
+        "philips, its queries searched shifted by up to two semitones as well",
+        haitsma.TRANSPOSED,
+    ),
+    "shazam": lambda _: Shazam(),
+    "shazam-paper": lambda _: Shazam(
+        "shazam-paper", "Wang's landmarks, queries analysed as references are", wang.PAPER
+    ),
+    "shazam-sparse": lambda _: Shazam(
+        "shazam-sparse", "Wang's landmarks, as few as audfprint's defaults", wang.SPARSE
+    ),
+}
+
+
+def named(name: str, hasher: Hasher) -> System:
+    """A system of the package; those of ``NAMED`` that learn, or do not, are of this hasher.
+
+    Raises:
+      ValueError: there is none of this name.
+    """
+    if name not in NAMED:
+        raise ValueError(f"Unknown system {name!r}; there are {', '.join(NAMED)}.")
+    return NAMED[name](hasher)
+
+
+def outside(text: str, folder: Path) -> Outside:
+    """The program of ``NAME=COMMAND``; its files go into a folder of its name.
+
+    Raises:
+      ValueError: it is not written so, or the command could not be asked or could not answer.
+    """
+    name, _, command = text.partition("=")
+    if not re.fullmatch(r"[\w.+-]+", name) or not command.strip():
+        raise ValueError(
+            f"--outside must be NAME=COMMAND, NAME of letters and digits, got {text!r}."
+        )
+    missing = [f"{{{part}}}" for part in ("clips", "answers") if f"{{{part}}}" not in command]
+    if missing:
+        raise ValueError(f"--outside={name}: the command must have {' and '.join(missing)} in it.")
+    return Outside(name, command, str(folder / name))

@@ -302,7 +302,8 @@ def _work(work_id: str) -> Work:
     found = [work for work in works() if work.work_id == work_id]
     if not found:
         raise ValueError(
-            f"work_id must be one of {', '.join(work.work_id for work in works())}, got {work_id!r}."
+            f"work_id must be one of {', '.join(work.work_id for work in works())}, "
+            f"got {work_id!r}."
         )
     return found[0]
 

@@ -123,14 +123,16 @@ def _tune(lines: list[_Line], name: str) -> Work:
     missing = [field for field in "FTCGMLQP" if field not in header]
     if missing:
         raise ValueError(
-            f"{name}, line {lines[0].number}: this tune has no {', '.join(f + ':' for f in missing)} line."
+            f"{name}, line {lines[0].number}: this tune has no "
+            f"{', '.join(f + ':' for f in missing)} line."
         )
 
     def read(field: str, pattern: str, meaning: str) -> tuple[str, ...]:
         match = re.fullmatch(pattern, header[field].text)
         if not match:
             raise ValueError(
-                f"{name}, line {header[field].number}: {meaning} expected, got {header[field].text!r}."
+                f"{name}, line {header[field].number}: {meaning} expected, "
+                f"got {header[field].text!r}."
             )
         return match.groups()
 
@@ -191,8 +193,8 @@ def _parts(
         pickups.append(pickup)
         if pickup != pickups[0]:
             raise ValueError(
-                f"{name}, line {head.number}: the pickup of part {part.name} is {pickup} quarter notes, "
-                f"that of part {parts[0].name} is {pickups[0]}."
+                f"{name}, line {head.number}: the pickup of part {part.name} is {pickup} quarter "
+                f"notes, that of part {parts[0].name} is {pickups[0]}."
             )
     return tuple(parts)
 

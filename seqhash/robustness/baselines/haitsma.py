@@ -35,12 +35,12 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import log_ndtr, ndtri
 
 from seqhash.codes import check_samples, pack
 from seqhash.index.identify import Match, without_repeats
@@ -108,7 +108,8 @@ class HaitsmaConfig:
             )
         if not 0 < self.low_hz < self.high_hz < self.rate / 2:
             raise ValueError(
-                f"The bands must lie between 0 and {self.rate / 2:g} Hz, half of the decimated rate."
+                f"The bands must lie between 0 and {self.rate / 2:g} Hz, "
+                "half of the decimated rate."
             )
         if (np.diff(self.band_edges) < 1).any():
             raise ValueError(
@@ -134,6 +135,7 @@ class HaitsmaConfig:
 
 DEFAULT = HaitsmaConfig()
 PAPER = HaitsmaConfig(search="lookup", flips=10, threshold="paper", block=256)
+TRANSPOSED = HaitsmaConfig(semitones=2)
 
 
 # --------------------------------------------------------------------------------- samples to codes
@@ -355,7 +357,7 @@ def score(bit_error_rate: float, *, bits: int, tries: int) -> float:
     It is negative where that is more than one, so that it ranks the unlikely too.
     """
     deviations = (1 - 2 * bit_error_rate) * math.sqrt(bits) / SPREAD
-    return -_log10_tail(deviations) - math.log10(tries)
+    return -float(log_ndtr(-deviations)) / math.log(10) - math.log10(tries)
 
 
 def limit(bits: int, *, tries: int, config: HaitsmaConfig = DEFAULT) -> float:
@@ -364,17 +366,8 @@ def limit(bits: int, *, tries: int, config: HaitsmaConfig = DEFAULT) -> float:
     """
     if config.threshold == "paper":
         return config.bit_error_rate
-    deviations = -NormalDist().inv_cdf(config.false_positive_rate / tries)
+    deviations = -ndtri(config.false_positive_rate / tries)
     return 0.5 - SPREAD * deviations / (2 * math.sqrt(bits))
-
-
-def _log10_tail(z: float) -> float:
-    """log10 of the probability that a standard normal value is more than z."""
-    if z < 25:
-        return math.log10(math.erfc(z / math.sqrt(2)) / 2)
-    return (
-        -z * z / 2 - math.log(z * math.sqrt(2 * math.pi)) + math.log1p(-1 / z**2 + 3 / z**4)
-    ) / math.log(10)
 
 
 # ------------------------------------------------------------------------------------------- search

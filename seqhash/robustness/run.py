@@ -1,0 +1,273 @@
+"""A run of the report: what can be read, who holds it, and which cells are there already.
+
+The parent reads every recording once, a block at a time, to learn what is in it (``survey``).
+Samples and indexes are the workers', one copy in each: about 230 MB an hour of audio. A cell that
+an earlier run of the same settings and the same audio left in the folder is not measured again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from seqhash import audio, corpus, parallel
+from seqhash.export import load_hasher
+from seqhash.robustness import cells, degrade, systems
+from seqhash.robustness.degrade import SAMPLE_RATE, Degradation
+
+BLOCK_SECONDS = 60.0
+EXAMPLE_SECONDS = 4.0
+EXAMPLE_SHARE = 0.4  # of the recording, before an example begins
+
+
+class Task(NamedTuple):
+    """What is asked for."""
+
+    corpus: str  # manifest or folder
+    noise: str | None  # the same; None: synthesised
+    rooms: str | None  # the same, of impulse responses
+    hasher: str  # a packaged name or a directory
+    systems: tuple[str | systems.Outside, ...]  # of ``systems.NAMED``, or programs
+    queries: int
+    left_out: float  # share of the works
+    distractor_codes: int
+    seed: int
+
+
+class Sounds(NamedTuple):
+    """Noises or rooms, float32 (samples,) each: of the reported queries, and of the thresholds."""
+
+    reported: Sequence[np.ndarray]
+    calibrating: Sequence[np.ndarray]
+
+
+class Survey(NamedTuple):
+    """What a task's files hold, without their samples."""
+
+    paths: tuple[Path, ...]  # of the recordings that can be read
+    plan: cells.Plan
+    loudest: int  # recording in the index
+    noises: Sounds
+    rooms: Sounds
+    skipped: tuple[tuple[Path, str], ...]  # (path, reason)
+    digest: str  # of all that was heard
+
+    def counts(self) -> dict[str, int]:
+        """Recordings in the index, and left out."""
+        indexed = len(self.plan.indexed)
+        return {"indexed": indexed, "left_out": len(self.paths) - indexed}
+
+
+def survey(task: Task) -> Survey:
+    """Reads all files of a task once.
+
+    Raises:
+      ValueError: fewer than three works can be read, or fewer than two noises or rooms.
+    """
+    listed = corpus.recordings(task.corpus)
+    heard = parallel.map_all(_hear, [recording.path for recording in listed])
+    kept = [(one, got) for one, got in zip(listed, heard, strict=True) if isinstance(got, _Heard)]
+    skipped = [
+        (one.path, got) for one, got in zip(listed, heard, strict=True) if isinstance(got, str)
+    ]
+    plan = cells.make_plan(
+        [recording.work or recording.id for recording, _ in kept],
+        queries=task.queries,
+        left_out=task.left_out,
+        seed=task.seed,
+    )
+    noises = _sounds("noise", task.noise, skipped) or Sounds(
+        degrade.synthetic_noises(0), degrade.synthetic_noises(1)
+    )
+    rooms = _sounds("rooms", task.rooms, skipped) or Sounds(
+        degrade.synthetic_rooms(0), degrade.synthetic_rooms(1)
+    )
+    digest = hashlib.sha256("".join(got.digest for _, got in kept).encode())
+    for sound in (*noises.reported, *noises.calibrating, *rooms.reported, *rooms.calibrating):
+        digest.update(hashlib.sha256(sound.tobytes()).digest())
+    return Survey(
+        tuple(recording.path for recording, _ in kept),
+        plan,
+        max(plan.indexed, key=lambda i: kept[i][1].power),
+        noises,
+        rooms,
+        tuple(skipped),
+        digest.hexdigest(),
+    )
+
+
+class _Heard(NamedTuple):
+    power: float  # mean square
+    digest: str
+
+
+def _hear(path: Path) -> _Heard | str:
+    """What is in a recording, or why it cannot be read."""
+    count, energy, digest = 0, 0.0, hashlib.sha256()
+    try:
+        for block in audio.blocks(path, sample_rate=SAMPLE_RATE, block_seconds=BLOCK_SECONDS):
+            count += len(block)
+            energy += float(np.sum(np.square(block, dtype=np.float64)))
+            digest.update(block.tobytes())
+    except audio.AudioError as error:
+        return error.reason
+    return _Heard(energy / count, digest.hexdigest())
+
+
+def _sounds(flag: str, listed: str | None, skipped: list[tuple[Path, str]]) -> Sounds | None:
+    """Noises or rooms: the second, fourth ... for what is reported, the others for the thresholds.
+
+    What cannot be read joins ``skipped``. None where none are listed.
+    """
+    if listed is None:
+        return None
+    read = []
+    recordings = corpus.recordings(listed)
+    for recording in recordings:
+        try:
+            read.append(audio.read(recording.path, sample_rate=SAMPLE_RATE))
+        except audio.AudioError as error:
+            skipped.append((recording.path, error.reason))
+    if len(read) < 2:
+        raise ValueError(
+            f"--{flag} must name at least two files that can be read, one for what is reported and "
+            f"one for the thresholds, got {len(read)} of {len(recordings)} in {listed}."
+        )
+    return Sounds(read[1::2], read[0::2])
+
+
+def contestants(task: Task) -> list[systems.System]:
+    """The systems of a task.
+
+    Raises:
+      ValueError: an unknown one, or two of one name.
+    """
+    hasher = load_hasher(task.hasher)
+    made = [
+        systems.named(one, hasher) if isinstance(one, str) else one
+        for one in dict.fromkeys(task.systems)
+    ]
+    names = [system.name for system in made]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"Systems must have different names, got {min(twice)} twice.")
+    return made
+
+
+def reported(survey: Survey) -> dict[str, Degradation]:
+    """What is done to the queries that are reported, by name."""
+    return degrade.registry(survey.noises.reported, survey.rooms.reported)
+
+
+class _Worker(NamedTuple):
+    """What one process holds."""
+
+    systems: list[systems.System]
+    indexes: dict[str, Any]
+    recordings: list[np.ndarray]
+    plan: cells.Plan
+    reported: dict[str, Degradation]
+    calibrating: dict[str, Degradation]
+    seed: int
+
+
+_worker: _Worker | None = None  # of this process
+
+
+def _start(task: Task, survey: Survey) -> None:
+    global _worker
+    recordings = [audio.read(path, sample_rate=SAMPLE_RATE) for path in survey.paths]
+    indexed, made, indexes = [recordings[i] for i in survey.plan.indexed], contestants(task), {}
+    for system in made:
+        index = system.add(indexed)
+        if task.distractor_codes and isinstance(system, systems.Learned):
+            index = systems.with_distractors(
+                system, index, codes=task.distractor_codes, seed=task.seed
+            )
+        indexes[system.name] = index
+    calibrating = degrade.registry(
+        survey.noises.calibrating, survey.rooms.calibrating, degrade.synthetic_music(1)
+    )
+    _worker = _Worker(
+        made, indexes, recordings, survey.plan, reported(survey), calibrating, task.seed
+    )
+
+
+def _cell(name: str, length: float) -> dict[str, Any]:
+    assert _worker is not None
+    return cells.run_cell(
+        _worker.systems,
+        _worker.indexes,
+        _worker.recordings,
+        _worker.plan,
+        seconds=length,
+        reported=_worker.reported[name],
+        calibrating=_worker.calibrating[name],
+        seed=_worker.seed,
+    )
+
+
+def measure(
+    task: Task, survey: Survey, folder: Path, wanted: Sequence[tuple[str, float]], *, workers: int
+) -> dict[tuple[str, float], Any]:
+    """The cells of some degradations and lengths, with a bar on stderr for those that are made.
+
+    Args:
+      task, survey: of this run.
+      folder: where cells are kept.
+      wanted: (degradation, length in s) of each.
+      workers: processes, each with all the audio and its indexes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = _key(task, survey)
+    paths = {cell: folder / f"{key}-{cell[0]}-{cell[1]:g}s.json" for cell in wanted}
+    missing = [cell for cell, path in paths.items() if not path.is_file()]
+    if missing:
+        made = parallel.in_processes(
+            _cell,
+            missing,
+            workers=min(workers, len(missing)),
+            start=_start,
+            start_with=(task, survey),
+        )
+        for cell, measured in tqdm(made, total=len(missing), unit="cell", desc="robustness"):
+            fresh = paths[cell].with_name(f".{paths[cell].name}.{os.getpid()}")
+            fresh.write_text(json.dumps(measured, allow_nan=False))
+            fresh.replace(paths[cell])
+    return {cell: json.loads(path.read_text()) for cell, path in paths.items()}
+
+
+def _key(task: Task, survey: Survey) -> str:
+    """Of what decides a cell: the settings, the audio and the hasher, whatever their paths."""
+    made = [
+        one if isinstance(one, str) else dataclasses.asdict(one) | {"folder": ""}
+        for one in task.systems
+    ]
+    decides = task._replace(corpus="", noise=None, rooms=None, hasher="", systems=())
+    parts = [decides, made, survey.digest, load_hasher(task.hasher).digest]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def examples(
+    survey: Survey, degradations: Sequence[Degradation], workdir: Path, *, seed: int
+) -> list[dict[str, str]]:
+    """A few seconds of the loudest recording under each degradation, as files in
+    ``workdir``/examples.
+    """
+    folder = workdir / "examples"
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = audio.read(survey.paths[survey.loudest], sample_rate=SAMPLE_RATE)
+    place, made = cells.Place(survey.loudest, EXAMPLE_SHARE), []
+    for one in degradations:
+        clip = cells.cut(samples, place, seconds=EXAMPLE_SECONDS, degradation=one, seed=seed)
+        if clip is not None:
+            path = folder / f"{one.name}.flac"
+            soundfile.write(path, clip[0], SAMPLE_RATE)
+            made.append({"degradation": one.name, "path": str(path.relative_to(workdir))})
+    return made
