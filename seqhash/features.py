@@ -150,13 +150,16 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
         stored = json.loads((directory / "store.json").read_text("utf-8"))
         version = stored["version"]
     except FileNotFoundError as error:
-        reason = "there is no feature store (store.json); prepare makes one, and goes on with one that was interrupted"
-        raise StoreError(f"{directory}: {reason}.") from error
+        raise StoreError(
+            f"{directory}: there is no feature store (store.json); prepare makes one, and goes on "
+            "with one that was interrupted."
+        ) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{directory}: store.json is damaged ({error}); prepare again.") from error
     if version != STORE_VERSION:
         raise StoreError(
-            f"{directory}: a store of version {STORE_VERSION} expected, got {version}; prepare again."
+            f"{directory}: a store of version {STORE_VERSION} expected, got {version}; "
+            "prepare again."
         )
     try:
         rows = [
@@ -176,7 +179,8 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
         )
     if shapes != [c.shape for c in cepstra] or len({c.shape[1] for c in cepstra}) > 1:
         raise StoreError(
-            f"{directory}: the store is damaged (cepstra of other shapes than listed); prepare again."
+            f"{directory}: the store is damaged (cepstra of other shapes than listed); "
+            "prepare again."
         )
     if not all(contents):
         raise StoreError(

@@ -56,8 +56,7 @@ def outcomes(paths, *, workers=2) -> list[tuple[str, int | str]]:
             try:
                 found.append((file.path.stem, len(list(file))))
             except audio.AudioError as error:
-                assert error.path == file.path
-                found.append((file.path.stem, error.reason))
+                found.append((error.path.stem, error.reason))
     return found
 
 
@@ -158,10 +157,15 @@ time.sleep(600)
 """
     workers_that(monkeypatch, body)
     threads = threading.active_count()
-    with pytest.raises(KeyboardInterrupt), streams(map(Path, "abcd"), workers=3):
-        while len(list(tmp_path.iterdir())) < 3:
-            time.sleep(0.01)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with streams(map(Path, "abcd"), workers=3):
+            while len(list(tmp_path.iterdir())) < 3:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert threading.active_count() == threads
     for name in os.listdir(tmp_path):
         process, group = map(int, name.split("."))

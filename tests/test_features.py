@@ -163,7 +163,8 @@ def test_an_interrupted_run_is_continued(five, tmp_path, error):
 
 def test_a_killed_run_is_continued_and_ends_equal(five, tmp_path):
     program = (
-        "import os, signal, sys; from seqhash import corpus; from tests.test_features import _features, _prepare\n"
+        "import os, signal, sys; from seqhash import corpus\n"
+        "from tests.test_features import _features, _prepare\n"
         "calls = []\n"
         "def features(blocks):\n"
         "    calls.append(1)\n"

@@ -370,12 +370,15 @@ def hash_many(recordings):
     return [np.ones((len(samples) // 4000, 4), np.uint32) for samples in recordings]
 
 def main():
-    hasher = SimpleNamespace(name="fake", digest="0" * 64, config=Config(), code_rate=4.0, sample_rate=16000,
-                             thresholds=np.zeros(128), hash_many=hash_many)
+    hasher = SimpleNamespace(
+        name="fake", digest="0" * 64, config=Config(), code_rate=4.0, sample_rate=16000,
+        thresholds=np.zeros(128), hash_many=hash_many,
+    )
     identity = ingest.identity_of(hasher)
     with catalogue.open_index({str(tmp_path / "index")!r}, identity=identity, create=True) as store:
         print("ready", flush=True)
-        print(ingest.add_files(store, hasher, [{str(tmp_path / "music")!r}], workers=2, progress=False))
+        music = {str(tmp_path / "music")!r}
+        print(ingest.add_files(store, hasher, [music], workers=2, progress=False))
 
 {'if __name__ == "__main__":' if guarded else "if True:"}
     main()
