@@ -8,13 +8,14 @@ reason, never an error of these libraries.
 
 How a cut file is known, since libsndfile mostly reads it without a word:
 
-========  =====================================================================================================
-WAV       the data chunk is longer than the file (also RF64); a length that was left open by a pipe is believed
+========  ==========================================================================================
+WAV       the data chunk is longer than the file (also RF64); a length that was left open by a pipe
+          is believed
 FLAC      the decoder loses its place, or there are fewer samples than the header promises
 Ogg       the last page is cut, or does not end its stream
-MP3       fewer bytes or samples than the Xing/Info header promises; without one, the last MPEG frame is cut, so that
-          a cut exactly between two MPEG frames goes unseen
-========  =====================================================================================================
+MP3       fewer bytes or samples than the Xing/Info header promises; without one, the last MPEG
+          frame is cut, so that a cut exactly between two MPEG frames goes unseen
+========  ==========================================================================================
 """
 
 import os
@@ -26,16 +27,13 @@ import numpy as np
 import soundfile
 import soxr
 
-RATES = (
-    1_000,
-    768_000,
-)  # Hz; beyond these a header is damaged, and resampling would take any amount of memory
+# Hz; beyond these a header is damaged, and resampling would take any amount of memory
+RATES = (1_000, 768_000)
 RAW = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # raw samples: dtype, full scale
 # a sample beyond is no audio, whatever its scale; the power spectrum of 1e19 overflows float32
 LARGEST = 1e12
-_FEED = (
-    1 << 16
-)  # source samples per read; fixed, so that samples do not depend on the block size asked for
+# source samples per read; fixed, so that samples do not depend on the block size asked for
+_FEED = 1 << 16
 _JUNK = 1 << 16  # bytes before the first MPEG frame that are searched for it, as mpg123 does
 
 
@@ -97,13 +95,11 @@ def read(
 
 def unusable(samples: np.ndarray) -> str | None:
     """What is wrong with the values of samples, as a phrase; None where nothing is."""
-    if (
-        samples.min(initial=0) >= -LARGEST and samples.max(initial=0) <= LARGEST
-    ):  # false where one is NaN
+    # False where one is NaN.
+    if samples.min(initial=0) >= -LARGEST and samples.max(initial=0) <= LARGEST:
         return None
-    return (
-        f"samples beyond {LARGEST:g}" if np.isfinite(samples).all() else "NaN or infinite samples"
-    )
+    finite = np.isfinite(samples).all()
+    return f"samples beyond {LARGEST:g}" if finite else "NaN or infinite samples"
 
 
 def raw_blocks(
@@ -166,11 +162,8 @@ def _blocks(
 def _open(path: Path) -> soundfile.SoundFile:
     try:
         handle = soundfile.SoundFile(os.fsencode(path))  # of a str it takes UTF-8 only
-    except (
-        soundfile.SoundFileError,
-        TypeError,
-        OSError,
-    ) as error:  # TypeError: a suffix for headerless files, .raw
+    # TypeError: a suffix for headerless files, .raw
+    except (soundfile.SoundFileError, TypeError, OSError) as error:
         raise AudioError(path, f"not audio that can be read ({_text(error)})") from error
     low, high = RATES
     if not low <= handle.samplerate <= high:
@@ -294,9 +287,8 @@ def _inspect(path: Path, file: BinaryIO, size: int) -> int | None:
     elif magic[:3] == b"ID3" or path.suffix.lower() == ".mp3" or _mpeg_frame(magic):
         return _mpeg_promise(path, file, size)
     elif path.suffix.lower() in (".au", ".snd") and magic not in (b".snd", b"dns."):
-        raise AudioError(
-            path, "not audio: no AU header in it"
-        )  # libsndfile would take any bytes for samples
+        # libsndfile would take any bytes for samples.
+        raise AudioError(path, "not audio: no AU header in it")
     return None
 
 
@@ -312,17 +304,14 @@ def _check_riff(path: Path, file: BinaryIO, size: int) -> None:
     order: Literal["big", "little"] = "big" if head[:4] == b"RIFX" else "little"
     position, long_length = 12, None
     while position + 8 <= size:
-        name, length = (
-            _bytes(file, position, 4),
-            int.from_bytes(_bytes(file, position + 4, 4), order),
-        )
+        name = _bytes(file, position, 4)
+        length = int.from_bytes(_bytes(file, position + 4, 4), order)
         position += 8
         if name == b"ds64":  # RF64: the lengths that do not fit 32 bits
             long_length = int.from_bytes(_bytes(file, position + 8, 8), "little")
         if name == b"data":
-            left_open = (
-                length >= 0xFFFFF000 or 0x7FFFF000 <= length <= 0x7FFFFFFF
-            )  # written by a pipe
+            # Written by a pipe.
+            left_open = length >= 0xFFFFF000 or 0x7FFFF000 <= length <= 0x7FFFFFFF
             promised = length if long_length is None else long_length
             if promised > size - position and (long_length is not None or not left_open):
                 raise AudioError(
@@ -358,9 +347,8 @@ def _find_page(file: BinaryIO, position: int) -> int:
         if piece == b"OggS":
             return position
         at = _bytes(file, position, _JUNK).find(b"OggS", 1)
-        position += (
-            at if at > 0 else max(_JUNK - 3, 1)
-        )  # a page that starts in the last 3 bytes is found next time
+        # A page that starts in the last 3 bytes is found next time.
+        position += at if at > 0 else _JUNK - 3
     return -1
 
 
@@ -381,10 +369,7 @@ _KBPS = {
 def _mpeg_frame(header: bytes) -> _MpegFrame | None:
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
-    version, layer = (
-        header[1] >> 3 & 3,
-        header[1] >> 1 & 3,
-    )  # version 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
+    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3  # 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
     kbps, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
     if version == 1 or layer != 1 or kbps in (0, 15) or rate == 3:
         return None
@@ -403,9 +388,8 @@ def _mpeg_promise(path: Path, file: BinaryIO, size: int) -> int | None:
             (byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
         )
         start = 10 + length + (10 if head[5] & 0x10 else 0)
-    if (
-        _bytes(file, start, 4) == b"fLaC"
-    ):  # some taggers put ID3 before FLAC, some people call it .mp3
+    # Some taggers put ID3 before FLAC, some people call it .mp3.
+    if _bytes(file, start, 4) == b"fLaC":
         return None
     junk = _first_mpeg_frame(_bytes(file, start, _JUNK))
     if junk is None:
@@ -443,6 +427,5 @@ def _walk_mpeg(path: Path, file: BinaryIO, size: int, position: int) -> int:
         if position > size:
             raise AudioError(path, "truncated: the last MPEG frame is cut")
         samples += frame.samples
-    return max(
-        samples - 2 * 1152, 0
-    )  # a first frame that leans on one before it, and a guess a little short
+    # A first frame that leans on one before it, and a guess a little short.
+    return max(samples - 2 * 1152, 0)

@@ -2,19 +2,16 @@
 
 Exit statuses:
 
-===
-==========================================================================================================
+===  ===============================================================================================
 0    done; of ``identify``: there is an answer (of several files, to one of them at least)
 1    ``identify``: no match; ``verify``: there are problems
 2    what was asked for cannot be done; one message on stderr says why
 3    ``identify``, ``add --strict``: a file could not be used; ``add``: none could
 130  interrupted (Ctrl-C); what was added is kept, and the same command goes on where it stopped
 141  who reads the output has ended, as with ``| head``
-===
-==========================================================================================================
+===  ===============================================================================================
 """
 
-import contextlib
 import io
 import json
 import os
@@ -29,7 +26,7 @@ from absl import flags
 
 from seqhash import audio, parallel
 from seqhash.index import compare, exchange, ingest
-from seqhash.index.catalogue import Index, Row, open_index
+from seqhash.index.catalogue import Index, Row, delete_empty, open_index
 
 if TYPE_CHECKING:  # a command that hashes nothing starts without jax
     from seqhash.codes import Hasher
@@ -69,15 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if sys.stdout is None:
-        print(
-            "error: standard output is closed; redirect it to /dev/null if it is not wanted",
-            file=sys.stderr,
-        )
+        reason = "standard output is closed; redirect it to /dev/null if it is not wanted"
+        print(f"error: {reason}", file=sys.stderr)
         return EXIT_BAD_INPUT
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a file's name may hold what the terminal cannot show
+        # A file's name may hold what the terminal cannot show.
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         status = _run(arguments)
@@ -88,10 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BROKEN_PIPE
     except KeyboardInterrupt as interrupt:
         print("; ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
-        if (
-            argv is None
-            # XLA may still be computing, and Python's orderly end meanwhile is now and then a segfault
-        ):
+        # XLA may still be computing; Python's orderly end meanwhile is now and then a segfault.
+        if argv is None:
             sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
@@ -125,26 +117,19 @@ def _run(arguments: list[str]) -> int:
 def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    usage = (
-        "usage: seqhash COMMAND ARGUMENTS...     (seqhash COMMAND --help has the command's flags)"
-    )
-    return "\n".join([usage, "", *lines])
+    hint = "(seqhash COMMAND --help has the command's flags)"
+    return "\n".join([f"usage: seqhash COMMAND ARGUMENTS...     {hint}", "", *lines])
 
 
 def _help(name: str, command: Command, values: flags.FlagValues) -> str:
     lines = []
     for flag in (values[key] for key in values):
         default = "" if flag.default in (None, False, "") else f" (default: {flag.default})"
-        shown = (
-            f"--{flag.name}"
-            if flag.boolean
-            else f"--{flag.name}={flag.name.split('_')[-1].upper()}"
-        )
-        lines.append(f"  {shown:32}  {flag.help}{default}")
+        value = "" if flag.boolean else f"={flag.name.split('_')[-1].upper()}"
+        lines.append(f"  {f'--{flag.name}{value}':32}  {flag.help}{default}")
     notes = ["", command.notes] if command.notes else []
-    return "\n".join(
-        [f"usage: seqhash {name} {command.usage}", "", f"{command.summary}.", *notes, "", *lines]
-    )
+    usage = f"usage: seqhash {name} {command.usage}"
+    return "\n".join([usage, "", f"{command.summary}.", *notes, "", *lines])
 
 
 # Flags, and what they stand for.
@@ -244,19 +229,11 @@ def _check_writable(path: Path) -> None:
 
 
 def _load_hasher(values: flags.FlagValues) -> "Hasher":
-    """The hasher that --hasher names. Programs that it compiles are kept, so that the next command
-    starts sooner.
-    """
-    with contextlib.suppress(
-        OSError, RuntimeError
-    ):  # no home, or one that cannot be written to: nothing is kept
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqhash"
-        cache.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=cache).close()
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    """The hasher that --hasher names."""
+    from seqhash import compilation
     from seqhash.export import load_hasher
 
+    compilation.keep_programs()
     return load_hasher(values.hasher)
 
 
@@ -282,9 +259,8 @@ def _add(values: flags.FlagValues, others: list[str]) -> int:
             added = index.info()["recordings"] - before
             hint = "the index is whole, and the same command goes on where it stopped"
             raise KeyboardInterrupt(f"added {added}", hint) from None
-        empty = new and not index.info()["recordings"]
-    if empty:  # as if there had been nothing to add
-        os.unlink(path)
+    if new:  # an empty one would be left of files that cannot be used
+        delete_empty(path)
     for file, reason in counts.failed:
         print(_plain(f"failed {file}: {reason}"), file=sys.stderr)
     print(f"added {counts.added}, already there {counts.present}, failed {len(counts.failed)}")
@@ -298,9 +274,8 @@ def _remove(values: flags.FlagValues, others: list[str]) -> int:
         chosen = [_found(rows, name) for name in _named(others, "id or path")]
         missing = [name for name, ids in zip(others, chosen, strict=True) if not ids]
         if missing:
-            raise ValueError(
-                f"not in the index: {', '.join(missing)}; nothing was removed ('seqhash list' shows all)."
-            )
+            hint = "nothing was removed ('seqhash list' shows all)"
+            raise ValueError(f"not in the index: {', '.join(missing)}; {hint}.")
         print(f"removed {index.remove({i for ids in chosen for i in ids})}")
     return 0
 
@@ -335,10 +310,8 @@ def _info(values: flags.FlagValues, others: list[str]) -> int:
     hasher = info.pop("hasher")
     for name, value in info.items():
         print(f"{name:<11} {_time(value) if name == 'duration' else value}")
-    print(
-        f"{'hasher':<11} {hasher.pop('name')}  "
-        + "  ".join(f"{name} {value}" for name, value in hasher.items())
-    )
+    facts = "".join(f"  {name} {value}" for name, value in hasher.items() if name != "name")
+    print(f"{'hasher':<11} {hasher['name']}{facts}")
     return 0
 
 
@@ -362,9 +335,8 @@ def _import(values: flags.FlagValues, others: list[str]) -> int:
 
 
 def _print_brought(counts: Sequence[exchange.Added]) -> None:
-    print(
-        f"added {sum(one.added for one in counts)}, already there {sum(one.present for one in counts)}"
-    )
+    added, present = (sum(column) for column in zip(*counts, strict=True))
+    print(f"added {added}, already there {present}")
 
 
 def _export(values: flags.FlagValues, others: list[str]) -> int:
@@ -587,7 +559,8 @@ COMMANDS = {
         "Add files, folders or manifests (.csv); what is there already is passed over",
         (_index_flag, _hasher_flag, _add_flags),
         _add,
-        "An interrupted run is continued by the same command. The last line counts: added, already there, failed.\n"
+        "An interrupted run is continued by the same command. "
+        "The last line counts: added, already there, failed.\n"
         "Exit status: 3 if no file could be used; with --strict, if one could not.",
     ),
     "remove": Command(
@@ -618,7 +591,8 @@ COMMANDS = {
         "Say which recordings a file holds, and where",
         (_index_flag, _hasher_flag, _json_flag, _plot_flag, _identify_flags),
         _identify,
-        "FILE - is raw mono samples on standard input. Exit status: 0 answers, 1 no match, 3 a file that failed.\n"
+        "FILE - is raw mono samples on standard input. "
+        "Exit status: 0 answers, 1 no match, 3 a file that failed.\n"
         "offset: seconds of the recording at the start of what was found in the query.",
     ),
     "compare": Command(

@@ -12,20 +12,18 @@ import functools
 import io
 import json
 import os
-import queue
 import re
 import tempfile
-import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from seqhash import audio, digests
+from seqhash import audio, decode, digests, parallel
 from seqhash.config import Config, from_flat_dict, identity, override, to_flat_dict
 from seqhash.corpus import Recording
 from seqhash.files import replacing
@@ -33,7 +31,6 @@ from seqhash.files import replacing
 STORE_VERSION = 1
 _KEY_DIGITS = 16
 _PIECE = 1 << 16  # frames that are turned to float64 at a time
-_QUEUED_BLOCKS = 2  # decoded blocks that wait for the caller, per recording: what bounds the memory
 
 Features = Callable[[Iterable[np.ndarray]], np.ndarray]
 
@@ -76,8 +73,8 @@ def prepare(
 ) -> Report:
     """Makes the feature store of some recordings, or brings it up to date.
 
-    Files are decoded ahead in ``workers`` threads, as blocks of a minute; bad ones are left out and
-    listed. Every file is digested at every call, which costs about as much as reading it.
+    Files are decoded ahead by ``workers`` processes, as blocks of a minute; bad ones are left out
+    and listed. Every file is digested at every call, which costs about as much as reading it.
 
     Args:
       recordings: the store's recordings after this call; what it held of others is deleted.
@@ -87,7 +84,7 @@ def prepare(
       settings: all that ``features`` depends on, as JSON values; others make all cepstra anew.
       sample_rate: of the blocks, Hz.
       minimum_seconds: a shorter recording is a bad file.
-      workers: decoding threads.
+      workers: decoding processes.
       progress: shows a bar, in recordings.
 
     Raises:
@@ -108,7 +105,7 @@ def prepare(
         sort_keys=True,
         allow_nan=False,
     )
-    files, contents, failures = _plan(recordings, folder, common, workers)
+    files, contents, failures = _plan(recordings, folder, common)
     reused = tuple(i for i, file in files.items() if _is_whole(file))
     left = files.keys() - set(reused)
     missing = [r for r in recordings if r.id in left]
@@ -118,15 +115,16 @@ def prepare(
         unit="recording",
         disable=not progress,
     )
-    with (
-        bar,
-        _decoding_ahead(
-            [r.path for r in missing], workers, sample_rate, minimum_seconds
-        ) as streams,
-    ):
-        for recording, samples in zip(missing, streams, strict=True):
+    decoding = decode.decoding(
+        (recording.path for recording in missing),
+        sample_rate=sample_rate,
+        minimum_seconds=minimum_seconds,
+        workers=workers,
+    )
+    with bar, decoding as groups:
+        for recording, stream in zip(missing, chain.from_iterable(groups), strict=True):
             try:
-                cepstra = _cepstra(recording.path, features, samples)
+                cepstra = _cepstra(recording.path, features, stream)
             except audio.AudioError as error:
                 failures[recording.id] = error.reason
             else:
@@ -206,13 +204,16 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
         stored = json.loads((directory / "store.json").read_text("utf-8"))
         version = stored["version"]
     except FileNotFoundError as error:
-        reason = "there is no feature store (store.json); prepare makes one, and goes on with one that was interrupted"
-        raise StoreError(f"{directory}: {reason}.") from error
+        raise StoreError(
+            f"{directory}: there is no feature store (store.json); prepare makes one, and goes on "
+            "with one that was interrupted."
+        ) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{directory}: store.json is damaged ({error}); prepare again.") from error
     if version != STORE_VERSION:
         raise StoreError(
-            f"{directory}: a store of version {STORE_VERSION} expected, got {version}; prepare again."
+            f"{directory}: a store of version {STORE_VERSION} expected, got {version}; "
+            "prepare again."
         )
     try:
         rows = [
@@ -232,7 +233,8 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
         )
     if shapes != [c.shape for c in cepstra] or len({c.shape[1] for c in cepstra}) > 1:
         raise StoreError(
-            f"{directory}: the store is damaged (cepstra of other shapes than listed); prepare again."
+            f"{directory}: the store is damaged (cepstra of other shapes than listed); "
+            "prepare again."
         )
     if not all(contents):
         raise StoreError(
@@ -270,13 +272,12 @@ def _pieces(cepstra_list: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _plan(
-    recordings: Sequence[Recording], folder: Path, common: str, workers: int
+    recordings: Sequence[Recording], folder: Path, common: str
 ) -> tuple[dict[str, Path], dict[str, str], dict[str, str]]:
     """By id: where the cepstra of each recording go, and the digest of its file's content; or why
     the file cannot even be opened.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        contents = list(pool.map(_content, [recording.path for recording in recordings]))
+    contents = parallel.map_all(_content, [recording.path for recording in recordings])
     files, digested, failures = dict[str, Path](), dict[str, str](), dict[str, str]()
     for recording, content in zip(recordings, contents, strict=True):
         if isinstance(content, audio.AudioError):
@@ -287,7 +288,8 @@ def _plan(
     return files, digested, failures
 
 
-def _cepstra(path: Path, features: Features, samples: Iterator[np.ndarray]) -> np.ndarray:
+def _cepstra(path: Path, features: Features, stream: decode.Stream) -> np.ndarray:
+    samples = iter(stream)
     cepstra = np.ascontiguousarray(features(samples))
     for _ in samples:  # what ``features`` left: only at the end is a file known to be good
         pass
@@ -300,61 +302,6 @@ def _cepstra(path: Path, features: Features, samples: Iterator[np.ndarray]) -> n
     if not np.isfinite(cepstra).all():
         raise audio.AudioError(path, "its cepstra are not finite: samples far outside [-1, 1]?")
     return cepstra
-
-
-@contextlib.contextmanager
-def _decoding_ahead(
-    paths: Sequence[Path], workers: int, sample_rate: int, minimum_seconds: float
-) -> Iterator[Iterator[Iterator[np.ndarray]]]:
-    """The blocks of each file, in order, from threads that are at most ``workers`` files and a few
-    blocks ahead.
-    """
-    stop = threading.Event()
-    pool = ThreadPoolExecutor(workers)
-
-    def streams() -> Iterator[Iterator[np.ndarray]]:
-        ahead: deque[queue.Queue[Any]] = deque()
-        for path in paths:
-            ahead.append(queue.Queue(_QUEUED_BLOCKS))
-            blocks = audio.blocks(path, sample_rate=sample_rate, minimum_seconds=minimum_seconds)
-            pool.submit(_send, blocks, ahead[-1], stop)
-            if len(ahead) > workers:
-                yield _received(ahead.popleft())
-        while ahead:
-            yield _received(ahead.popleft())
-
-    try:
-        yield streams()
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-
-
-def _send(blocks: Iterator[np.ndarray], box: queue.Queue[Any], stop: threading.Event) -> None:
-    """Puts the blocks, then None, or the error that ended them; gives up when nobody will take
-    them.
-    """
-
-    def put(item: Any) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                return box.put(item, timeout=0.1)
-
-    try:
-        for block in blocks:
-            put(block)
-            if stop.is_set():
-                return
-        put(None)
-    except BaseException as error:  # the caller must hear of it, or it waits for ever
-        put(error)
-
-
-def _received(box: queue.Queue[Any]) -> Iterator[np.ndarray]:
-    while (item := box.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
 
 
 def _content(path: Path) -> str | audio.AudioError:

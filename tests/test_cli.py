@@ -480,7 +480,10 @@ def command(*arguments, **options):
 
 
 def test_catalogue_commands_start_without_jax(made):
-    program = f"import sys; from seqhash import cli; cli.main(['list', '--index={made}']); assert 'jax' not in sys.modules"
+    program = (
+        "import sys; from seqhash import cli\n"
+        f"cli.main(['list', '--index={made}']); assert 'jax' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True)
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import audio, corpus, digests, features
+from seqhash import corpus, digests, features
+from tests.test_decode import workers_that
 
 RATE = 8_000
 SETTINGS = {"mfcc.coeffs": 2, "mfcc.preemphasis": 0.97}
@@ -161,7 +163,8 @@ def test_an_interrupted_run_is_continued(five, tmp_path, error):
 
 def test_a_killed_run_is_continued_and_ends_equal(five, tmp_path):
     program = (
-        "import os, signal, sys; from seqhash import corpus; from tests.test_features import _features, _prepare\n"
+        "import os, signal, sys; from seqhash import corpus\n"
+        "from tests.test_features import _features, _prepare\n"
         "calls = []\n"
         "def features(blocks):\n"
         "    calls.append(1)\n"
@@ -247,50 +250,44 @@ def test_decoding_runs_ahead_but_not_far(tmp_path, monkeypatch, workers):
     for i in range(12):
         _audio(tmp_path / "audio" / f"r{i:02}.wav", seconds=0.6)
     recordings = corpus.read_folder(tmp_path / "audio")
-    opened: list[str] = []
-    plain = audio.blocks
-
-    def noting(path, **options):
-        def blocks():
-            opened.append(path.stem)
-            yield from plain(path, **options)
-
-        return blocks()
-
-    monkeypatch.setattr(audio, "blocks", noting)
-    ahead, ready = [], threading.Event()
+    opened = tmp_path / "opened"
+    opened.mkdir()
+    workers_that(
+        monkeypatch,
+        f"open({str(opened)!r} + '/' + path.stem, 'x')\nyield from real(path, **options)",
+    )
+    ahead = []
 
     def features(blocks):
         cepstra = _features(blocks)
-        ready.wait(0.05)  # the decoders may go as far as they like meanwhile
-        ahead.append(len(opened) - len(ahead))
+        time.sleep(0.05)  # the decoders may go as far as they like meanwhile
+        ahead.append(len(os.listdir(opened)) - len(ahead))
         return cepstra
 
     assert len(_prepare(recordings, tmp_path / "store", features, workers=workers).prepared) == 12
     assert 1 < max(ahead) <= workers + 1
-    assert sorted(opened) == [r.path.stem for r in recordings]
+    assert sorted(os.listdir(opened)) == [r.path.stem for r in recordings]
 
 
-def test_decoders_wait_and_give_up_when_nobody_takes_their_blocks(five, tmp_path, monkeypatch):
-    made = []
+def test_a_file_that_crashes_the_decoder_is_listed(five, tmp_path, monkeypatch):
+    workers_that(
+        monkeypatch,
+        "if path.stem == 'r2': ctypes.string_at(0)\nyield from real(path, **options)",
+    )
+    report = _prepare(five, tmp_path / "store")
+    assert report.prepared == ("r0", "r1", "r3", "r4")
+    assert report.failed == ((str(five[2].path), "the process that decoded it ended (SIGSEGV)"),)
 
-    def endless(path, **options):
-        while True:
-            made.append(path)
-            yield np.zeros(10, np.float32)
 
-    monkeypatch.setattr(audio, "blocks", endless)
+def test_decoders_that_nobody_takes_from_are_not_waited_for(five, tmp_path, monkeypatch):
+    workers_that(monkeypatch, "while True: yield np.zeros(300_000, np.float32)")
 
     def features(blocks):
         next(iter(blocks))
-        threading.Event().wait(0.1)
         raise ZeroDivisionError("a bug")
 
-    with pytest.raises(ZeroDivisionError):  # and not waiting for ever for the decoders to end
+    with pytest.raises(ZeroDivisionError):
         _prepare(five, tmp_path / "store", features)
-    assert (
-        len(made) <= 7
-    )  # two threads: one block in hand and two queued each, and the one that was taken
 
 
 def test_hostile_ids_stay_in_the_folder(five, tmp_path):

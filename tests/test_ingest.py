@@ -1,7 +1,5 @@
-import collections
 import hashlib
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -15,10 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import audio, autoencoder, corpus, mfcc
+from seqhash import audio, autoencoder, corpus, decode, mfcc
 from seqhash.codes import make_hasher
 from seqhash.config import Config, override
 from seqhash.index import catalogue, ingest
+from tests.test_decode import workers_that
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -98,7 +97,7 @@ def test_what_is_there_is_passed_over_before_it_is_decoded(tmp_path, monkeypatch
     (tmp_path / "music" / "copy.wav").write_bytes((tmp_path / "music" / "a.wav").read_bytes())
     with opened(tmp_path / "index", hasher) as store:
         assert add(store, hasher, [tmp_path / "music"]) == (2, 1, [])
-        monkeypatch.setattr(ingest, "_start", lambda settings: pytest.fail("a process was started"))
+        monkeypatch.setattr(decode, "_Worker", lambda: pytest.fail("a process was started"))
         assert add(store, hasher, [tmp_path / "music"]) == (0, 3, [])
         names = {Path(row.path).name for row in store.rows()}
         assert names in (
@@ -256,121 +255,45 @@ def test_decoding_stays_a_few_recordings_ahead(tmp_path, monkeypatch, most):
         assert add(store, fake_hasher(slow), files).added == hashed == 12
 
 
-def test_short_recordings_are_hashed_together_and_a_long_one_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        ingest, "BLOCKS", 4
-    )  # and as many items of a box: a block and the tags of two short ones
-    files = [write(tmp_path / f"{i}.wav", 1.5, seed=i) for i in range(9)]
-    files.insert(4, write(tmp_path / "long.wav", 250.0))
-    groups, hashing = [], threading.Event()
-    real = ingest._together
+def test_short_recordings_are_hashed_together_and_a_bad_one_costs_the_others_nothing(
+    tmp_path, monkeypatch
+):
+    body = """
+yield from real(path, **options)
+if path.stem == "2":
+    raise audio.AudioError(path, "cut")
+"""
+    workers_that(monkeypatch, body)
+    files = [write(tmp_path / f"{i}.wav", 1.5, seed=i) for i in range(4)]
+    together = []
 
-    def together(arrived):
-        if not hashing.is_set():  # gives the others time to arrive
-            time.sleep(1.0)
-        hashing.set()
-        group = real(arrived)
-        groups.append([job.recording.path.stem for job in group])
-        return group
+    def hash_many(recordings):
+        together.append(len(recordings))
+        time.sleep(1.0)  # the others arrive
+        return [counting_words(samples) for samples in recordings]
 
-    monkeypatch.setattr(ingest, "_together", together)
-    with opened(tmp_path / "index", fake_hasher()) as store:
-        assert add(store, fake_hasher(), files) == (10, 0, [])
-        assert {Path(r.path).stem: r.codes for r in store.rows()} == {
-            path.stem: 996 if path.stem == "long" else 2 for path in files
-        }
-    assert ["long"] in groups
-    assert max(map(len, groups)) == 2
-
-
-def test_a_bad_file_costs_those_hashed_with_it_nothing(tmp_path, monkeypatch):
-    files = [write(tmp_path / f"{i}.wav", 1.5, seed=i) for i in range(3)]
-    jobs = [
-        ingest._Job(corpus.Recording(f.stem, f, "", "", "", "", {}), f.stem, ingest._stamp(f))
-        for f in files
-    ]
-    block = audio.read(files[0], sample_rate=RATE)
-    for job, items in zip(
-        jobs, ([block, {}], [block, audio.AudioError(files[1], "cut")], [block, {}]), strict=True
-    ):
-        for item in items:
-            job.box.put(item)
-    received = [ingest._Received(job) for job in ingest._together(collections.deque(jobs))]
-    words = ingest.hash_streams(fake_hasher(), [one.blocks() for one in received])
-    outcomes = []
-    for one, codes in zip(received, words, strict=True):
-        try:
-            outcomes.append(len(ingest._entry(one, codes, RATE).words))
-        except audio.AudioError as error:
-            outcomes.append(error.reason)
-    assert outcomes == [2, "cut", 2]
+    hasher = fake_hasher()
+    hasher.hash_many = hash_many
+    with opened(tmp_path / "index", hasher) as store:
+        counts = add(store, hasher, files, workers=4)
+        assert counts == (3, 0, [(str(files[2]), "cut")])
+        assert [row.codes for row in store.rows()] == [2, 2, 2]
+        assert [row.path for row in store.rows()] == [str(files[i]) for i in (0, 1, 3)]
+    assert max(together) > 1
+    assert sum(together) == 4
 
 
-def test_a_process_that_dies_costs_one_file(tmp_path, monkeypatch):
+def test_a_file_that_crashes_the_decoder_costs_itself_alone(tmp_path, monkeypatch):
     files = [write(tmp_path / f"{i}.wav", seed=i) for i in range(5)]
-    real = ingest._relay
-
-    def relay(worker, job, ready, stop):
-        if job.recording.path == files[1]:
-            os.kill(worker.process.pid, signal.SIGKILL)
-            worker.process.join()
-        return real(worker, job, ready, stop)
-
-    monkeypatch.setattr(ingest, "_relay", relay)
-    with opened(tmp_path / "index", fake_hasher()) as store:
-        counts = add(store, fake_hasher(), files, workers=1)
-        assert (counts.added, counts.present) == (4, 0)
-        ((path, reason),) = counts.failed
-        assert path == str(files[1])
-        assert "SIGKILL" in reason
-
-
-@pytest.mark.parametrize("error", [None, MemoryError("a block too large")])
-def test_a_long_job_is_announced_once_and_always_ends(tmp_path, monkeypatch, error):
-    def answers(worker, path, stop):
-        yield from np.zeros((6, 10), np.float32)  # far more than the box holds
-        if error:
-            raise error
-        yield {}
-
-    monkeypatch.setattr(ingest, "BLOCKS", 1)
-    for name, fake in {
-        "_answers": answers,
-        "_await_start": lambda *_: None,
-        "_end": lambda *_: None,
-    }.items():
-        monkeypatch.setattr(ingest, name, fake)
-    waiting, ready = queue.SimpleQueue(), queue.SimpleQueue()
-    path = write(tmp_path / "long.wav")
-    for job in (
-        ingest._Job(corpus.Recording("long", path, "", "", "", "", {}), "0", ingest._stamp(path)),
-        None,
-    ):
-        waiting.put(job)
-    relay = threading.Thread(
-        target=ingest._serve, args=(None, None, waiting, ready, threading.Event()), daemon=True
+    workers_that(
+        monkeypatch, "if path.stem == '1': ctypes.string_at(0)\nyield from real(path, **options)"
     )
-    relay.start()
-    received = ingest._Received(ready.get(timeout=10))
-    for _ in received.blocks():
-        time.sleep(0.02)  # slower than they come
-    relay.join(10)
-    assert received.samples == 60
-    assert received.end == (error or {})
-    assert [ready.get() for _ in range(ready.qsize())] == ([error] if error else [])
-
-
-def test_a_process_ignores_ctrl_c_from_its_first_moment():
-    if not Path("/proc/self/status").is_file():
-        pytest.skip("what a process ignores is read from /proc")
-    worker = ingest._start(ingest._Settings(RATE, 1.0))
-    try:
-        lines = Path(f"/proc/{worker.process.pid}/status").read_text().splitlines()
-    finally:
-        ingest._end(worker)
-    (ignored,) = [int(line.split()[1], 16) for line in lines if line.startswith("SigIgn")]
-    assert ignored >> (signal.SIGINT - 1) & 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with opened(tmp_path / "index", fake_hasher()) as store:
+        assert add(store, fake_hasher(), files, workers=1) == (
+            4,
+            0,
+            [(str(files[1]), "the process that decoded it ended (SIGSEGV)")],
+        )
 
 
 def test_nothing_is_left_behind_when_hashing_fails(tmp_path):
@@ -423,7 +346,10 @@ def test_workers_must_be_positive(tmp_path):
 
 
 def test_worker_processes_import_no_jax():
-    program = "import sys, seqhash.index.ingest; assert not {'jax', 'flax', 'sklearn'} & sys.modules.keys()"
+    program = (
+        "import sys, seqhash.decode, seqhash.index.ingest\n"
+        "assert not {'jax', 'flax', 'sklearn'} & sys.modules.keys()"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
@@ -436,6 +362,7 @@ import time
 from types import SimpleNamespace
 import numpy as np
 from seqhash.index import catalogue, ingest
+from tests.test_decode import workers_that
 from seqhash.config import Config
 
 def hash_many(recordings):
@@ -443,12 +370,15 @@ def hash_many(recordings):
     return [np.ones((len(samples) // 4000, 4), np.uint32) for samples in recordings]
 
 def main():
-    hasher = SimpleNamespace(name="fake", digest="0" * 64, config=Config(), code_rate=4.0, sample_rate=16000,
-                             thresholds=np.zeros(128), hash_many=hash_many)
+    hasher = SimpleNamespace(
+        name="fake", digest="0" * 64, config=Config(), code_rate=4.0, sample_rate=16000,
+        thresholds=np.zeros(128), hash_many=hash_many,
+    )
     identity = ingest.identity_of(hasher)
     with catalogue.open_index({str(tmp_path / "index")!r}, identity=identity, create=True) as store:
         print("ready", flush=True)
-        print(ingest.add_files(store, hasher, [{str(tmp_path / "music")!r}], workers=2, progress=False))
+        music = {str(tmp_path / "music")!r}
+        print(ingest.add_files(store, hasher, [music], workers=2, progress=False))
 
 {'if __name__ == "__main__":' if guarded else "if True:"}
     main()
@@ -467,11 +397,11 @@ def main():
     )
 
 
-def test_a_script_without_a_guard_is_told_so(tmp_path):
+def test_workers_do_not_run_the_callers_script(tmp_path):
     write(tmp_path / "music" / "a.wav")
-    _, err = script(tmp_path, pause=0, guarded=False).communicate(timeout=60)
-    assert "ChildProcessError" in err
-    assert "__main__" in err.splitlines()[-1]
+    out, err = script(tmp_path, pause=0, guarded=False).communicate(timeout=60)
+    assert (out.count("ready"), err) == (1, "")
+    assert "added=1, present=0, failed=[]" in out
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
@@ -503,16 +433,16 @@ def test_a_killed_run_leaves_a_good_index_and_no_processes_and_is_continued(tmp_
     assert f"added={24 - there}, present={there}, failed=[]" in out
 
 
-def living(group):
-    """Whether a process of that group is still there (as a zombie it is not: nobody here can reap
-    it).
+def living(session):
+    """Whether a process of that session is still there (as a zombie it is not: nobody here can
+    reap it).
     """
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[2]) == group and fields[0] != "Z":
+        if int(fields[3]) == session and fields[0] != "Z":
             return True
     return False
 

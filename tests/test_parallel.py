@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,38 @@ def test_threads_keep_the_order_and_raise_the_first_error(monkeypatch):
     assert parallel.map_all(abs, [-3, 2, -1]) == [3, 2, 1]
     with pytest.raises(ZeroDivisionError):
         parallel.map_all(lambda item: 1 // item, range(3))
+
+
+def nested() -> None:
+    """Three calls deep, with more items than threads at each."""
+    parallel.cores = lambda: 2
+    inner = lambda i: sum(parallel.map_all(lambda j: i * j, range(4)))  # noqa: E731
+    outer = lambda i: sum(parallel.map_all(inner, range(i, i + 4)))  # noqa: E731
+    print(parallel.map_all(outer, range(4)))
+
+
+def test_calls_may_be_nested():
+    expected = [6 * sum(range(i, i + 4)) for i in range(4)]
+    assert Running(nested).ended(timeout=60) == (0, f"{expected}\n", "")
+
+
+def test_an_error_does_not_wait_for_what_is_running(monkeypatch):
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    running, done = threading.Event(), threading.Event()
+
+    def one(item: int) -> None:
+        if item:
+            running.set()
+            done.wait(60)
+        else:
+            running.wait(60)
+            raise ZeroDivisionError
+
+    begun = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        parallel.map_all(one, range(2))
+    assert time.monotonic() - begun < 30
+    done.set()
 
 
 def divide(folder: Path, number: int) -> int:

@@ -1,7 +1,8 @@
 """The durable index: recordings and their words in one SQLite file.
 
 - ``hasher``, one row: whose codes these are; name, digest, code rate, words a code, sample rate.
-- ``recordings``, the catalogue: id, path, content digest, title, artist, work, duration, codes, metadata (JSON).
+- ``recordings``, the catalogue: id, path, content digest, title, artist, work, duration, codes,
+  metadata (JSON).
 - ``codes``: the words of a recording, little-endian uint32 (codes, words).
 
 Each row has a CRC-32 of its content. Words have a table of their own, so that the catalogue is read
@@ -40,22 +41,23 @@ BUSY_SECONDS = 60.0  # that a process waits for another one's transaction
 STEPS: tuple[tuple[str, ...], ...] = (
     (
         f"PRAGMA application_id = {APPLICATION_ID}",
-        "CREATE TABLE hasher (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL, digest TEXT NOT NULL, "
-        "code_rate REAL NOT NULL, words INTEGER NOT NULL, sample_rate INTEGER NOT NULL, checksum INTEGER NOT NULL)",
+        "CREATE TABLE hasher (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL, "
+        "digest TEXT NOT NULL, code_rate REAL NOT NULL, words INTEGER NOT NULL, "
+        "sample_rate INTEGER NOT NULL, checksum INTEGER NOT NULL)",
         # AUTOINCREMENT: the id of a removed recording, which someone may have noted, never becomes
         # another one's.
         "CREATE TABLE recordings (id INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT NOT NULL, "
-        "digest TEXT NOT NULL UNIQUE, title TEXT NOT NULL, artist TEXT NOT NULL, work TEXT NOT NULL, "
-        "duration REAL NOT NULL, codes INTEGER NOT NULL, metadata TEXT NOT NULL, checksum INTEGER NOT NULL)",
-        "CREATE TABLE codes (recording INTEGER PRIMARY KEY REFERENCES recordings (id) ON DELETE CASCADE, "
+        "digest TEXT NOT NULL UNIQUE, title TEXT NOT NULL, artist TEXT NOT NULL, "
+        "work TEXT NOT NULL, duration REAL NOT NULL, codes INTEGER NOT NULL, "
+        "metadata TEXT NOT NULL, checksum INTEGER NOT NULL)",
+        "CREATE TABLE codes (recording INTEGER PRIMARY KEY "
+        "REFERENCES recordings (id) ON DELETE CASCADE, "
         "checksum INTEGER NOT NULL, words BLOB NOT NULL)",
     ),
 )
 
-_ERRORS = (
-    sqlite3.Error,
-    UnicodeDecodeError,
-)  # the latter: SQLite quotes damaged bytes in its message
+# The latter: SQLite quotes damaged bytes in its message.
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 _LINE = "id, path, digest, title, artist, work, duration, codes, metadata, checksum"
 
 
@@ -79,9 +81,7 @@ class Entry(NamedTuple):
     """A recording to be added."""
 
     path: str
-    digest: (
-        str  # SHA-256 of the file's content, 64 hexadecimal digits: what makes a recording the same
-    )
+    digest: str  # SHA-256 of the file's content, 64 digits: what makes a recording the same
     words: np.ndarray  # uint32 (codes, words)
     duration: float  # s
     title: str = ""
@@ -205,8 +205,9 @@ class Index:
         ``compact`` gives).
         """
         with self._transaction() as db:
-            query = "SELECT count(*), coalesce(sum(codes), 0), coalesce(sum(duration), 0.0) FROM recordings"
-            recordings, codes, duration = db.execute(query).fetchone()
+            sums = "count(*), coalesce(sum(codes), 0), coalesce(sum(duration), 0.0)"
+            found = db.execute(f"SELECT {sums} FROM recordings").fetchone()
+            recordings, codes, duration = found
             page = _pragma(db, "page_size")
             return {
                 "path": str(self.path),
@@ -354,6 +355,14 @@ def open_index(
     return Index(path, db, stored, readonly=readonly)
 
 
+def delete_empty(path: str | os.PathLike[str]) -> None:
+    """Deletes an index that holds nothing."""
+    with open_index(path, readonly=True) as index:
+        empty = not index.info()["recordings"]
+    if empty:
+        os.unlink(path)
+
+
 @contextlib.contextmanager
 def _errors_named(path: Path) -> Iterator[None]:
     """The one place where SQLite's errors become ours."""
@@ -366,16 +375,22 @@ def _errors_named(path: Path) -> Iterator[None]:
 def _explain(path: Path, error: Exception) -> str:
     other = sqlite3.SQLITE_CORRUPT if isinstance(error, UnicodeDecodeError) else 0
     reasons = {
-        sqlite3.SQLITE_BUSY: f"another process has been using it for {BUSY_SECONDS:g} s; wait until it has ended, "
-        "then run the same command again",
-        sqlite3.SQLITE_FULL: "the disk is full; what was added before is kept. Free some, run the same command again",
-        sqlite3.SQLITE_IOERR: "reading or writing failed; what was added before is kept. If the disk is full, a limit "
-        "on file sizes reached, or the folder not writable, mend that, and run the same command again",
-        sqlite3.SQLITE_READONLY: "it cannot be written, or what a killed process left (FILE-journal) not be undone; "
-        "give yourself write permission for it and its folder, or copy both files to a folder of your own",
-        sqlite3.SQLITE_CANTOPEN: "it cannot be opened, or no file be made beside it; check the permissions of both",
-        sqlite3.SQLITE_CORRUPT: "damaged or cut short; restore it from a copy, or delete it and add all again",
-        sqlite3.SQLITE_ERROR: "damaged, its tables are not those of an index; restore it from a copy",
+        sqlite3.SQLITE_BUSY: f"another process has been using it for {BUSY_SECONDS:g} s; wait "
+        "until it has ended, then run the same command again",
+        sqlite3.SQLITE_FULL: "the disk is full; what was added before is kept. Free some, run the "
+        "same command again",
+        sqlite3.SQLITE_IOERR: "reading or writing failed; what was added before is kept. If the "
+        "disk is full, a limit on file sizes reached, or the folder not writable, mend that, and "
+        "run the same command again",
+        sqlite3.SQLITE_READONLY: "it cannot be written, or what a killed process left "
+        "(FILE-journal) not be undone; give yourself write permission for it and its folder, or "
+        "copy both files to a folder of your own",
+        sqlite3.SQLITE_CANTOPEN: "it cannot be opened, or no file be made beside it; check the "
+        "permissions of both",
+        sqlite3.SQLITE_CORRUPT: "damaged or cut short; restore it from a copy, or delete it and "
+        "add all again",
+        sqlite3.SQLITE_ERROR: "damaged, its tables are not those of an index; restore it from a "
+        "copy",
         sqlite3.SQLITE_NOTADB: "not a seqhash index; name another file",
     }
     reason = reasons.get(
@@ -428,8 +443,9 @@ def _check_file(path: Path, *, create: bool, readonly: bool) -> None:
             )
     if not readonly and not _writable(folder):
         raise IndexFileError(
-            f"{path}: its folder cannot be written, and writing needs a file beside it; give yourself write permission "
-            "for the folder, or use a copy of the index in one of your own."
+            f"{path}: its folder cannot be written, and writing needs a file beside it; give "
+            "yourself write permission for the folder, or use a copy of the index in one of your "
+            "own."
         )
 
 
@@ -443,9 +459,8 @@ def _configure(db: sqlite3.Connection, *, readonly: bool) -> None:
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA synchronous = EXTRA")
     if not readonly:
-        db.execute(
-            "PRAGMA journal_mode = DELETE"
-        )  # the default, but someone may have changed the file's
+        # The default, but someone may have changed the file's.
+        db.execute("PRAGMA journal_mode = DELETE")
 
 
 def _prepare(
@@ -516,8 +531,8 @@ def require_same(path: Path, stored: Identity, given: Identity) -> None:
     """
     if stored[1:] != given[1:]:  # whatever they are called
         raise IndexFileError(
-            f"{path}: made with hasher {_described(stored)}, not with {_described(given)}; their codes cannot be "
-            "compared. Use the first one, or another index."
+            f"{path}: made with hasher {_described(stored)}, not with {_described(given)}; their "
+            "codes cannot be compared. Use the first one, or another index."
         )
 
 

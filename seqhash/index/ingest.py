@@ -1,48 +1,37 @@
 """Audio files into an index: digest, decode, hash, write, each where it is cheapest.
 
-==========  ===========================  ========================================================================
-stage       where                        what
-==========  ===========================  ========================================================================
-digest      threads                      SHA-256 of the file's content; what the index has is not decoded
-decode      worker processes             ``audio.blocks``, blocks of a minute; these processes never import jax
-hash        the device                   short recordings together, long ones by the minute; on a CPU in threads
-write       the calling thread           one transaction for each recording, or for those of half a second
-==========  ===========================  ========================================================================
+======  ====================  ======================================================================
+stage   where                 what
+======  ====================  ======================================================================
+digest  threads               SHA-256 of the file's content; what the index has is not decoded
+decode  worker processes      ``decode.decoding``, blocks of a minute
+hash    the device            short recordings together, long ones by the minute; a CPU: in threads
+write   the calling thread    one transaction for each recording, or for those of half a second
+======  ====================  ======================================================================
 
-A recording is hashed when it is decoded, together with the others that are, or when ``BLOCKS``
-minutes of it are, and
-from then on while it is decoded: in memory are at most that many minutes of 2 workers + 1
-recordings, however long the files are. The index holds whole recordings at every moment: a run that
-was killed is continued by the same call, which passes over what is there.
+Recordings are hashed in their order while the next ones are decoded, a long one while it is
+decoded itself: memory is that of ``decode.HELD`` minutes for each worker and as much to be hashed.
+The index holds whole recordings at every moment: a run that was killed is continued by the same
+call, which passes over what is there.
 """
 
-import collections
 import contextlib
 import hashlib
-import multiprocessing
 import os
-import queue
-import signal
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
-from multiprocessing.connection import Connection
+from itertools import islice, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from seqhash import audio, corpus, parallel
+from seqhash import audio, corpus, decode, parallel
 from seqhash.index.catalogue import Entry, Identity, Index
 
-if (
-    TYPE_CHECKING
-):  # not at run time: the worker processes import this module, and a hasher brings jax
+if TYPE_CHECKING:  # not at run time: a hasher brings jax, and not every command hashes
     from seqhash.codes import Hasher
     from seqhash.config import Config
 
@@ -52,7 +41,6 @@ PIECE_CODES = 240
 # files digested at a time, so that their content is still in the page cache when it is decoded
 _DIGESTED = 16
 _GROUP_SECONDS = 0.5  # between two transactions, each of which waits for the disk a few times
-_POLL = 0.1  # s between two looks at whether to stop
 
 Item = str | os.PathLike[str] | corpus.Recording
 
@@ -77,10 +65,9 @@ def add_files(
     Args:
       index: open for writing, of this hasher's identity.
       hasher: samples -> words.
-      items: files, folders, manifests (.csv), or recordings of ``corpus``; ids are given as they
-        become ready.
-      workers: processes that decode, started when there is something to decode. A script that calls
-        this needs ``if __name__ == "__main__":`` around it, as with all processes that are spawned.
+      items: files, folders, manifests (.csv), or recordings of ``corpus``; ids are given in their
+        order.
+      workers: processes that decode, started when there is something to decode.
       progress: shows a bar on stderr, in recordings.
 
     Raises:
@@ -91,18 +78,20 @@ def add_files(
     if workers < 1:
         raise ValueError(f"workers must be positive, got {workers}.")
     recordings = gather(items)
-    config = hasher.config
-    settings = _Settings(hasher.sample_rate, shortest_seconds(config))
     with tqdm(total=len(recordings), unit="recording", disable=not progress) as bar:
         tally = _Tally(index, bar)
-        with (
-            tally.writing(),
-            _decoding(_jobs(index, recordings, tally, workers), settings, workers) as decoded,
-        ):
-            for group in decoded:
-                received = [_Received(job) for job in group]
-                hashed = hash_streams(hasher, [one.blocks() for one in received])
-                for one, words in zip(received, hashed, strict=True):
+        jobs, asked = tee(_jobs(index, recordings, tally))
+        streams = decode.decoding(
+            (job.recording.path for job in asked),
+            sample_rate=hasher.sample_rate,
+            minimum_seconds=shortest_seconds(hasher.config),
+            workers=workers,
+        )
+        with tally.writing(), streams as groups:
+            for group in groups:
+                decoded = [_Decoded(job, stream) for stream, job in zip(group, jobs, strict=False)]
+                hashed = hash_streams(hasher, [one.blocks() for one in decoded])
+                for one, words in zip(decoded, hashed, strict=True):
                     try:
                         tally.take(_entry(one, words, hasher.sample_rate))
                     except audio.AudioError as error:
@@ -239,39 +228,32 @@ class _Tally:
         self.bar.update()
 
 
-@dataclass(eq=False)
-class _Job:
-    """A recording that is to be decoded, and where its blocks come in: then the file's tags, or an
-    AudioError.
-    """
+class _Job(NamedTuple):
+    """A recording that is to be decoded."""
 
     recording: corpus.Recording
     digest: str
     stamp: tuple[int, int]
-    box: "queue.Queue[Any]" = field(default_factory=lambda: queue.Queue(BLOCKS + 1))
 
 
 # Digest.
 
 
-def _jobs(
-    index: Index, recordings: Sequence[corpus.Recording], tally: _Tally, workers: int
-) -> Iterator[_Job]:
+def _jobs(index: Index, recordings: Sequence[corpus.Recording], tally: _Tally) -> Iterator[_Job]:
     """What the index does not have yet; the others are counted. Digests are made as jobs are
     taken.
     """
     left = iter(recordings)
-    with ThreadPoolExecutor(workers) as pool:
-        while group := list(islice(left, _DIGESTED)):
-            digested = list(pool.map(_digest, [recording.path for recording in group]))
-            known = index.known([found[0] for found in digested if not isinstance(found, str)])
-            for recording, found in zip(group, digested, strict=True):
-                if isinstance(found, str):
-                    tally.fail(recording, found)
-                elif found[0] in known:
-                    tally.skip()
-                else:
-                    yield _Job(recording, *found)
+    while group := list(islice(left, _DIGESTED)):
+        digested = parallel.map_all(_digest, [recording.path for recording in group])
+        known = index.known([found[0] for found in digested if not isinstance(found, str)])
+        for recording, found in zip(group, digested, strict=True):
+            if isinstance(found, str):
+                tally.fail(recording, found)
+            elif found[0] in known:
+                tally.skip()
+            else:
+                yield _Job(recording, *found)
 
 
 def _digest(path: Path) -> tuple[str, tuple[int, int]] | str:
@@ -297,31 +279,35 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @dataclass
-class _Received:
-    """What has come of a job, and how it ended: with the file's tags, or an AudioError."""
+class _Decoded:
+    """What comes of a job's file, and what is wrong with it."""
 
     job: _Job
+    stream: decode.Stream
     samples: int = 0
-    end: Any = None
+    error: audio.AudioError | None = None
 
     def blocks(self) -> Iterator[np.ndarray]:
-        while isinstance(item := self.job.box.get(), np.ndarray):
-            self.samples += len(item)
-            yield item
-        self.end = item
+        """They end where the file turns out to be bad: those hashed with it are not."""
+        try:
+            for block in self.stream:
+                self.samples += len(block)
+                yield block
+        except audio.AudioError as error:
+            self.error = error
 
 
-def _entry(received: _Received, words: np.ndarray, sample_rate: int) -> Entry:
+def _entry(decoded: _Decoded, words: np.ndarray, sample_rate: int) -> Entry:
     """The entry of what was decoded and hashed. AudioError where the file turned out to be bad."""
-    job, path = received.job, received.job.recording.path
-    if isinstance(received.end, BaseException):
-        raise received.end
+    job, path = decoded.job, decoded.job.recording.path
+    if decoded.error:
+        raise decoded.error
     if not len(words):
         raise audio.AudioError(path, "too short: not one code")
     with contextlib.suppress(OSError):
         if _stamp(path) != job.stamp:
             raise audio.AudioError(path, "it changed while it was read; add it again")
-    return _described(job, words, received.samples / sample_rate, received.end)
+    return _described(job, words, decoded.samples / sample_rate, decoded.stream.end)
 
 
 def _described(job: _Job, words: np.ndarray, duration: float, tags: dict[str, str]) -> Entry:
@@ -340,223 +326,3 @@ def _described(job: _Job, words: np.ndarray, duration: float, tags: dict[str, st
         work=recording.work,
         metadata={name: value for name, value in merged.items() if name != "title"},
     )
-
-
-# Decode: a thread for each worker process takes jobs and passes on what the process sends.
-
-
-class _Settings(NamedTuple):
-    """What a worker process is started with."""
-
-    sample_rate: int
-    minimum_seconds: float
-
-
-class _Worker(NamedTuple):
-    process: Any
-    connection: Connection
-
-
-@contextlib.contextmanager
-def _decoding(
-    jobs: Iterator[_Job], settings: _Settings, workers: int
-) -> Iterator[Iterator[list[_Job]]]:
-    """Jobs as they become ready: several with all of their blocks, or one with as many as are held
-    of a recording.
-    """
-    waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-    ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    stop = threading.Event()
-    serving: list[threading.Thread] = []
-
-    def decoded() -> Iterator[list[_Job]]:
-        running, group = 0, list[_Job]()
-        arrived = collections.deque[_Job]()
-        while True:
-            for job in islice(
-                jobs, 2 * workers - running
-            ):  # one being decoded and one to go on with, for each
-                waiting.put(job)
-                running += 1
-                if len(serving) < min(workers, running):
-                    arguments = (_start(settings), settings, waiting, ready, stop)
-                    serving.append(threading.Thread(target=_serve, args=arguments, daemon=True))
-                    serving[-1].start()
-            if group:
-                yield group
-            if not running:
-                return
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    arrived.append(_raised(ready.get(block=not arrived)))
-            group = _together(arrived)
-            running -= len(group)
-
-    try:
-        yield decoded()
-    finally:
-        stop.set()
-        for _ in serving:
-            waiting.put(None)
-        for thread in serving:
-            thread.join()
-
-
-def _together(arrived: "collections.deque[_Job]") -> list[_Job]:
-    """Takes the first, and more as long as they are no more than is held of one recording: then all
-    are whole.
-    """
-    group = [arrived.popleft()]
-    while arrived and sum(job.box.qsize() for job in (*group, arrived[0])) <= BLOCKS:
-        group.append(arrived.popleft())
-    return group
-
-
-def _raised(item: Any) -> _Job:
-    if isinstance(item, BaseException):
-        raise item
-    return item
-
-
-def _serve(
-    worker: _Worker,
-    settings: _Settings,
-    waiting: "queue.SimpleQueue[_Job | None]",
-    ready: "queue.SimpleQueue[Any]",
-    stop: threading.Event,
-) -> None:
-    """A thread: one worker process after another, until there are no more jobs. Errors go to
-    ``ready``.
-    """
-    try:
-        _await_start(worker, stop)
-        while (job := waiting.get()) is not None and not stop.is_set():
-            if not _relay(worker, job, ready, stop) and not stop.is_set():
-                _end(worker)
-                worker = _start(settings)
-                _await_start(worker, stop)
-    except BaseException as error:  # the caller must hear of it, or it waits for ever
-        ready.put(error)
-    finally:
-        _end(worker)
-
-
-def _relay(
-    worker: _Worker, job: _Job, ready: "queue.SimpleQueue[Any]", stop: threading.Event
-) -> bool:
-    """Passes on the answers to one job; whether the process is still there."""
-    announced, item = False, None
-    try:
-        for item in _answers(worker, job.recording.path, stop):
-            if job.box.full() and not announced:
-                ready.put(job)
-                announced = True
-            _put(job, item, stop)
-    except BaseException as error:
-        _put(job, error, stop)  # the caller may be waiting for this job's next block
-        raise
-    if not announced:
-        ready.put(job)
-    return not isinstance(item, _Died)
-
-
-def _put(job: _Job, item: Any, stop: threading.Event) -> None:
-    """Waits for room in the job's box, unless nobody will make any."""
-    while not stop.is_set():
-        with contextlib.suppress(queue.Full):
-            return job.box.put(item, timeout=_POLL)
-
-
-class _Died(audio.AudioError):
-    pass
-
-
-def _answers(worker: _Worker, path: Path, stop: threading.Event) -> Iterator[Any]:
-    """Blocks, then the file's tags or an AudioError; nothing more once ``stop`` is set."""
-    try:
-        worker.connection.send(path)
-        while not stop.is_set():
-            if worker.connection.poll(_POLL):
-                yield (item := worker.connection.recv())
-                if not isinstance(item, np.ndarray):
-                    return
-    except (EOFError, OSError):
-        yield _Died(path, f"the process that decoded it ended ({_ending(worker)})")
-
-
-def _await_start(worker: _Worker, stop: threading.Event) -> None:
-    try:
-        while not stop.is_set():
-            if worker.connection.poll(_POLL):
-                worker.connection.recv()
-                return
-    except (EOFError, OSError):
-        reason = f"Processes that decode files end as they start ({_ending(worker)})."
-        hint = 'A script that adds files needs `if __name__ == "__main__":` around what it does.'
-        raise ChildProcessError(f"{reason} {hint}") from None
-
-
-def _ending(worker: _Worker) -> str:
-    worker.process.join(5)
-    code = worker.process.exitcode
-    if code is None or code >= 0:
-        return f"exit status {code}"
-    hint = "; out of memory?" if -code == signal.SIGKILL else ""
-    return f"{signal.Signals(-code).name}{hint}"
-
-
-def _start(settings: _Settings) -> _Worker:
-    """Starts a process that ignores Ctrl-C from its first moment: it ends when its connection is
-    closed.
-    """
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_decode_files, args=(there, settings), daemon=True)
-    with parallel.ignoring_interrupts():
-        process.start()
-    there.close()  # else nobody would see the end of the process
-    return _Worker(process, here)
-
-
-def _end(worker: _Worker) -> None:
-    worker.connection.close()
-    worker.process.kill()
-    worker.process.join()
-
-
-def _decode_files(connection: Connection, settings: _Settings) -> None:
-    """A worker process: receives paths, sends the blocks of each, then its tags or an
-    AudioError.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(EOFError, OSError):  # the one that asks has ended, or was killed
-        connection.send(True)
-        while True:
-            for item in _contents(connection.recv(), settings):
-                connection.send(item)
-
-
-def _contents(path: Path, settings: _Settings) -> Iterator[Any]:
-    try:
-        yield from audio.blocks(
-            path, sample_rate=settings.sample_rate, minimum_seconds=settings.minimum_seconds
-        )
-        yield _tags(path)
-    except audio.AudioError as error:
-        yield error
-    except Exception as error:  # whatever one file does to the decoder, the others are decoded
-        yield audio.AudioError(path, f"cannot be decoded ({type(error).__name__}: {error})")
-
-
-def _tags(path: Path) -> dict[str, str]:
-    """Title, artist and album, where the file says them."""
-    try:
-        with soundfile.SoundFile(os.fsencode(path)) as handle:
-            said = handle.copy_metadata()
-    except (soundfile.SoundFileError, OSError):
-        return {}
-    return {
-        name: said[name].strip()
-        for name in ("title", "artist", "album")
-        if said.get(name, "").strip()
-    }
