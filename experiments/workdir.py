@@ -22,7 +22,6 @@ from absl import app, flags, logging
 
 from seqhash import corpus, evaluate, features, mfcc, parallel
 from seqhash.config import Config, from_flat_dict, override, to_flat_dict
-from seqhash.index import ingest
 from seqhash.train import TrainingDiverged
 
 SEGMENTS_A_CORE = 32  # smallest part of a batch that keeps a core busy
@@ -56,7 +55,7 @@ def prepare(
         features=lambda blocks: mfcc.stream(blocks, config=config.mfcc),
         settings=settings,
         sample_rate=config.mfcc.sample_rate,
-        minimum_seconds=ingest.shortest_seconds(config),
+        minimum_seconds=mfcc.shortest_seconds(config.segment.frames, config=config.mfcc),
         workers=workers,
     )
 

@@ -51,6 +51,16 @@ def frame_count(samples: int, config: MfccConfig) -> int:
     return 1 + max(0, -(-(samples - config.frame_length) // config.frame_step))
 
 
+def shortest_seconds(frames: int, *, config: MfccConfig) -> float:
+    """Seconds of the shortest recording of so many frames: up to the first sample that is new in
+    the last of them (psf, which fills it up), or to its end (librosa).
+    """
+    if config.variant == "librosa":
+        return ((frames - 1) * config.frame_step + config.fft_length) / config.sample_rate
+    whole = (frames - 2) * config.frame_step + config.frame_length if frames > 1 else 0
+    return (whole + 1) / config.sample_rate
+
+
 def window_span(config: MfccConfig) -> int:
     """Samples that one frame reads: its length, or librosa's whole FFT window."""
     return config.fft_length if config.variant == "librosa" else config.frame_length

@@ -23,10 +23,9 @@ import numpy as np
 import soundfile
 
 from seqhash import floors
-from seqhash.codes import Hasher
-from seqhash.index import ingest
+from seqhash.codes import Hasher, hash_streams
 from seqhash.index.catalogue import Collection, Row
-from seqhash.index.identify import Match, Searcher, shifted_codes
+from seqhash.index.identify import Match, Searcher
 from seqhash.robustness.baselines import haitsma, wang
 
 SAMPLE_RATE = 16_000
@@ -79,7 +78,7 @@ class Learned:
     @property
     def bytes_per_second(self) -> float:
         """Of fingerprint."""
-        return self.hasher.code_rate * len(self.hasher.thresholds) / 8
+        return self.hasher.code_rate * self.hasher.bits / 8
 
     @property
     def default_score(self) -> float:
@@ -88,7 +87,7 @@ class Learned:
 
     def add(self, recordings: Sequence[np.ndarray]) -> Searcher:
         """An index in memory."""
-        words = ingest.hash_streams(self.hasher, [[samples] for samples in recordings])
+        words = hash_streams(self.hasher, [[samples] for samples in recordings])
         return self.add_codes(words)
 
     def add_codes(self, words: Sequence[np.ndarray]) -> Searcher:
@@ -112,7 +111,7 @@ class Learned:
         """At the best of the searcher's shifts."""
         words, starts = index.collection.words, index.collection.starts
         return _bit_errors(
-            words, starts, self.hasher.code_rate, shifted_codes(self.hasher, [clip]), positions
+            words, starts, self.hasher.code_rate, self.hasher.hash_shifts([clip]), positions
         )
 
 
