@@ -12,7 +12,8 @@ Windows of a long query
 may miss a recording of a few seconds, a jingle: those are searched by windows of their own.
 
 A hit where the recording is as near a few seconds earlier and later is none: silence is near to all
-silence.
+silence. Neither is one where the recording is nearly as near all over: a bare rhythm is near to all
+like it, at other tempos too.
 
 **Offsets.** ``offset`` is the time in the reference that sounds at ``start`` of the query, in
 seconds. With the paper's codes shifts lie 50 ms apart, so it is within 25 ms of the truth where the
@@ -63,6 +64,10 @@ ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)
 # where a recording is nearer there than this share of the typical distance, it does not change ...
 STEADY = 0.15
 PLAIN = 0.3  # ... and a hit has to be nearer than this share of that
+PLACES = 64  # of a recording, that a hit is compared with
+# where a tenth of them are nearer than this share, it repeats itself (music of 5 s: from 0.27 on),
+# and a hit has to be as much nearer
+REPEATED = 0.25
 
 
 class Match(NamedTuple):
@@ -192,9 +197,7 @@ class Searcher:
             share = len(short.collection.words) / len(self.collection.words)
             null = null and null._replace(copies=null.copies * share)
             matches += short._matches(codes, jingle, begins, rest, null)
-        return without_repeats(
-            sorted(matches, key=lambda match: (-match.score, match.bit_error_rate))
-        )
+        return without_repeats(sorted(matches, key=_rank))
 
     def _matches(
         self,
@@ -278,44 +281,79 @@ class Searcher:
             found = hamming.search(self._database, asked, NEIGHBOURS)
             nearness = found.distance / typical[:, None]
             near, rank = np.nonzero((nearness <= query.limit) & (found.row >= 0))
-            row, distance = found.row[near, rank], found.distance[near, rank]
-            kept = self._plain(asked[near], row, distance, typical[near])
-            near, row, distance = near[kept], row[kept], distance[kept]
-            recording, row = planar.locate(self.collection.starts, row)
-            chance = calibration.log_probability(query.null, distance / typical[near])
             window, shift = low + near // shifts, near % shifts
-            parts.append(_Hits(window, shift, recording, row, distance, typical[near], chance))
+            row, distance = found.row[near, rank], found.distance[near, rank]
+            recording, place = planar.locate(self.collection.starts, row)
+            chance = calibration.log_probability(query.null, nearness[near, rank])
+            hits = _Hits(window, shift, recording, place, distance, typical[near], chance)
+            kept = self._tell(query, typicals, hits)
+            parts.append(_Hits(*(value[kept] for value in hits)))
         return _Hits(*(np.concatenate(part) for part in zip(*parts, strict=True))), typicals
 
-    def _plain(
-        self, queries: np.ndarray, row: np.ndarray, distance: np.ndarray, typical: np.ndarray
+    def _tell(self, query: _Query, typicals: np.ndarray, hits: _Hits) -> np.ndarray:
+        """Which hits tell one place of their recording from others, bool (hits,): those that are no
+        silence or held tone, nor a rhythm that repeats itself so nearly that any other like it is
+        as near.
+        """
+        longer = max(0, math.ceil(self.hasher.segment_seconds) - 1)
+        near = np.array(ELSEWHERE) + np.copysign(longer, ELSEWHERE)
+        near = np.rint(near * self.hasher.code_rate).astype(np.int64)[:, None]
+        around = hits.row + near
+        # Less than half: one side may be silent.
+        beside = self._quantile(query, *hits[:3], around, around >= 0, 0.4)
+        steady = (beside < STEADY * hits.typical) & (hits.distance >= PLAIN * beside)
+        # A rhythm may be near to itself at another shift than that of the hit.
+        nearness = hits.distance / hits.typical
+        pairs = np.stack([hits.window, hits.recording])
+        pairs, which = np.unique(pairs, axis=1, return_inverse=True)
+        best = np.zeros(len(pairs[0]), np.int64)
+        order = np.argsort(-nearness, kind="stable")
+        best[which[order]] = hits.row[order]
+        room = np.diff(self.collection.starts)[pairs[1]] - query.length + 1
+        # Evenly over the recording, but at no period.
+        share = np.arange(1, PLACES + 1)[:, None] * (math.sqrt(5) - 1) / 2 % 1
+        places = (share * room).astype(np.int64)
+        apart = np.abs(places - best) >= np.abs(near).min()
+        anywhere = np.full(len(best), np.inf)
+        for shift in range(len(query.codes)):
+            shifts = np.full(len(best), shift)
+            distance = self._quantile(query, pairs[0], shifts, pairs[1], places, apart, 0.1)
+            anywhere = np.minimum(anywhere, distance / typicals[pairs[0], shift])
+        repeated = (anywhere < REPEATED)[which] & (nearness > PLAIN * anywhere[which])
+        return ~steady & ~repeated
+
+    def _quantile(
+        self,
+        query: _Query,
+        window: np.ndarray,
+        shift: np.ndarray,
+        recording: np.ndarray,
+        places: np.ndarray,
+        valid: np.ndarray,
+        share: float,
     ) -> np.ndarray:
-        """Which hits tell one place of their recording from the seconds around it, bool (hits,).
+        """A low quantile of the distances of a query's windows to places in recordings: float64
+        (hits,), inf where there is none.
 
         Args:
-          queries: uint32 (hits, n, words).
-          row, distance, typical: of each hit.
+          window, shift, recording: (hits,).
+          places: int64 (places, hits), in the recording.
+          valid: bool (places, hits): the others are left out, as is what is past the end.
+          share: of the distances, at or below the quantile.
         """
-        starts, n = self.collection.starts, queries.shape[1]
-        recording = np.searchsorted(starts, row, side="right") - 1
-        distances = np.full((len(ELSEWHERE), len(row)), np.nan)
-        longer = max(0, math.ceil(self.hasher.segment_seconds) - 1)
-        for place, seconds in enumerate(ELSEWHERE):
-            other = row + round((seconds + math.copysign(longer, seconds)) * self.hasher.code_rate)
-            inside = np.flatnonzero(
-                (other >= starts[recording]) & (other + n <= starts[recording + 1])
+        starts, codes = self.collection.starts, np.arange(query.length)
+        valid = valid & (places + starts[recording] + query.length <= starts[recording + 1])
+        asked = np.stack([code[: len(query.codes[-1])] for code in query.codes])
+        asked = asked[shift[:, None], query.begins[window, None] + codes]
+        distances = np.full(places.shape, np.nan)
+        for place, hits in enumerate(map(np.flatnonzero, valid)):
+            there = starts[recording[hits]] + places[place, hits]
+            different = np.bitwise_count(
+                self.collection.words[there[:, None] + codes] ^ asked[hits]
             )
-            there = self.collection.words[other[inside, None] + np.arange(n)]
-            distances[place, inside] = np.bitwise_count(there ^ queries[inside]).sum(
-                axis=(1, 2), dtype=np.int64
-            )
-        distances[0] = np.where(
-            np.isnan(distances).all(axis=0), typical, distances[0]
-        )  # too short a recording to say
-        elsewhere = np.nanquantile(
-            distances, 0.4, axis=0, method="lower"
-        )  # less than half: one side may be silent
-        return (elsewhere >= STEADY * typical) | (distance < PLAIN * elsewhere)
+            distances[place, hits] = different.sum(axis=(1, 2), dtype=np.int64)
+        distances[0, ~valid.any(axis=0)] = np.inf  # too short a recording to say
+        return np.nanquantile(distances, share, axis=0, method="lower")
 
     def _match(self, query: _Query, hits: _Hits, group: np.ndarray, typical: np.ndarray) -> Match:
         """The match of some hits, which agree: at that of their alignments where it is nearest."""
@@ -366,7 +404,7 @@ class Searcher:
         return _Alignment(shift, lag, first, last, different, low, gain)
 
     def _chances(
-        self, query: _Query, typical: np.ndarray, recording: int, along: _Alignment
+        self, query: _Query, typicals: np.ndarray, recording: int, along: _Alignment
     ) -> np.ndarray:
         """log10 of the probability of each of the query's windows where an alignment places it,
         (windows,): 0 where it is not near enough. Not all of them need be among the neighbours of
@@ -376,13 +414,21 @@ class Searcher:
         inside = np.flatnonzero((begin >= 0) & (end <= len(along.different)))
         before = np.append(0, np.cumsum(along.different))
         distance = before[end[inside]] - before[begin[inside]]
-        typical = typical[inside, along.shift]
+        typical = typicals[inside, along.shift]
         near = distance <= query.limit * typical
         inside, distance, typical = inside[near], distance[near], typical[near]
-        row = self.collection.starts[recording] + query.begins[inside] + along.lag
-        kept = self._plain(query.windows(inside, along.shift), row, distance, typical)
+        hits = _Hits(
+            inside,
+            np.full(len(inside), along.shift),
+            np.full(len(inside), recording),
+            query.begins[inside] + along.lag,
+            distance,
+            typical,
+            calibration.log_probability(query.null, distance / typical),
+        )
+        kept = self._tell(query, typicals, hits)
         chances = np.zeros(len(query.begins))
-        chances[inside[kept]] = calibration.log_probability(query.null, (distance / typical)[kept])
+        chances[inside[kept]] = hits.chance[kept]
         return chances
 
     def _words(self, recording: int) -> np.ndarray:
@@ -502,6 +548,11 @@ def _extent(gains: np.ndarray, first: int, last: int) -> np.ndarray:
             last - quarter + np.argmax(total[last - quarter :]),
         ]
     )
+
+
+def _rank(match: Match) -> tuple[float, float, float]:
+    """Sorts matches, best first: by score, then errors, then the longer one."""
+    return -match.score, match.bit_error_rate, match.start - match.end
 
 
 def without_repeats(matches: list[Match]) -> list[Match]:
