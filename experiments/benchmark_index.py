@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from seqhash import audio, corpus, parallel
+from seqhash import audio, codes, corpus, parallel
 from seqhash.export import load_hasher
 from seqhash.index import ingest
 from seqhash.index.catalogue import Entry, Identity, open_index
@@ -119,7 +119,7 @@ def _marks(hasher, recording: corpus.Recording, index) -> Iterator[float]:
     yield time.process_time()
     blocks = list(audio.blocks(recording.path, sample_rate=hasher.sample_rate))
     yield time.process_time()
-    (words,) = ingest.hash_streams(hasher, [blocks])
+    (words,) = codes.hash_streams(hasher, [blocks])
     yield time.process_time()
     duration = sum(map(len, blocks)) / hasher.sample_rate
     index.add([Entry(str(recording.path), digest, words, duration)])

@@ -11,6 +11,7 @@ for an hour of audio on 2 cores.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from experiments import script
 from seqhash import audio, corpus, metrics
 from seqhash.export import find_hasher, load_hasher
 from seqhash.index import ingest
-from seqhash.index.catalogue import Collection, open_index
-from seqhash.index.identify import FALSE_POSITIVE_RATE, SHIFTS, Match, Searcher, open_searcher
+from seqhash.index.catalogue import open_index
+from seqhash.index.identify import FALSE_POSITIVE_RATE, Match, Searcher, open_searcher
 
 _CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of recordings", required=True)
 _WORKDIR = flags.DEFINE_string(
@@ -36,7 +37,9 @@ _EXCERPTS = flags.DEFINE_integer("excerpts", 10, "from each recording and length
 _FOLDS = flags.DEFINE_integer(
     "folds", 5, "a part of the works that is left out of the index at a time", lower_bound=2
 )
-_SHIFTS = flags.DEFINE_integer("shifts", SHIFTS, "of a query inside one hop", lower_bound=1)
+_SHIFTS = flags.DEFINE_integer(
+    "shifts", None, "of a query inside one hop; default: the hasher's own", lower_bound=1
+)
 _RATE = flags.DEFINE_float(
     "false_positive_rate", FALSE_POSITIVE_RATE, "stated to the searcher", 0.0, 1.0
 )
@@ -56,7 +59,9 @@ def main() -> int:
         script.report_failures(
             ingest.add_files(index, hasher, recordings, workers=2, progress=True).failed
         )
-        everything = open_searcher(index, hasher, false_positive_rate=_RATE.value)
+        everything = open_searcher(
+            index, hasher, false_positive_rate=_RATE.value, shifts=_SHIFTS.value
+        )
     works = sorted({_work(recording) for recording in recordings})
     rows: list[dict] = []
     for fold in range(_FOLDS.value):
@@ -65,14 +70,13 @@ def main() -> int:
             set(works[(fold + 1) % _FOLDS.value :: _FOLDS.value]),
         )
         searcher = _without(everything, {str(r.path) for r in recordings if _work(r) in outside})
-        searcher.shifts = _SHIFTS.value
         rows += _answers(
             searcher, [r for r in recordings if _work(r) in outside | asked], lengths, fold
         )
     result = {
         "corpus": str(_CORPUS.value),
         "hasher": {"name": hasher.name, "digest": hasher.digest},
-        "shifts": _SHIFTS.value,
+        "shifts": _SHIFTS.value or hasher.shifts,
         "stated_false_positive_rate": _RATE.value,
         "recordings": len(everything.rows),
         "folds": _FOLDS.value,
@@ -93,14 +97,9 @@ def _work(recording: corpus.Recording) -> str:
 
 def _without(searcher: Searcher, paths: set[str]) -> Searcher:
     """The searcher of an index that does not have some recordings."""
-    words, starts, ids = searcher.collection
     kept = [i for i, row in enumerate(searcher.rows) if row.path not in paths]
-    parts = [words[starts[i] : starts[i + 1]] for i in kept]
-    borders = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-    collection = Collection(np.concatenate(parts), borders, ids[kept])
-    return Searcher(
-        searcher.hasher, [searcher.rows[i] for i in kept], collection, searcher.false_positive_rate
-    )
+    rows, collection = [searcher.rows[i] for i in kept], searcher.collection.subset(kept)
+    return replace(searcher, rows=rows, collection=collection)
 
 
 def _answers(searcher: Searcher, recordings, lengths: tuple[int, ...], fold: int) -> list[dict]:
@@ -108,23 +107,20 @@ def _answers(searcher: Searcher, recordings, lengths: tuple[int, ...], fold: int
     rows, rng = [], np.random.default_rng([_SEED.value, fold])
     ids = {row.path: row.id for row in searcher.rows}
     rate = searcher.hasher.sample_rate
+    spare = round(0.02 * rate)  # python_speech_features counts 99 frames in exactly 1 s
     for recording in tqdm(recordings, unit="recording", desc=f"fold {fold + 1}", leave=False):
         try:
             samples = audio.read(recording.path, sample_rate=rate)
         except audio.AudioError:
             continue  # named when the index was made
         for length in lengths:
-            count = (
-                round(length * rate) + 320
-            )  # python_speech_features counts 99 frames in exactly 1 s
+            count = round(length * rate) + spare
             for place in rng.integers(0, max(1, len(samples) - count), _EXCERPTS.value):
                 excerpt = samples[place : place + count]
                 if len(excerpt) < count or not excerpt.any():
                     continue
-                matches = searcher.identify(excerpt)
-                rows.append(
-                    _row(matches, ids.get(str(recording.path)), place / rate, length, recording)
-                )
+                matches, right = searcher.identify(excerpt), ids.get(str(recording.path))
+                rows.append(_row(matches, right, place / rate, length, recording))
     return rows
 
 
@@ -134,7 +130,7 @@ def _row(matches: list[Match], right: int | None, place: float, length: int, rec
     return {
         "recording": recording.id,
         "length": length,
-        "inside": right is not None,
+        "present": right is not None,
         "answered": best is not None,
         "hit": hit,
         "offset_error": abs(best.offset - best.start - place) if best is not None and hit else None,
@@ -144,18 +140,18 @@ def _row(matches: list[Match], right: int | None, place: float, length: int, rec
 
 def _summary(rows: list[dict]) -> dict:
     """Rates with 95 % intervals by resampling recordings."""
-    there, absent = [r for r in rows if r["inside"]], [r for r in rows if not r["inside"]]
-    errors = np.array([row["offset_error"] for row in there if row["hit"]] or [np.nan])
+    present, absent = [r for r in rows if r["present"]], [r for r in rows if not r["present"]]
+    errors = np.array([row["offset_error"] for row in present if row["hit"]] or [np.nan])
     return {
-        "queries": len(there),
-        "hit": _rate(there, lambda row: row["hit"]),
-        "wrong": _rate(there, lambda row: row["answered"] and not row["hit"]),
-        "queries_left_out": len(absent),
+        "queries": len(present),
+        "hit": _rate(present, lambda row: row["hit"]),
+        "wrong": _rate(present, lambda row: row["answered"] and not row["hit"]),
+        "absent_queries": len(absent),
         "false_positive": _rate(absent, lambda row: row["answered"]),
         "offset_error_median": float(np.median(errors)),
         "within_100_ms": float(np.mean(errors < 0.1)),
         "bit_error_rate_median": float(
-            np.median([r["bit_error_rate"] for r in there if r["hit"]] or [np.nan])
+            np.median([r["bit_error_rate"] for r in present if r["hit"]] or [np.nan])
         ),
     }
 
@@ -169,7 +165,8 @@ def _rate(rows: list[dict], what: Callable[[dict], bool]) -> dict:
 
 def _table(result: dict) -> str:
     lines = [
-        "| excerpt | found, % | wrong, % | left out and answered, % | median offset error, ms | within 100 ms, % |",
+        "| excerpt | found, % | wrong, % | absent and answered, % | median offset error, ms "
+        "| within 100 ms, % |",
         "|---|---|---|---|---|---|",
     ]
     for length, row in result["lengths"].items():

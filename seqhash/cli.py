@@ -38,7 +38,6 @@ EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 PACKAGED_HASHER = "paper-128"
-SHIFTS = 4  # of ``compare``: starts inside one hop, 62.5 ms apart
 EXPORTS = {
     ".faiss": exchange.export_faiss,
     ".npz": exchange.export_npz,
@@ -410,14 +409,10 @@ def _answer(
             values.format,
             rate=values.rate,
             sample_rate=hasher.sample_rate,
-            minimum_seconds=ingest.shortest_seconds(hasher.config),
+            minimum_seconds=hasher.shortest_seconds,
         )
-        if not values.plot:
-            return (
-                None,
-                searcher.identify_blocks(blocks),
-                None,
-            )  # block by block: a stream may be long
+        if not values.plot:  # block by block: a stream may be long
+            return None, searcher.identify_blocks(blocks), None
         samples = np.concatenate(list(blocks))
         return samples, searcher.identify(samples), None
     except audio.AudioError as error:
@@ -430,19 +425,7 @@ def _print_answer(
     file: str, matches: "Sequence[Match]", error: str | None, *, as_json: bool
 ) -> None:
     if as_json:
-        found = [
-            {
-                "recording": match.recording,
-                "path": match.path,
-                "start": match.start,
-                "end": match.end,
-                "offset": match.offset,
-                "distance": match.distance,
-                "bit_error_rate": match.bit_error_rate,
-                "score": match.score,
-            }
-            for match in matches
-        ]
+        found = [match._asdict() for match in matches]
         print(
             json.dumps({"query": file, "matches": found, "error": error}, allow_nan=False),
             flush=True,
@@ -492,7 +475,8 @@ def _plot_match(
     found = compare.compare_match(
         samples, words, start=match.start, end=match.end, offset=match.offset, hasher=hasher
     )
-    title = f"{Path(file).name} and {match.title or Path(match.path).name}: {found.bit_error_rate:.1%} of bits differ"
+    name = match.title or Path(match.path).name
+    title = f"{Path(file).name} and {name}: {found.bit_error_rate:.1%} of bits differ"
     compare.differences_figure(found, plot, title=title, code_rate=hasher.code_rate)
 
 
@@ -501,31 +485,28 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
     if len(others) != 2:
         raise UsageError(f"name two files, got {len(others)}.")
     hasher = _load_hasher(values)
-    shortest = ingest.shortest_seconds(hasher.config)
     a, b = (
-        audio.read(file, sample_rate=hasher.sample_rate, minimum_seconds=shortest)
+        audio.read(file, sample_rate=hasher.sample_rate, minimum_seconds=hasher.shortest_seconds)
         for file in others
     )
-    found = compare.compare_samples(a, b, hasher=hasher, shifts=SHIFTS)
+    found = compare.compare_samples(a, b, hasher=hasher, shifts=hasher.shifts)
+    seconds = (found.codes - 1) / hasher.code_rate + hasher.segment_seconds  # to the last one's end
     if values.json:
-        numbers = {name: value for name, value in found._asdict().items() if name != "differences"}
+        numbers = {"seconds": seconds, **found._asdict()}
+        del numbers["differences"]
         print(json.dumps({"a": others[0], "b": others[1], **numbers}, allow_nan=False))
     else:
         starts = (found.start_a, found.start_b)
-        length = (
-            found.codes - 1
-        ) / hasher.code_rate + hasher.config.segment_seconds  # the last segment's end
         cells = [
-            (file, _time(s), _time(s + length)) for file, s in zip(others, starts, strict=True)
+            (file, _time(s), _time(s + seconds)) for file, s in zip(others, starts, strict=True)
         ]
         _print_table(("file", "from", "to"), cells)
-        bits = found.differences.size
-        print(
-            f"bit error rate {found.bit_error_rate:.2%}: {found.distance} of {bits} bits in {found.codes} codes"
-        )
+        errors = f"{found.distance} of {found.differences.size} bits in {found.codes} codes"
+        print(f"bit error rate {found.bit_error_rate:.2%}: {errors}")
         print(f"any two codes of these files differ in {found.chance:.2%}")
     if plot:
-        title = f"{Path(others[0]).name} and {Path(others[1]).name}: {found.bit_error_rate:.1%} of bits differ"
+        names = " and ".join(Path(file).name for file in others)
+        title = f"{names}: {found.bit_error_rate:.1%} of bits differ"
         compare.differences_figure(found, plot, title=title, code_rate=hasher.code_rate)
     return 0
 

@@ -8,8 +8,9 @@ A code is ``uint32 (words,)``: bit j of word i is bit 32 i + j of the state's si
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import jax
@@ -19,11 +20,16 @@ import numpy as np
 from seqhash import audio, autoencoder, mfcc, parallel
 from seqhash.config import Config, encoding_part, identity
 
+SHIFT_SECONDS = 0.05  # between two shifts of a query, about: a fifth of the paper's hop
+SHIFTS = 5  # at most
+PIECE_SECONDS = 60.0  # of codes: every longer recording uses one compiled program
+PIECES = 10  # hashed at a time
 _PLACES = np.arange(32, dtype=np.uint32)  # of the bits in a word
 
-Encode = Callable[
-    ..., jax.Array
-]  # encode(params, segments (batch, frames, coeffs), config=...) -> (batch, bits)
+# encode(params, segments (batch, frames, coeffs), config=...) -> (batch, bits). A function of a
+# module: programs are cached by its identity, so a lambda or a ``partial`` made anew each time is
+# compiled anew each time.
+Encode = Callable[..., jax.Array]
 
 
 def threshold(states: jax.Array, thresholds: jax.Array) -> jax.Array:
@@ -50,9 +56,11 @@ class Hasher:
     """A function from samples to words, with a name, a code rate and an identity. Made by
     ``make_hasher``.
 
-    ``hash_samples``, ``hash_many`` and ``hash_cepstra`` give uint32 (codes, words); code i stands
-    for the segment that begins i / code_rate seconds into the recording. The programs behind them
-    are compiled once for each power of two of recording length, whatever the length inside it.
+    ``hash_samples``, ``hash_many``, ``hash_shifts`` and ``hash_cepstra`` give uint32 (codes,
+    words); code i stands for the ``segment_seconds`` that begin i / code_rate seconds into the
+    recording. The programs behind them are compiled once for each power of two of recording
+    length, whatever the length inside it; the weights are put on the device once, and the
+    programs run there.
     """
 
     name: str
@@ -63,14 +71,60 @@ class Hasher:
     encode: Encode = field(repr=False)
 
     @property
-    def code_rate(self) -> float:
-        """Codes a second."""
-        return self.config.code_rate
+    def bits(self) -> int:
+        """Bits of a code."""
+        return len(self.thresholds)
+
+    @property
+    def words(self) -> int:
+        """uint32 words of a code."""
+        return self.bits // 32
 
     @property
     def sample_rate(self) -> int:
         """Hz of the samples it takes."""
         return self.config.mfcc.sample_rate
+
+    @property
+    def code_rate(self) -> float:
+        """Codes a second."""
+        return self.config.code_rate
+
+    @property
+    def hop(self) -> int:
+        """Samples between the beginnings of two codes."""
+        return self.config.segment.hop * self.config.mfcc.frame_step
+
+    @property
+    def span(self) -> int:
+        """Samples that a code is computed from, besides the one before them."""
+        before = self.config.segment.frames - 1
+        return before * self.config.mfcc.frame_step + self.config.mfcc.frame_length
+
+    @property
+    def segment_seconds(self) -> float:
+        """Seconds that a code stands for."""
+        return self.config.segment_seconds
+
+    @property
+    def shortest_seconds(self) -> float:
+        """Seconds of the shortest recording that has a code."""
+        return mfcc.shortest_seconds(self.config.segment.frames, config=self.config.mfcc)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a code depends on all of its recording, and not only on its span."""
+        return self.config.segment.normalisation == "recording"
+
+    @property
+    def shifts(self) -> int:
+        """Beginnings inside one hop at which a query is hashed: the divisor of the hop's frames, of
+        those up to SHIFTS, that brings two of them nearest to SHIFT_SECONDS apart (1, 2, 4, 5 for
+        hops of 7, 10, 32 and 25 or 50 frames of 10 ms).
+        """
+        divisors = [n for n in range(1, SHIFTS + 1) if self.config.segment.hop % n == 0]
+        wanted = np.log(self.hop / self.sample_rate / SHIFT_SECONDS)
+        return min(divisors, key=lambda n: abs(np.log(n) - wanted))
 
     @functools.cached_property
     def digest(self) -> str:
@@ -107,9 +161,35 @@ class Hasher:
         On a CPU each in a thread. Elsewhere all of them in one batch, padded to the longest, where
         a state within float rounding of its threshold may fall on the other side.
         """
-        if jax.default_backend() == "cpu":
+        if self._platform == "cpu":
             return parallel.map_all(self.hash_samples, recordings)
         return self._hash_stacked(recordings)
+
+    def hash_shifts(
+        self, blocks: Iterable[np.ndarray], *, shifts: int | None = None
+    ) -> list[np.ndarray]:
+        """Words of a query at each shift: a query's segments do not lie on the reference's grid.
+
+        Args:
+          blocks: the samples, float32 (any,) in order; what is held of them is their cepstra.
+          shifts: beginnings inside one hop, which they must divide; ``self.shifts`` where None.
+
+        Returns:
+          uint32 (codes, words) of each shift; those of shift i begin i / (code_rate * shifts) s
+          later. Fewer shifts where the query has fewer codes at all of them together.
+
+        Raises:
+          ValueError: the query has no code, or the shifts do not divide the hop.
+        """
+        shifts = shifts or self.shifts
+        cepstra = mfcc.stream(blocks, config=self.config.mfcc)
+        words = self._from_cepstra(_words_of_cepstra, cepstra, _finer(self.config, shifts))
+        if not len(words):
+            seconds = len(cepstra) * self.config.mfcc.frame_step / self.sample_rate
+            raise ValueError(
+                f"A query must be longer than {self.segment_seconds:g} s, got {seconds:.3g} s."
+            )
+        return [words[shift::shifts] for shift in range(min(shifts, len(words)))]
 
     def _hash_stacked(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
         """One program for all; compiled for powers of two of their number and of the longest's
@@ -132,31 +212,43 @@ class Hasher:
         """Words of the cepstra (frames, coeffs) of a whole recording, as ``mfcc.stream`` gives
         them.
         """
-        return self._from_cepstra(_words_of_cepstra, cepstra)
+        return self._from_cepstra(_words_of_cepstra, cepstra, self.config)
 
     def states_of(self, cepstra: np.ndarray) -> np.ndarray:
         """States before the threshold, float32 (codes, hidden), of a whole recording's cepstra
         (frames, coeffs).
         """
-        return self._from_cepstra(_states_of_cepstra, cepstra)
+        return self._from_cepstra(_states_of_cepstra, cepstra, self.config)
+
+    @functools.cached_property
+    def _weights(self) -> tuple[Any, mfcc.Statistics, jax.Array]:
+        """Params, statistics and thresholds on the device."""
+        return jax.device_put((self.params, self.statistics, self.thresholds))
+
+    @property
+    def _platform(self) -> str:
+        """Of the device that the weights are on."""
+        return next(iter(self._weights[2].devices())).platform
+
+    def _static(self, config: Config) -> dict[str, Any]:
+        """What a program is compiled for, besides shapes."""
+        chunk = segment_chunk(config, platform=self._platform)
+        return {"encode": self.encode, "config": encoding_part(config), "chunk": chunk}
 
     def _from_samples(
         self, program: Callable[..., jax.Array], padded, valid, count, frames: int
     ) -> np.ndarray:
-        arguments = (self.params, self.statistics, self.thresholds, padded, valid, count)
-        return np.asarray(
-            program(
-                *arguments, frames=frames, encode=self.encode, config=encoding_part(self.config)
-            )
-        )
+        static = self._static(self.config)
+        return np.asarray(program(*self._weights, padded, valid, count, frames=frames, **static))
 
-    def _from_cepstra(self, program: Callable[..., jax.Array], cepstra: np.ndarray) -> np.ndarray:
+    def _from_cepstra(
+        self, program: Callable[..., jax.Array], cepstra: np.ndarray, config: Config
+    ) -> np.ndarray:
         count = len(cepstra)
         padded = np.zeros((_bucket(count), cepstra.shape[1]), np.float32)
         padded[:count] = cepstra
-        arguments = (self.params, self.statistics, self.thresholds, padded, np.int32(count))
-        values = program(*arguments, encode=self.encode, config=encoding_part(self.config))
-        return np.asarray(values)[: mfcc.segment_count(count, config=self.config.segment)]
+        values = program(*self._weights, padded, np.int32(count), **self._static(config))
+        return np.asarray(values)[: mfcc.segment_count(count, config=config.segment)]
 
 
 def make_hasher(
@@ -177,7 +269,7 @@ def make_hasher(
       name: shown beside results and stored in an index.
       medians: (hidden,) of the training states; needed where config.code.threshold is ``median``.
       encode: ``encode(params, segments, config=encoding_part(config)) -> (batch, bits)``; the
-        paper's model or a floor.
+        paper's model or a floor. A function of a module, since programs are cached by its identity.
     """
     if config.code.threshold == "median" and medians is None:
         raise ValueError(
@@ -194,26 +286,81 @@ def make_hasher(
     return Hasher(name, config, params, statistics, np.asarray(thresholds, np.float32), encode)
 
 
+def hash_streams(hasher: Hasher, streams: Sequence[Iterable[np.ndarray]]) -> list[np.ndarray]:
+    """``Hasher.hash_many`` of recordings of any length that come in blocks, in the memory of
+    ``PIECES`` pieces of them.
+
+    Pieces overlap by what a code spans, so that the codes are those of the whole recording. Where
+    these depend on all of it (``Hasher.whole``) its cepstra are held, 19 MB an hour.
+
+    Args:
+      hasher: samples -> words.
+      streams: of each recording float32 (any,) arrays at the hasher's rate, in order. One is read
+        after the other.
+
+    Returns:
+      uint32 (codes, words) of each.
+    """
+    if hasher.whole:
+        config = hasher.config.mfcc
+        return [hasher.hash_cepstra(mfcc.stream(blocks, config=config)) for blocks in streams]
+    pieces = ((i, piece) for i, blocks in enumerate(streams) for piece in _pieces(blocks, hasher))
+    parts: list[list[np.ndarray]] = [[] for _ in streams]
+    while batch := list(islice(pieces, PIECES)):
+        hashed = hasher.hash_many([piece for _, piece in batch])
+        for (i, _), words in zip(batch, hashed, strict=True):
+            # A piece's first code is the last one of the piece before, where its first frame knew
+            # the sample before it.
+            parts[i].append(words[1:] if parts[i] else words)
+    return [np.concatenate(part) for part in parts]
+
+
+def _pieces(blocks: Iterable[np.ndarray], hasher: Hasher) -> Iterator[np.ndarray]:
+    """Samples of PIECE_SECONDS of codes and then of the rest, each piece beginning with the last
+    code of the one before.
+    """
+    advance = max(1, round(PIECE_SECONDS * hasher.code_rate) - 1) * hasher.hop
+    pending = np.zeros(0, np.float32)
+    for block in blocks:
+        pending = np.concatenate([pending, block])
+        while len(pending) > advance + hasher.span:  # more than a piece: this one is not the last
+            yield pending[: advance + hasher.span]
+            pending = pending[advance:]
+    yield pending
+
+
 def check_samples(samples: np.ndarray) -> np.ndarray:
     """The samples as float32, or a ValueError that says what they should be."""
     samples = np.asarray(samples)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(
-            f"Samples must be mono floats (samples,) in [-1, 1], got {samples.dtype} {samples.shape}."
+            "Samples must be mono floats (samples,) in [-1, 1], "
+            f"got {samples.dtype} {samples.shape}."
         )
     if wrong := audio.unusable(samples):
         raise ValueError(f"Samples must be finite and in [-1, 1], got {wrong}.")
     return samples.astype(np.float32)
 
 
-def segment_chunk(config: Config) -> int:
+def segment_chunk(config: Config, *, platform: str) -> int:
     """Segments encoded at a time, the LSTM's batch: what is computed for nothing is less than one
     chunk.
 
     A dozen are as quick each as 64 on a CPU whose cache holds the weights, which ends between 128
     and 256 units.
     """
-    return 12 if jax.default_backend() == "cpu" and config.model.hidden_size <= 128 else 64
+    return 12 if platform == "cpu" and config.model.hidden_size <= 128 else 64
+
+
+@functools.lru_cache(maxsize=64)
+def _finer(config: Config, shifts: int) -> Config:
+    """The config with so many codes where it has one."""
+    hop, rest = divmod(config.segment.hop, shifts)
+    if rest:
+        raise ValueError(
+            f"shifts must divide the hop of {config.segment.hop} frames, got {shifts}."
+        )
+    return replace(config, segment=replace(config.segment, hop=hop))
 
 
 def _bucket(frames: int) -> int:
@@ -222,7 +369,7 @@ def _bucket(frames: int) -> int:
 
 
 def _encode_recording(
-    params, statistics, cepstra, count, *, encode: Encode, config: Config
+    params, statistics, cepstra, count, *, encode: Encode, config: Config, chunk: int
 ) -> jax.Array:
     """States (rows, hidden) of padded cepstra (frames, coeffs); rows past the recording's segments
     are zero.
@@ -230,7 +377,6 @@ def _encode_recording(
     segment = config.segment
     if segment.normalisation == "recording":
         statistics = mfcc.frame_statistics(cepstra, count)
-    chunk = segment_chunk(config)
     rows = -(-max(1, mfcc.segment_count(cepstra.shape[0], config=segment)) // chunk) * chunk
     span = (chunk - 1) * segment.hop + segment.frames
     cepstra = jnp.pad(cepstra, ((0, span), (0, 0)))
@@ -252,32 +398,40 @@ def _encode_recording(
     return jax.lax.fori_loop(0, chunks, one_chunk, jnp.zeros((rows, bits), jnp.float32))
 
 
-@functools.partial(jax.jit, static_argnames=("encode", "config"))
-def _states_of_cepstra(params, statistics, thresholds, cepstra, count, *, encode, config):
+@functools.partial(jax.jit, static_argnames=("encode", "config", "chunk"))
+def _states_of_cepstra(params, statistics, thresholds, cepstra, count, *, encode, config, chunk):
     del thresholds
-    return _encode_recording(params, statistics, cepstra, count, encode=encode, config=config)
+    return _encode_recording(
+        params, statistics, cepstra, count, encode=encode, config=config, chunk=chunk
+    )
 
 
-@functools.partial(jax.jit, static_argnames=("encode", "config"))
-def _words_of_cepstra(params, statistics, thresholds, cepstra, count, *, encode, config):
-    states = _encode_recording(params, statistics, cepstra, count, encode=encode, config=config)
+@functools.partial(jax.jit, static_argnames=("encode", "config", "chunk"))
+def _words_of_cepstra(params, statistics, thresholds, cepstra, count, *, encode, config, chunk):
+    states = _encode_recording(
+        params, statistics, cepstra, count, encode=encode, config=config, chunk=chunk
+    )
     return pack(threshold(states, thresholds))
 
 
-@functools.partial(jax.jit, static_argnames=("frames", "encode", "config"))
+@functools.partial(jax.jit, static_argnames=("frames", "encode", "config", "chunk"))
 def _words_of_samples(
-    params, statistics, thresholds, padded, valid, count, *, frames, encode, config
+    params, statistics, thresholds, padded, valid, count, *, frames, encode, config, chunk
 ):
     cepstra = mfcc.chunked(padded, valid, count, frames=frames, config=config.mfcc)
-    states = _encode_recording(params, statistics, cepstra, count, encode=encode, config=config)
+    states = _encode_recording(
+        params, statistics, cepstra, count, encode=encode, config=config, chunk=chunk
+    )
     return pack(threshold(states, thresholds))
 
 
-@functools.partial(jax.jit, static_argnames=("frames", "encode", "config"))
+@functools.partial(jax.jit, static_argnames=("frames", "encode", "config", "chunk"))
 def _words_of_stacked(
-    params, statistics, thresholds, padded, valid, count, *, frames, encode, config
+    params, statistics, thresholds, padded, valid, count, *, frames, encode, config, chunk
 ):
-    one = functools.partial(_words_of_samples, frames=frames, encode=encode, config=config)
+    one = functools.partial(
+        _words_of_samples, frames=frames, encode=encode, config=config, chunk=chunk
+    )
     return jax.vmap(one, in_axes=(None, None, None, 0, 0, 0))(
         params, statistics, thresholds, padded, valid, count
     )

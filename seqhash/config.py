@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-Variant = Literal["psf", "librosa"]
 Normalisation = Literal["corpus", "recording", "segment", "none"]
 DecoderInput = Literal["nothing", "own", "truth"]
 DecoderOrder = Literal["forward", "reversed"]
@@ -38,8 +37,6 @@ class MfccConfig:
     high_hz: float = 8_000.0  # upper edge of the last mel band
     preemphasis: float = 0.97  # y[t] = x[t] - preemphasis * x[t-1]
     lifter: int = 22  # cepstrum q is scaled by 1 + lifter/2 sin(pi q / lifter); 0 = off
-    # python_speech_features 0.6 (the paper's parameter set) or librosa.feature.mfcc
-    variant: Variant = "psf"
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,6 @@ def prepare_for(
 ) -> Report:
     """``prepare`` with the cepstra that a config asks for."""
     from seqhash import mfcc  # late, for jax
-    from seqhash.index import ingest
 
     return prepare(
         recordings,
@@ -162,7 +161,7 @@ def prepare_for(
         features=functools.partial(mfcc.stream, config=config.mfcc),
         settings=settings_of(config),
         sample_rate=config.mfcc.sample_rate,
-        minimum_seconds=ingest.shortest_seconds(config),
+        minimum_seconds=mfcc.shortest_seconds(config.segment.frames, config=config.mfcc),
         workers=workers,
     )
 

@@ -40,6 +40,14 @@ def frame_count(samples: int, config: MfccConfig) -> int:
     return 1 + max(0, -(-(samples - config.frame_length) // config.frame_step)) if samples else 0
 
 
+def shortest_seconds(frames: int, *, config: MfccConfig) -> float:
+    """Seconds of the shortest recording of so many frames: up to the first sample that is new in
+    the last of them.
+    """
+    whole = (frames - 2) * config.frame_step + config.frame_length if frames > 1 else 0
+    return (whole + 1) / config.sample_rate
+
+
 def preemphasize(samples: jax.Array, *, coefficient: float) -> jax.Array:
     """y[t] = x[t + 1] - coefficient x[t] for (samples + 1,) -> (samples,): the first value is the
     one before.

@@ -439,7 +439,7 @@ def _on_all(tree: Any, mesh: Mesh) -> Any:
 
 def _check_same_everywhere(config: Config, dataset: Dataset) -> None:
     """ValueError, in every process, where they would train on, or with, different things."""
-    ours = json.dumps([to_flat_dict(config), dataset.digest]).encode()
+    ours = json.dumps([to_flat_dict(config), dataset.digests]).encode()
     digest = np.frombuffer(hashlib.sha256(ours).digest(), np.uint8)
     every = np.reshape(multihost_utils.process_allgather(digest), (-1, len(digest)))
     if different := np.flatnonzero((every != every[0]).any(axis=1)).tolist():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import audio, autoencoder, corpus, decode, mfcc
+from seqhash import audio, autoencoder, codes, corpus, decode, mfcc
 from seqhash.codes import make_hasher
 from seqhash.config import Config, override
 from seqhash.index import catalogue, ingest
@@ -40,7 +40,11 @@ def fake_hasher(hash_samples=counting_words):
         config=Config(),
         code_rate=4.0,
         sample_rate=RATE,
-        thresholds=np.zeros(32 * WORDS),
+        words=WORDS,
+        hop=4000,
+        span=16_240,
+        whole=False,
+        shortest_seconds=1.00506,
         hash_many=lambda recordings: [hash_samples(samples) for samples in recordings],
     )
 
@@ -187,7 +191,7 @@ def test_a_path_named_twice_is_one_recording(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("changes", [{}, {"segment.normalisation": "recording"}])
 def test_codes_in_blocks_are_those_of_the_whole(monkeypatch, hasher, changes):
-    monkeypatch.setattr(ingest, "PIECE_CODES", 7)
+    monkeypatch.setattr(codes, "PIECE_SECONDS", 7 / 4)
     config = override(hasher.config, changes)
     hasher = make_hasher(config, hasher.params, hasher.statistics, name="small")
     rng = np.random.default_rng(0)
@@ -198,7 +202,7 @@ def test_codes_in_blocks_are_those_of_the_whole(monkeypatch, hasher, changes):
         ).astype(np.float32)
         expected = hasher.hash_samples(samples)
         for blocks in (np.array_split(samples, 3), np.split(samples, np.arange(9999, count, 9999))):
-            before, words = ingest.hash_streams(hasher, [iter([samples[:20_000]]), iter(blocks)])
+            before, words = codes.hash_streams(hasher, [iter([samples[:20_000]]), iter(blocks)])
             np.testing.assert_array_equal(before, hasher.hash_samples(samples[:20_000]))
             assert words.shape == expected.shape
             wrong = np.bitwise_count(words ^ expected).sum()
@@ -210,7 +214,8 @@ def test_codes_in_blocks_are_those_of_the_whole(monkeypatch, hasher, changes):
 
 def test_a_long_recording_is_hashed_while_it_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(ingest, "BLOCKS", 1)
-    monkeypatch.setattr(ingest, "PIECE_CODES", 100)
+    monkeypatch.setattr(codes, "PIECES", 1)
+    monkeypatch.setattr(codes, "PIECE_SECONDS", 25.0)
     pieces = []
 
     def hash_samples(samples):
@@ -324,17 +329,15 @@ def test_a_file_that_changes_meanwhile_is_not_added(tmp_path):
         assert store.rows() == []
 
 
-@pytest.mark.parametrize("changes", [{}, {"mfcc.variant": "librosa"}, {"segment.frames": 1}])
+@pytest.mark.parametrize("changes", [{}, {"segment.frames": 1}])
 def test_the_shortest_recording_has_one_code(changes):
     config = override(Config(), changes)
-    samples = round(ingest.shortest_seconds(config) * RATE)
-    codes = [
-        mfcc.segment_count(
-            mfcc.frame_count(count, config.mfcc) if count else 0, config=config.segment
-        )
+    samples = round(mfcc.shortest_seconds(config.segment.frames, config=config.mfcc) * RATE)
+    found = [
+        mfcc.segment_count(mfcc.frame_count(count, config.mfcc), config=config.segment)
         for count in (samples - 1, samples)
     ]
-    assert codes == [0, 1]
+    assert found == [0, 1]
 
 
 def test_workers_must_be_positive(tmp_path):
@@ -372,7 +375,7 @@ def hash_many(recordings):
 def main():
     hasher = SimpleNamespace(
         name="fake", digest="0" * 64, config=Config(), code_rate=4.0, sample_rate=16000,
-        thresholds=np.zeros(128), hash_many=hash_many,
+        words=4, hop=4000, span=16240, whole=False, shortest_seconds=1.00506, hash_many=hash_many,
     )
     identity = ingest.identity_of(hasher)
     with catalogue.open_index({str(tmp_path / "index")!r}, identity=identity, create=True) as store:

@@ -1,7 +1,7 @@
-"""How near a clip comes that is not there: false positives, estimated on the index's own codes.
+"""The null distribution: how near absent queries come, estimated on the index's own codes.
 
-A query that is not in a collection still has a nearest window. How near depends on the collection
-(its size, how alike its music is) and on the query's length, so the distribution is taken from the
+A query whose recording is not in a collection still has a nearest window. How near depends on the
+collection (its size, how alike its music is) and on the query's length, so the distribution is taken from the
 collection itself: its works are dealt into two halves, windows of one half are searched in the
 other, where they are not, and the smallest distances are kept.
 No theory of independent bits enters: neighbouring codes and bits of real audio are far from
@@ -17,10 +17,10 @@ all, hardly move.
 """
 
 import math
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import log_ndtr, ndtri
 
 from seqhash.search import hamming, planar
 
@@ -38,8 +38,8 @@ PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for
 FEW_WORKS = 8
 
 
-class Null(NamedTuple):
-    """Nearness of the nearest window to what is not there."""
+class NullDistribution(NamedTuple):
+    """Nearness of the nearest window to an absent query."""
 
     minima: np.ndarray  # float64 (trials,), sorted
     mean: float  # of the normal distribution whose tail is taken
@@ -58,23 +58,23 @@ def typical(sample: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return np.maximum(np.quantile(distances, TYPICAL, axis=1), 1.0)
 
 
-def probability(null: Null, nearness: np.ndarray | float) -> np.ndarray:
-    """Probability that a clip that is not there has a window at least this near."""
-    nearness = np.asarray(nearness, np.float64)
+def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
+    """log10 of the probability that an absent query has a window at least this near: float64, of
+    the shape of ``nearness``; at most 0, and not below log10 LEAST.
+    """
     share = np.searchsorted(null.minima, nearness, side="right") / len(null.minima)
-    tail = _normal((nearness - null.mean) / null.deviation)
-    return np.clip(null.copies * np.where(tail < KNEE, tail, np.maximum(share, KNEE)), LEAST, 1.0)
+    tail = log_ndtr((nearness - null.mean) / null.deviation)
+    beyond = np.log(np.maximum(share, KNEE))
+    log = np.log(null.copies) + np.where(tail < math.log(KNEE), tail, beyond)
+    return np.clip(log / math.log(10), math.log10(LEAST), 0.0)
 
 
-def largest(null: Null, rate: float) -> float:
+def largest(null: NullDistribution, rate: float) -> float:
     """The largest nearness whose probability is at most ``rate``, or KNEE where that is less; it
     may be negative.
     """
     share = max(LEAST, min(KNEE, rate / null.copies))
-    return null.mean + null.deviation * NormalDist().inv_cdf(share)
-
-
-_normal = np.vectorize(lambda z: math.erfc(-z / math.sqrt(2)) / 2, otypes=[np.float64])
+    return null.mean + null.deviation * float(ndtri(share))
 
 
 def estimate(
@@ -86,7 +86,7 @@ def estimate(
     tries: int,
     code_rate: float,
     seed: int = 0,
-) -> Null | None:
+) -> NullDistribution | None:
     """The distribution for queries of n codes; None where the collection has no room for such
     windows.
 
@@ -128,11 +128,11 @@ def estimate(
     if n >= COPY_CODES and (trials >= COPY).mean() > 0.5:
         trials = trials[trials >= COPY]
     knee, edge = np.quantile(trials, [KNEE, LOW])
-    z_knee, z_low = NormalDist().inv_cdf(KNEE), NormalDist().inv_cdf(LOW)
+    z_knee, z_low = float(ndtri(KNEE)), float(ndtri(LOW))
     deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)
     copies = max(1.0, len(words) * len(minima) / searched)
     sample = _windows(words, low, high, n, 1, SAMPLE, rng)
-    return Null(trials, float(knee) - deviation * z_knee, deviation, copies, sample)
+    return NullDistribution(trials, float(knee) - deviation * z_knee, deviation, copies, sample)
 
 
 def _deal(works: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -29,9 +29,12 @@ import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
+
+if TYPE_CHECKING:  # a hasher brings jax
+    from seqhash.codes import Hasher
 
 APPLICATION_ID = 0x73716878  # "sqhx" in the file's header tells an index from any other SQLite file
 BUSY_SECONDS = 60.0  # that a process waits for another one's transaction
@@ -76,6 +79,11 @@ class Identity(NamedTuple):
     words: int  # uint32 a code
     sample_rate: int  # Hz of the samples it takes
 
+    @classmethod
+    def of(cls, hasher: "Hasher") -> Self:
+        """What an index notes of its hasher."""
+        return cls(hasher.name, hasher.digest, hasher.code_rate, hasher.words, hasher.sample_rate)
+
 
 class Entry(NamedTuple):
     """A recording to be added."""
@@ -110,6 +118,23 @@ class Collection(NamedTuple):
     words: np.ndarray  # uint32 (rows, words), recordings one after another by ascending id
     starts: np.ndarray  # int64 (recordings + 1,)
     ids: np.ndarray  # int64 (recordings,)
+
+    @classmethod
+    def of(cls, recordings: Sequence[np.ndarray], ids: Iterable[int] | None = None) -> Self:
+        """Of the words of each recording, uint32 (codes, words), at least one of them.
+
+        Args:
+          ids: 0, 1, ... where None.
+        """
+        starts = np.cumsum([0, *map(len, recordings)], dtype=np.int64)
+        ids = range(len(recordings)) if ids is None else ids
+        return cls(np.concatenate(recordings), starts, np.fromiter(ids, np.int64, len(recordings)))
+
+    def subset(self, keep: Iterable[int]) -> Self:
+        """Of some recordings, at least one: by their places here, not by their ids."""
+        keep = list(keep)
+        words = [self.words[self.starts[i] : self.starts[i + 1]] for i in keep]
+        return self.of(words, self.ids[keep])
 
 
 class Index:

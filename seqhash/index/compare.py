@@ -30,10 +30,8 @@ class Comparison(NamedTuple):
     """
 
     start_a: float  # s into A
-    # s into B; where both go on to overlap, one of the two starts is 0 or, after a shift, near it
-    start_b: float
+    start_b: float  # s into B; one of the two is 0 or, after a shift, near it
     codes: int  # of the overlap
-    seconds: float  # from the overlap's first code to where one after its last would be
     distance: int  # bits that differ
     bit_error_rate: float  # their share
     chance: float  # bit error rate of all pairs of codes
@@ -102,13 +100,11 @@ def compare_samples(
     if shifts < 1:
         raise ValueError(f"shifts must be positive, got {shifts}.")
     words_b = hasher.hash_samples(samples_b)
-    hop = hasher.sample_rate / hasher.code_rate
     found = []
-    for shift in [round(i * hop / shifts) for i in range(shifts)]:
+    for shift in [round(i * hasher.hop / shifts) for i in range(shifts)]:
         words_a = hasher.hash_samples(samples_a[shift:])
-        if (
-            len(words_a) or not shift
-        ):  # what is shorter than a segment after a shift is compared without it
+        # What is shorter than a segment after a shift is compared without it.
+        if len(words_a) or not shift:
             one = compare_codes(words_a, words_b, hasher.code_rate)
             found.append(one._replace(start_a=one.start_a + shift / hasher.sample_rate))
     return max(found, key=lambda one: one.score)
@@ -140,10 +136,8 @@ def compare_match(
     rate = hasher.code_rate
     first = math.ceil(max(offset, 0.0) * rate - 1e-6)  # code of the reference
     begin = max(start + first / rate - offset, 0.0)
-    mfcc = hasher.config.mfcc
-    beyond = (
-        mfcc.frame_length - mfcc.frame_step
-    )  # a segment's last frame goes on after where the segment ends
+    # A code's last frame goes on after where its segment ends.
+    beyond = hasher.span - round(hasher.segment_seconds * hasher.sample_rate)
     found = samples[round(begin * hasher.sample_rate) : round(end * hasher.sample_rate) + beyond]
     words_a, words_b = _checked(hasher.hash_samples(found), "The query's codes"), words[first:]
     words_b = _checked(words_b, "The reference's codes there")
@@ -182,7 +176,10 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float):
         vmax=1,
         extent=(comparison.start_a, end, 0, bits),
     )
-    matrix.set(title=title, ylabel="bit")
+    matrix.set_title(title, parse_math=False)  # a dollar in a name begins no formula
+    matrix.set_ylabel("bit")
+    if not comparison.distance:  # else the picture is white, as if something had failed
+        matrix.text(0.5, 0.5, "no bit differs", transform=matrix.transAxes, ha="center")
     matrix.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     times = comparison.start_a + np.arange(codes + 1) / code_rate
     rates.stairs(comparison.differences.mean(axis=1), times, color="#0072b2", linewidth=1.5)
@@ -195,7 +192,9 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float):
         fontsize="small",
         color="#555555",
     )
-    rates.set(xlabel="time in A (s)", ylabel="differ", xlim=(comparison.start_a, end))
+    rates.set(
+        xlabel="time in the first of the two (s)", ylabel="differ", xlim=(comparison.start_a, end)
+    )
     rates.set_ylim(0, max(0.55, 1.05 * float(comparison.differences.mean(axis=1).max())))
     rates.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     rates.spines[["top", "right"]].set_visible(False)
@@ -234,7 +233,6 @@ def _comparison(
         start_a=a / code_rate,
         start_b=b / code_rate,
         codes=count,
-        seconds=count / code_rate,
         distance=int(differences.sum()),
         bit_error_rate=rate,
         chance=chance,
@@ -247,7 +245,8 @@ def _checked(words: np.ndarray, name: str) -> np.ndarray:
     words = np.asarray(words)
     if words.ndim != 2 or words.dtype != np.uint32 or not words.size:
         raise ValueError(
-            f"{name} must be uint32 (codes, words) with at least one code, got {words.dtype} {words.shape}."
+            f"{name} must be uint32 (codes, words) with at least one code, "
+            f"got {words.dtype} {words.shape}."
         )
     return words
 

@@ -12,64 +12,62 @@ Windows of a long query
 may miss a recording of a few seconds, a jingle: those are searched by windows of their own.
 
 A hit where the recording is as near a few seconds earlier and later is none: silence is near to all
-silence.
+silence. Neither is one where the recording is nearly as near all over: a bare rhythm is near to all
+like it, at other tempos too.
 
 **Offsets.** ``offset`` is the time in the reference that sounds at ``start`` of the query, in
-seconds. Shifts lie a fifth of 0.25 s apart, so it is within 25 ms of the truth where the nearest
-shift is the best one.
+seconds. With the paper's codes shifts lie 50 ms apart, so it is within 25 ms of the truth where the
+nearest shift is the best one.
 
-**Scores.** ``score`` is -log10 of the probability that a clip that is not in the index matches as
-well: 2 is one clip in a hundred. A match is reported where that probability, times the windows that
-the query has, is at most the searcher's false-positive rate.
+**Scores.** ``score`` is -log10 of the probability that an absent query matches as well: 2 is one
+clip in a hundred. A match is reported where that probability, times the windows that the query has,
+is at most the searcher's false-positive rate.
+
+**One query, one answer.** The neighbours of a window are found by an exact search, ties by row, so
+that an answer depends on the query and the collection alone. Look-ups in tables (``multi_index``)
+would prove nearly none of the sixteen neighbours that are asked for.
 """
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from seqhash import audio, mfcc
+from seqhash import audio
 from seqhash.codes import Hasher, check_samples
-from seqhash.config import override
-from seqhash.index import calibration, ingest
+from seqhash.index import calibration
 from seqhash.index.catalogue import Collection, Identity, Index, Row, open_index
-from seqhash.search import hamming, multi_index, planar
+from seqhash.search import hamming, planar
 
 FALSE_POSITIVE_RATE = 0.01
-SHIFTS = 5  # of a query inside one hop
 WINDOW_SECONDS = 5.0  # windows of a long query
 SHORT_SECONDS = 10.5  # a query up to this long is one window
 PIECE_SECONDS = 2.5  # windows of one at least twice as long that is no match as a whole, ...
 UNSURE = 0.2  # ... or one with more bit errors than this, ...
 PIECES_RATE = 0.1  # ... which may bring so much of the false-positive rate more
-JINGLE_SECONDS = (
-    2.0  # windows of a long query, for recordings of less than one and a half of its windows
-)
+# windows of a long query, for recordings of less than one and a half of its windows
+JINGLE_SECONDS = 2.0
 NEIGHBOURS = 16  # of each window
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
 GAP_SECONDS = 15.0  # between two windows of one match
-AGREE_SECONDS = 0.26  # between alignments of two windows of one match: a hop
-ELSEWHERE = (
-    -3.25,
-    -2.75,
-    -2.25,
-    -1.75,
-    -1.25,
-    1.25,
-    1.75,
-    2.25,
-    2.75,
-    3.25,
-)  # s from a hit, between beats
+AGREE_SECONDS = 0.26  # between alignments of two windows of one match; or a hop, where that is more
+ALIGNMENTS = 64  # of a group that are compared all along, at most
+# s from a hit, between beats; as much more as a segment is longer than a second
+ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)
 # where a recording is nearer there than this share of the typical distance, it does not change ...
 STEADY = 0.15
 PLAIN = 0.3  # ... and a hit has to be nearer than this share of that
-MULTI_INDEX_ROWS = 4_000_000  # fewer codes are scanned in less time than the tables cost to look up
-MULTI_INDEX_QUERIES = 512  # windows scanned before tables are made: about what making them costs
+PLACES = 64  # of a recording, that a hit is compared with
+# where a tenth of them are nearer than this share, it repeats itself (music of 5 s: from 0.27 on),
+# and a hit has to be as much nearer
+REPEATED = 0.25
 
 
 class Match(NamedTuple):
@@ -83,7 +81,22 @@ class Match(NamedTuple):
     offset: float  # s of the reference at ``start``
     distance: int  # bits that differ
     bit_error_rate: float  # share of the compared bits that differ
-    score: float  # -log10 of the probability that what is not there matches as well
+    score: float  # -log10 of the probability that an absent query matches as well
+    artist: str = ""
+
+
+class _Query(NamedTuple):
+    """A query, and the windows that it is searched as."""
+
+    codes: list[np.ndarray]  # uint32 (codes, words), at each shift
+    length: int  # codes of a window
+    begins: np.ndarray  # int64 (windows,): the first code of each
+    null: calibration.NullDistribution  # of windows of this length
+    limit: float  # nearness of what takes part
+
+    def windows(self, which: np.ndarray, shift: int) -> np.ndarray:
+        """Codes of some windows at a shift: uint32 (windows, length, words)."""
+        return self.codes[shift][self.begins[which, None] + np.arange(self.length)[None]]
 
 
 class _Hits(NamedTuple):
@@ -95,20 +108,35 @@ class _Hits(NamedTuple):
     row: np.ndarray  # position of the reference's window in its recording
     distance: np.ndarray
     typical: np.ndarray  # distance of the query's window to any window
-    chance: np.ndarray  # probability of so near a window, log10
+    chance: np.ndarray  # log10 of the probability of so near a window
+
+
+class _Alignment(NamedTuple):
+    """A query along a recording: code i at a shift beside code i + lag of the recording."""
+
+    shift: int
+    lag: int
+    first: int  # codes of the query that match
+    last: int
+    different: np.ndarray  # int64 (codes,): bits that differ, from code ``low`` on
+    low: int  # the first code of the query that has one beside it
+    gain: float  # bits that the matching codes are nearer than half-way to what does not match
 
 
 @dataclass(eq=False)
 class Searcher:
-    """An index in memory, ready to answer. Made by ``open_searcher``."""
+    """An index in memory, ready to answer. Made by ``open_searcher``.
+
+    Equal queries have equal answers: what is kept between two of them is what any of them would
+    compute.
+    """
 
     hasher: Hasher
     rows: list[Row]
     collection: Collection
     false_positive_rate: float = FALSE_POSITIVE_RATE
-    shifts: int = SHIFTS
-    _scanned: int = field(default=0, repr=False)
-    _nulls: dict[tuple[int, int], calibration.Null | None] = field(default_factory=dict, repr=False)
+    shifts: int | None = None  # of a query inside one hop; the hasher's own where None
+    mesh: Mesh | None = None  # devices that the codes are spread over; the default one where None
 
     def identify_file(self, path: str | os.PathLike[str]) -> list[Match]:
         """Matches of an audio file, best first; none where it is not there.
@@ -116,9 +144,13 @@ class Searcher:
         Raises:
           AudioError: the file cannot be read as audio, or is shorter than a segment.
         """
-        minimum = ingest.shortest_seconds(self.hasher.config)
+        hasher = self.hasher
         return self._identify(
-            audio.blocks(path, sample_rate=self.hasher.sample_rate, minimum_seconds=minimum)
+            audio.blocks(
+                path,
+                sample_rate=hasher.sample_rate,
+                minimum_seconds=hasher.shortest_seconds,
+            )
         )
 
     def identify_blocks(self, blocks: Iterable[np.ndarray]) -> list[Match]:
@@ -142,225 +174,266 @@ class Searcher:
         return self._identify([check_samples(samples)], everything=True)
 
     def _identify(self, blocks: Iterable[np.ndarray], *, everything: bool = False) -> list[Match]:
-        codes = shifted_codes(self.hasher, blocks, shifts=self.shifts)
+        codes = self.hasher.hash_shifts(blocks, shifts=self.shifts)
         if not len(self.collection.words):
             return []
         count, code_rate = min(len(shift) for shift in codes), self.hasher.code_rate
         rate = 1.0 if everything else self.false_positive_rate
         length, begins = _cut(count, code_rate)
-        matches = self._matches(codes, length, begins, rate)
-        piece = min(
-            round(PIECE_SECONDS * code_rate),
-            int(np.median(np.diff(self.collection.starts))) - len(codes) + 1,
-        )
-        again = (
-            2 * piece <= count <= SHORT_SECONDS * code_rate
-            or self._null(length, len(codes)) is None
-        )
+        null = self._null(length, len(codes))
+        matches = self._matches(codes, length, begins, rate, null)
+        room = int(np.median(np.diff(self.collection.starts))) - len(codes) + 1
+        piece = min(_codes(PIECE_SECONDS, code_rate), room)
+        again = 2 * piece <= count <= SHORT_SECONDS * code_rate or null is None
         unsure = all(match.bit_error_rate > UNSURE for match in matches)
+        rest = rate * PIECES_RATE
         if unsure and again and 0 < piece < count and not everything:
-            matches += self._matches(codes, piece, _begins(count, piece), rate * PIECES_RATE)
-        elif len(begins) > 1 and not everything:
-            matches += self._jingles(codes, count, rate * PIECES_RATE)
-        return without_repeats(
-            sorted(matches, key=lambda match: (-match.score, match.bit_error_rate))
-        )
-
-    def _jingles(self, codes: list[np.ndarray], count: int, rate: float) -> list[Match]:
-        """Matches of a long query with what is so short that a window may not lie in it; judged as
-        all are.
-        """
-        length, short = round(JINGLE_SECONDS * self.hasher.code_rate), self._short
-        null = self._null(length, len(codes)) if short else None
-        if not short or not null:
-            return []
-        share = len(short.collection.words) / len(self.collection.words)
-        short._nulls[length, len(codes)] = null._replace(copies=null.copies * share)
-        return short._matches(codes, length, _begins(count, length), rate)
+            begins, null = _begins(count, piece), self._null(piece, len(codes))
+            matches += self._matches(codes, piece, begins, rest, null)
+        elif len(begins) > 1 and not everything and (short := self._short):
+            # Recordings so short that a window may not lie in them, judged as all are.
+            jingle = _codes(JINGLE_SECONDS, code_rate)
+            null, begins = self._null(jingle, len(codes)), _begins(count, jingle)
+            share = len(short.collection.words) / len(self.collection.words)
+            null = null and null._replace(copies=null.copies * share)
+            matches += short._matches(codes, jingle, begins, rest, null)
+        return without_repeats(sorted(matches, key=_rank))
 
     def _matches(
-        self, codes: list[np.ndarray], length: int, begins: np.ndarray, rate: float
+        self,
+        codes: list[np.ndarray],
+        length: int,
+        begins: np.ndarray,
+        rate: float,
+        null: calibration.NullDistribution | None,
     ) -> list[Match]:
-        """Matches of windows that begin at some codes; what is not there has one at a rate."""
-        null = self._null(length, len(codes))
+        """Matches of windows that begin at some codes; absent queries have one at a rate.
+
+        Args:
+          codes: uint32 (codes, words) of the query, at each shift.
+          length: codes of a window.
+          begins: int64 (windows,).
+          rate: of absent queries that have a match; 1, all that is near.
+          null: of windows of this length; None where no recording is as long.
+        """
         if null is None:
-            return []  # no recording is as long as a window
+            return []
         rate = rate if rate >= 1 else rate / len(begins)
-        hits = self._hits(codes, begins, length, null, rate)
-        return [
-            self._match(codes, begins, length, hits, group, evidence)
-            for group in _groups(hits, begins, self.shifts, self.hasher.code_rate)
-            if (evidence := _evidence(hits, group, begins, length)) <= np.log10(rate)
+        largest = calibration.largest(null, rate if len(begins) == 1 else max(rate, CANDIDATE_RATE))
+        query = _Query(codes, length, begins, null, np.inf if rate >= 1 else largest)
+        hits, typical = self._hits(query)
+        matches = [
+            self._match(query, hits, group, typical)
+            for group in _groups(hits, begins, self._shifts, self.hasher.code_rate)
         ]
+        return [match for match in matches if -match.score <= np.log10(rate)]
 
     @property
-    def _step(self) -> float:
-        """Seconds between two shifts."""
-        return 1 / (self.hasher.code_rate * self.shifts)
+    def _shifts(self) -> int:
+        return self.shifts or self.hasher.shifts
 
     @functools.cached_property
     def _database(self) -> planar.Database:
-        return planar.build(self.collection.words, self.collection.starts)
+        return planar.build(self.collection.words, self.collection.starts, mesh=self.mesh)
 
     @functools.cached_property
     def _short(self) -> "Searcher | None":
         """The recordings that are so short that a window of a long query may not lie in them; None
         where none is.
         """
-        starts, window = self.collection.starts, round(WINDOW_SECONDS * self.hasher.code_rate)
+        starts, window = self.collection.starts, _codes(WINDOW_SECONDS, self.hasher.code_rate)
         chosen = np.flatnonzero(np.diff(starts) < window + window // 2 - 1)
-        if not len(chosen):
-            return None
-        if len(chosen) == len(self.rows):
-            return self
-        words = np.concatenate([self.collection.words[starts[i] : starts[i + 1]] for i in chosen])
-        collection = Collection(
-            words, np.append(0, np.cumsum(np.diff(starts)[chosen])), self.collection.ids[chosen]
-        )
-        return replace(self, rows=[self.rows[i] for i in chosen], collection=collection, _nulls={})
+        if len(chosen) in (0, len(self.rows)):
+            return self if len(chosen) else None
+        rows, collection = [self.rows[i] for i in chosen], self.collection.subset(chosen)
+        return replace(self, rows=rows, collection=collection)
 
     @functools.cached_property
-    def _tables(self) -> multi_index.Tables:
-        return multi_index.build(self.collection.words, self.collection.starts)
+    def _nulls(self) -> dict[tuple[int, int], calibration.NullDistribution | None]:
+        """Those that were asked for."""
+        return {}
 
-    def _null(self, length: int, shifts: int) -> calibration.Null | None:
+    def _null(self, length: int, shifts: int) -> calibration.NullDistribution | None:
         """What is near by accident, for windows of so many codes at so many shifts."""
         if (length, shifts) not in self._nulls:
-            works = np.array([row.work or row.digest or str(row.id) for row in self.rows])
-            words, starts, rate = (
+            self._nulls[length, shifts] = calibration.estimate(
                 self.collection.words,
                 self.collection.starts,
-                self.hasher.code_rate,
+                np.array([row.work or row.digest or str(row.id) for row in self.rows]),
+                n=length,
+                tries=shifts,
+                code_rate=self.hasher.code_rate,
             )
-            null = calibration.estimate(
-                words, starts, works, n=length, tries=shifts, code_rate=rate
-            )
-            self._nulls[length, shifts] = null
         return self._nulls[length, shifts]
 
-    def _nearest(self, queries: np.ndarray, enough: np.ndarray) -> hamming.Neighbours:
-        """Nearest windows: scanned, or, in a large collection that is asked often, looked up where
-        one is near enough.
-
-        Args:
-          queries: uint32 (queries, n, words).
-          enough: (queries,) a window at this distance is no accident: nothing nearer need be proven
-            absent.
+    def _hits(self, query: _Query) -> tuple[_Hits, np.ndarray]:
+        """The windows of all shifts with their neighbours that are near enough; and what is a
+        typical distance for each window and shift, float64 (windows, shifts).
         """
-        if len(self.collection.words) < MULTI_INDEX_ROWS or self._scanned < MULTI_INDEX_QUERIES:
-            self._scanned += len(queries)
-            return hamming.search(self._database, queries, NEIGHBOURS)
-        found = multi_index.search(self._tables, queries, NEIGHBOURS, radius=1)
-        missing = found.distance[:, 0] > enough
-        if missing.any():
-            scanned = hamming.search(self._database, queries[missing], NEIGHBOURS)
-            found.distance[missing], found.row[missing] = scanned.distance, scanned.row
-        return found
-
-    def _hits(
-        self,
-        codes: list[np.ndarray],
-        begins: np.ndarray,
-        length: int,
-        null: calibration.Null,
-        rate: float,
-    ) -> _Hits:
-        """The windows of all shifts with their neighbours that are near enough."""
-        limit = calibration.largest(null, rate if len(begins) == 1 else max(rate, CANDIDATE_RATE))
-        limit = np.inf if rate >= 1 else limit
-        enough = calibration.largest(null, rate / 100)
-        parts = []
-        for piece in range(0, len(begins), 64):
-            begin = begins[piece : piece + 64]
-            inside = begin[:, None] + np.arange(length)[None]
-            queries = np.stack([shift[inside] for shift in codes], axis=1).reshape(
-                -1, length, codes[0].shape[1]
-            )
-            typical = calibration.typical(null.sample, queries)
-            found = self._nearest(queries, enough * typical)
+        parts, shifts = list[_Hits](), len(query.codes)
+        typicals = np.zeros((len(query.begins), shifts))
+        for low in range(0, len(query.begins), 64):
+            windows = np.arange(len(query.begins))[low : low + 64]
+            asked = np.stack([query.windows(windows, shift) for shift in range(shifts)], axis=1)
+            asked = asked.reshape(-1, *asked.shape[2:])
+            typical = calibration.typical(query.null.sample, asked)
+            typicals[windows] = typical.reshape(-1, shifts)
+            found = hamming.search(self._database, asked, NEIGHBOURS)
             nearness = found.distance / typical[:, None]
-            query, rank = np.nonzero((nearness <= limit) & (found.row >= 0))
-            plain = self._plain(
-                queries[query], found.row[query, rank], found.distance[query, rank], typical[query]
-            )
-            query, rank = query[plain], rank[plain]
-            recording, row = planar.locate(self.collection.starts, found.row[query, rank])
-            chance = np.log10(calibration.probability(null, nearness[query, rank]))
-            window, shift, distance = (
-                piece + query // len(codes),
-                query % len(codes),
-                found.distance[query, rank],
-            )
-            parts.append(_Hits(window, shift, recording, row, distance, typical[query], chance))
-        return _Hits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+            near, rank = np.nonzero((nearness <= query.limit) & (found.row >= 0))
+            window, shift = low + near // shifts, near % shifts
+            row, distance = found.row[near, rank], found.distance[near, rank]
+            recording, place = planar.locate(self.collection.starts, row)
+            chance = calibration.log_probability(query.null, nearness[near, rank])
+            hits = _Hits(window, shift, recording, place, distance, typical[near], chance)
+            kept = self._tell(query, typicals, hits)
+            parts.append(_Hits(*(value[kept] for value in hits)))
+        return _Hits(*(np.concatenate(part) for part in zip(*parts, strict=True))), typicals
 
-    def _plain(
-        self, queries: np.ndarray, row: np.ndarray, distance: np.ndarray, typical: np.ndarray
+    def _tell(self, query: _Query, typicals: np.ndarray, hits: _Hits) -> np.ndarray:
+        """Which hits tell one place of their recording from others, bool (hits,): those that are no
+        silence or held tone, nor a rhythm that repeats itself so nearly that any other like it is
+        as near.
+        """
+        longer = max(0, math.ceil(self.hasher.segment_seconds) - 1)
+        near = np.array(ELSEWHERE) + np.copysign(longer, ELSEWHERE)
+        near = np.rint(near * self.hasher.code_rate).astype(np.int64)[:, None]
+        around = hits.row + near
+        # Less than half: one side may be silent.
+        beside = self._quantile(query, *hits[:3], around, around >= 0, 0.4)
+        steady = (beside < STEADY * hits.typical) & (hits.distance >= PLAIN * beside)
+        # A rhythm may be near to itself at another shift than that of the hit.
+        nearness = hits.distance / hits.typical
+        pairs = np.stack([hits.window, hits.recording])
+        pairs, which = np.unique(pairs, axis=1, return_inverse=True)
+        best = np.zeros(len(pairs[0]), np.int64)
+        order = np.argsort(-nearness, kind="stable")
+        best[which[order]] = hits.row[order]
+        room = np.diff(self.collection.starts)[pairs[1]] - query.length + 1
+        # Evenly over the recording, but at no period.
+        share = np.arange(1, PLACES + 1)[:, None] * (math.sqrt(5) - 1) / 2 % 1
+        places = (share * room).astype(np.int64)
+        apart = np.abs(places - best) >= np.abs(near).min()
+        anywhere = np.full(len(best), np.inf)
+        for shift in range(len(query.codes)):
+            shifts = np.full(len(best), shift)
+            distance = self._quantile(query, pairs[0], shifts, pairs[1], places, apart, 0.1)
+            anywhere = np.minimum(anywhere, distance / typicals[pairs[0], shift])
+        repeated = (anywhere < REPEATED)[which] & (nearness > PLAIN * anywhere[which])
+        return ~steady & ~repeated
+
+    def _quantile(
+        self,
+        query: _Query,
+        window: np.ndarray,
+        shift: np.ndarray,
+        recording: np.ndarray,
+        places: np.ndarray,
+        valid: np.ndarray,
+        share: float,
     ) -> np.ndarray:
-        """Which hits tell one place of their recording from the seconds around it, bool (hits,).
+        """A low quantile of the distances of a query's windows to places in recordings: float64
+        (hits,), inf where there is none.
 
         Args:
-          queries: uint32 (hits, n, words).
-          row, distance, typical: of each hit.
+          window, shift, recording: (hits,).
+          places: int64 (places, hits), in the recording.
+          valid: bool (places, hits): the others are left out, as is what is past the end.
+          share: of the distances, at or below the quantile.
         """
-        starts, n = self.collection.starts, queries.shape[1]
-        recording = np.searchsorted(starts, row, side="right") - 1
-        distances = np.full((len(ELSEWHERE), len(row)), np.nan)
-        for place, seconds in enumerate(ELSEWHERE):
-            other = row + round(seconds * self.hasher.code_rate)
-            inside = np.flatnonzero(
-                (other >= starts[recording]) & (other + n <= starts[recording + 1])
+        starts, codes = self.collection.starts, np.arange(query.length)
+        valid = valid & (places + starts[recording] + query.length <= starts[recording + 1])
+        asked = np.stack([code[: len(query.codes[-1])] for code in query.codes])
+        asked = asked[shift[:, None], query.begins[window, None] + codes]
+        distances = np.full(places.shape, np.nan)
+        for place, hits in enumerate(map(np.flatnonzero, valid)):
+            there = starts[recording[hits]] + places[place, hits]
+            different = np.bitwise_count(
+                self.collection.words[there[:, None] + codes] ^ asked[hits]
             )
-            there = self.collection.words[other[inside, None] + np.arange(n)]
-            distances[place, inside] = np.bitwise_count(there ^ queries[inside]).sum(
-                axis=(1, 2), dtype=np.int64
-            )
-        distances[0] = np.where(
-            np.isnan(distances).all(axis=0), typical, distances[0]
-        )  # too short a recording to say
-        elsewhere = np.nanquantile(
-            distances, 0.4, axis=0, method="lower"
-        )  # less than half: one side may be silent
-        return (elsewhere >= STEADY * typical) | (distance < PLAIN * elsewhere)
+            distances[place, hits] = different.sum(axis=(1, 2), dtype=np.int64)
+        distances[0, ~valid.any(axis=0)] = np.inf  # too short a recording to say
+        return np.nanquantile(distances, share, axis=0, method="lower")
 
-    def _match(
-        self, codes, begins, length: int, hits: _Hits, group: np.ndarray, evidence: float
-    ) -> Match:
-        """The match of some hits, which agree: compared all along the alignment of the best of
-        them.
-        """
-        best = group[np.argmin(hits.chance[group])]
-        recording, shift = int(hits.recording[best]), int(hits.shift[best])
-        starts = self.collection.starts
-        reference = self.collection.words[starts[recording] : starts[recording + 1]]
-        lag = int(hits.row[best] - begins[hits.window[best]])  # reference position - query position
-        first, last = begins[hits.window[group]].min(), begins[hits.window[group]].max() + length
-        query = codes[shift]
-        low, high = max(0, -lag), min(len(query), len(reference) - lag)
-        first, last = max(first, low), min(last, high)
-        different = np.bitwise_count(query[low:high] ^ reference[low + lag : high + lag]).sum(
-            axis=1, dtype=np.int64
-        )
-        bits = 32 * query.shape[1]
-        if len(begins) > 1:
-            between = (hits.distance[best] + hits.typical[best]) / (
-                2 * length
-            )  # bits of a code, found or not
-            first, last = _extent(between - different, first - low, last - low) + low
-        distance = int(different[first - low : last - low].sum())
+    def _match(self, query: _Query, hits: _Hits, group: np.ndarray, typical: np.ndarray) -> Match:
+        """The match of some hits, which agree: at that of their alignments where it is nearest."""
+        recording, lag = int(hits.recording[group[0]]), hits.row - query.begins[hits.window]
+        pairs = np.stack([hits.shift[group], lag[group]])
+        pairs, which = np.unique(pairs, axis=1, return_inverse=True)
+        chance, nearest = np.zeros(len(pairs[0])), np.full(len(pairs[0]), np.inf)
+        np.add.at(chance, which, hits.chance[group])
+        np.minimum.at(nearest, which, hits.distance[group])
+        promising = np.lexsort((nearest, chance))[:ALIGNMENTS]
+        alignments = [self._align(query, hits, group, *pairs[:, i].tolist()) for i in promising]
+        best = max(alignments, key=lambda alignment: alignment.gain)
+        chances = self._chances(query, typical, recording, best)
+        np.minimum.at(chances, hits.window[group], hits.chance[group])
+        first, last = best.first, best.last
+        distance = int(best.different[first - best.low : last - best.low].sum())
         row, code_rate = self.rows[recording], self.hasher.code_rate
-        segment = self.hasher.config.segment_seconds
+        later = best.shift / (code_rate * self._shifts)  # s
         return Match(
             recording=row.id,
             path=row.path,
             title=row.title,
-            start=float(first / code_rate + shift * self._step),
-            end=float((last - 1) / code_rate + shift * self._step + segment),
-            offset=float((first + lag) / code_rate),
+            start=float(first / code_rate + later),
+            end=float((last - 1) / code_rate + later + self.hasher.segment_seconds),
+            offset=float((first + best.lag) / code_rate),
             distance=distance,
-            bit_error_rate=float(distance / (bits * (last - first))),
-            score=-evidence,
+            bit_error_rate=float(distance / (self.hasher.bits * (last - first))),
+            score=-_evidence(chances, query.begins, query.length),
+            artist=row.artist,
         )
+
+    def _align(
+        self, query: _Query, hits: _Hits, group: np.ndarray, shift: int, lag: int
+    ) -> _Alignment:
+        """A query all along a recording, near to which some hits place it."""
+        best = group[np.lexsort((hits.distance[group], hits.chance[group]))[0]]
+        codes, reference = query.codes[shift], self._words(int(hits.recording[best]))
+        low, high = max(0, -lag), min(len(codes), len(reference) - lag)
+        different = np.bitwise_count(codes[low:high] ^ reference[low + lag : high + lag])
+        different = different.sum(axis=1, dtype=np.int64)
+        begins = query.begins[hits.window[group]]
+        first, last = max(begins.min(), low), min(begins.max() + query.length, high)
+        # Of a code, half-way between what matches and what does not.
+        between = (hits.distance[best] + hits.typical[best]) / (2 * query.length)
+        if len(query.begins) > 1:
+            first, last = _extent(between - different, first - low, last - low) + low
+        gain = float((between - different[first - low : last - low]).sum())
+        return _Alignment(shift, lag, first, last, different, low, gain)
+
+    def _chances(
+        self, query: _Query, typicals: np.ndarray, recording: int, along: _Alignment
+    ) -> np.ndarray:
+        """log10 of the probability of each of the query's windows where an alignment places it,
+        (windows,): 0 where it is not near enough. Not all of them need be among the neighbours of
+        the query: what repeats has more places than are asked for.
+        """
+        begin, end = query.begins - along.low, query.begins - along.low + query.length
+        inside = np.flatnonzero((begin >= 0) & (end <= len(along.different)))
+        before = np.append(0, np.cumsum(along.different))
+        distance = before[end[inside]] - before[begin[inside]]
+        typical = typicals[inside, along.shift]
+        near = distance <= query.limit * typical
+        inside, distance, typical = inside[near], distance[near], typical[near]
+        hits = _Hits(
+            inside,
+            np.full(len(inside), along.shift),
+            np.full(len(inside), recording),
+            query.begins[inside] + along.lag,
+            distance,
+            typical,
+            calibration.log_probability(query.null, distance / typical),
+        )
+        kept = self._tell(query, typicals, hits)
+        chances = np.zeros(len(query.begins))
+        chances[inside[kept]] = hits.chance[kept]
+        return chances
+
+    def _words(self, recording: int) -> np.ndarray:
+        """Codes of a recording, by its place in the collection."""
+        return self.collection.words[slice(*self.collection.starts[recording : recording + 2])]
 
 
 def open_searcher(
@@ -368,63 +441,36 @@ def open_searcher(
     hasher: Hasher,
     *,
     false_positive_rate: float = FALSE_POSITIVE_RATE,
+    shifts: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Searcher:
     """Loads an index, by its path or open, for answers by this hasher.
 
     Args:
       index: what ``seqhash add`` made.
       hasher: the one that the index was made by.
-      false_positive_rate: of queries that are not in the index, the share that may be answered all
-        the same.
+      false_positive_rate: of absent queries, the share that may be answered all the same.
+      shifts: of a query inside one hop, which they must divide; the hasher's own where None.
+      mesh: devices to spread the codes over, along its axis ``data``; all accelerators where None,
+        if there are several.
 
     Raises:
       IndexFileError: the index cannot be read, or is another hasher's.
     """
-    identity = Identity(
-        hasher.name,
-        hasher.digest,
-        hasher.code_rate,
-        len(hasher.thresholds) // 32,
-        hasher.sample_rate,
-    )
     with contextlib.ExitStack() as stack:
         if not isinstance(index, Index):
+            identity = Identity.of(hasher)
             index = stack.enter_context(open_index(index, identity=identity, readonly=True))
         with index.snapshot():  # the catalogue and the codes of one moment
-            return Searcher(hasher, index.rows(), index.load(), false_positive_rate)
+            rows, collection = index.rows(), index.load()
+    mesh = mesh or _accelerators()
+    return Searcher(hasher, rows, collection, false_positive_rate, shifts, mesh)
 
 
-def shifted_codes(
-    hasher: Hasher, blocks: Iterable[np.ndarray], *, shifts: int = SHIFTS
-) -> list[np.ndarray]:
-    """Codes of a query, uint32 (codes, words), at each shift: shift i begins i / (code_rate *
-    shifts) s later.
-
-    Args:
-      hasher: of the index.
-      blocks: the samples, float32 (any,) in order.
-      shifts: of the query inside one hop of the codes, which they must divide.
-
-    Raises:
-      ValueError: the query is shorter than a segment.
-    """
-    cepstra = mfcc.stream(blocks, config=hasher.config.mfcc)
-    codes = _finer(hasher, shifts).hash_cepstra(cepstra)
-    if not len(codes):
-        seconds = hasher.config.segment_seconds
-        raise ValueError(
-            f"A query must be longer than {seconds:g} s, got {len(cepstra)} frames of 10 ms."
-        )
-    return [codes[shift::shifts] for shift in range(min(shifts, len(codes)))]
-
-
-@functools.lru_cache(maxsize=16)
-def _finer(hasher: Hasher, shifts: int) -> Hasher:
-    """The hasher with so many codes where it has one."""
-    hop = hasher.config.segment.hop
-    if hop % shifts:
-        raise ValueError(f"The shifts must divide the hop, {hop} frames, got {shifts}.")
-    return replace(hasher, config=override(hasher.config, {"segment.hop": hop // shifts}))
+def _accelerators() -> Mesh | None:
+    """All devices of this process that are no CPU; None unless there are several."""
+    devices = [device for device in jax.local_devices() if device.platform != "cpu"]
+    return Mesh(np.array(devices), (planar.AXIS,)) if len(devices) > 1 else None
 
 
 # ------------------------------------------------------------------------------- windows to matches
@@ -436,8 +482,13 @@ def _cut(count: int, code_rate: float) -> tuple[int, np.ndarray]:
     """
     if count <= SHORT_SECONDS * code_rate:
         return count, np.zeros(1, np.int64)
-    length = round(WINDOW_SECONDS * code_rate)
+    length = _codes(WINDOW_SECONDS, code_rate)
     return length, _begins(count, length)
+
+
+def _codes(seconds: float, code_rate: float) -> int:
+    """Codes in so many seconds, at least one."""
+    return max(1, round(seconds * code_rate))
 
 
 def _begins(count: int, length: int) -> np.ndarray:
@@ -456,9 +507,8 @@ def _groups(hits: _Hits, begins: np.ndarray, shifts: int, code_rate: float) -> l
     begin = begins[hits.window]
     lag = hits.row - begin - hits.shift / shifts  # codes from the query to the reference
     parts = []
-    for group in _split(
-        np.lexsort((lag, hits.recording)), hits.recording, lag, AGREE_SECONDS * code_rate
-    ):
+    agree = max(AGREE_SECONDS * code_rate, 1.04)
+    for group in _split(np.lexsort((lag, hits.recording)), hits.recording, lag, agree):
         in_time = group[np.argsort(begin[group], kind="stable")]
         parts += _split(in_time, hits.recording, begin, GAP_SECONDS * code_rate)
     return parts
@@ -472,17 +522,19 @@ def _split(
     return np.split(order, np.flatnonzero(jumps) + 1)
 
 
-def _evidence(hits: _Hits, group: np.ndarray, begins: np.ndarray, length: int) -> float:
-    """log10 of the probability of a group by accident: the best choice of windows that share no
-    code, multiplied.
+def _evidence(chances: np.ndarray, begins: np.ndarray, length: int) -> float:
+    """log10 of the probability of windows by accident: the best choice of those that share no code,
+    multiplied.
+
+    Args:
+      chances: (windows,) log10 of the probability of each.
+      begins: (windows,) where they begin, ascending.
+      length: codes of a window.
     """
-    chance = np.zeros(len(begins))
-    np.minimum.at(chance, hits.window[group], hits.chance[group])
-    windows = np.unique(hits.window[group])
-    least = np.zeros(len(windows) + 1)  # over the first windows
-    for place, window in enumerate(windows):
-        before = np.searchsorted(begins[windows], begins[window] - length, side="right")
-        least[place + 1] = min(least[place], least[before] + chance[window])
+    least = np.zeros(len(begins) + 1)  # over the first windows
+    before = np.searchsorted(begins, begins - length, side="right")
+    for place, chance in enumerate(chances):
+        least[place + 1] = min(least[place], least[before[place]] + chance)
     return float(least[-1])
 
 
@@ -496,6 +548,11 @@ def _extent(gains: np.ndarray, first: int, last: int) -> np.ndarray:
             last - quarter + np.argmax(total[last - quarter :]),
         ]
     )
+
+
+def _rank(match: Match) -> tuple[float, float, float]:
+    """Sorts matches, best first: by score, then errors, then the longer one."""
+    return -match.score, match.bit_error_rate, match.start - match.end
 
 
 def without_repeats(matches: list[Match]) -> list[Match]:

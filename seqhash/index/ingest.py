@@ -33,16 +33,14 @@ from seqhash.index.catalogue import Entry, Identity, Index
 
 if TYPE_CHECKING:  # not at run time: a hasher brings jax, and not every command hashes
     from seqhash.codes import Hasher
-    from seqhash.config import Config
 
-BLOCKS = 10  # blocks of a minute that are held of one recording, and hashed at a time
-# hashed at a time, a minute at the paper's rate: every longer recording uses one compiled program
-PIECE_CODES = 240
+BLOCKS = 10  # blocks of a minute that are held of one recording
 # files digested at a time, so that their content is still in the page cache when it is decoded
 _DIGESTED = 16
 _GROUP_SECONDS = 0.5  # between two transactions, each of which waits for the disk a few times
 
 Item = str | os.PathLike[str] | corpus.Recording
+identity_of = Identity.of
 
 
 class Counts(NamedTuple):
@@ -78,13 +76,15 @@ def add_files(
     if workers < 1:
         raise ValueError(f"workers must be positive, got {workers}.")
     recordings = gather(items)
+    from seqhash.codes import hash_streams
+
     with tqdm(total=len(recordings), unit="recording", disable=not progress) as bar:
         tally = _Tally(index, bar)
         jobs, asked = tee(_jobs(index, recordings, tally))
         streams = decode.decoding(
             (job.recording.path for job in asked),
             sample_rate=hasher.sample_rate,
-            minimum_seconds=shortest_seconds(hasher.config),
+            minimum_seconds=hasher.shortest_seconds,
             workers=workers,
         )
         with tally.writing(), streams as groups:
@@ -97,72 +97,6 @@ def add_files(
                     except audio.AudioError as error:
                         tally.fail(one.job.recording, error.reason)
     return Counts(tally.added, tally.present, tally.failed)
-
-
-def identity_of(hasher: "Hasher") -> Identity:
-    """What an index notes of its hasher."""
-    words = len(hasher.thresholds) // 32
-    return Identity(hasher.name, hasher.digest, hasher.code_rate, words, hasher.sample_rate)
-
-
-def shortest_seconds(config: "Config") -> float:
-    """Seconds of the shortest recording that has a code: up to the first sample of its segment's
-    last frame.
-    """
-    mfcc, before = config.mfcc, config.segment.frames - 1
-    if mfcc.variant == "librosa":  # no frame is filled up
-        return (before * mfcc.frame_step + mfcc.fft_length) / mfcc.sample_rate
-    whole = (before - 1) * mfcc.frame_step + mfcc.frame_length if before else 0
-    return (whole + 1) / mfcc.sample_rate
-
-
-def hash_streams(hasher: "Hasher", streams: Sequence[Iterable[np.ndarray]]) -> list[np.ndarray]:
-    """``Hasher.hash_many`` of recordings of any length that come in blocks, in the memory of
-    ``BLOCKS`` pieces of them.
-
-    Pieces overlap by what a code spans, so that the codes are those of the whole recording. Where
-    these depend on all of it (normalisation over the recording, librosa's clipping) its cepstra are
-    held, 19 MB an hour.
-
-    Args:
-      hasher: samples -> words.
-      streams: of each recording float32 (any,) arrays at the hasher's rate, in order. One is read
-        after the other.
-
-    Returns:
-      uint32 (codes, words) of each.
-    """
-    config = hasher.config
-    if config.mfcc.variant == "librosa" or config.segment.normalisation == "recording":
-        from seqhash import mfcc
-
-        return [hasher.hash_cepstra(mfcc.stream(blocks, config=config.mfcc)) for blocks in streams]
-    pieces = ((i, piece) for i, blocks in enumerate(streams) for piece in _pieces(blocks, config))
-    parts: list[list[np.ndarray]] = [[] for _ in streams]
-    while batch := list(islice(pieces, BLOCKS)):
-        for (i, _), words in zip(
-            batch, hasher.hash_many([piece for _, piece in batch]), strict=True
-        ):
-            # A piece's first code is the last one of the piece before, where its first frame knew
-            # the sample before it.
-            parts[i].append(words[1:] if parts[i] else words)
-    return [np.concatenate(part) for part in parts]
-
-
-def _pieces(blocks: Iterable[np.ndarray], config: "Config") -> Iterator[np.ndarray]:
-    """Samples of PIECE_CODES codes and then of the rest, each piece beginning with the last code of
-    the one before.
-    """
-    hop = config.segment.hop * config.mfcc.frame_step
-    span = (config.segment.frames - 1) * config.mfcc.frame_step + config.mfcc.frame_length
-    advance = (PIECE_CODES - 1) * hop
-    pending = np.zeros(0, np.float32)
-    for block in blocks:
-        pending = np.concatenate([pending, block])
-        while len(pending) > advance + span:  # more than a piece: this one is not the last
-            yield pending[: advance + span]
-            pending = pending[advance:]
-    yield pending
 
 
 def gather(items: Iterable[Item]) -> list[corpus.Recording]:

@@ -27,10 +27,9 @@ import soundfile
 import soxr
 
 from seqhash import controls
-from seqhash.codes import Hasher
-from seqhash.index import ingest
+from seqhash.codes import Hasher, hash_streams
 from seqhash.index.catalogue import Collection, Row
-from seqhash.index.identify import Match, Searcher, shifted_codes
+from seqhash.index.identify import Match, Searcher
 from seqhash.robustness.baselines import haitsma, wang
 from seqhash.robustness.degrade import SAMPLE_RATE
 
@@ -83,7 +82,7 @@ class Learned:
     @property
     def bytes_per_second(self) -> float:
         """Of fingerprint."""
-        return self.hasher.code_rate * len(self.hasher.thresholds) / 8
+        return self.hasher.code_rate * self.hasher.bits / 8
 
     @property
     def default_score(self) -> float:
@@ -93,7 +92,7 @@ class Learned:
     def add(self, recordings: Sequence[np.ndarray]) -> Searcher:
         """An index in memory."""
         streams = [map(self._heard, [samples]) for samples in recordings]  # one copy at a time
-        return self.add_codes(ingest.hash_streams(self.hasher, streams))
+        return self.add_codes(hash_streams(self.hasher, streams))
 
     def add_codes(self, words: Sequence[np.ndarray]) -> Searcher:
         """An index in memory from codes, uint32 (codes, words) of each recording."""
@@ -119,7 +118,7 @@ class Learned:
         if not self._has_codes(heard):
             return []
         words, starts = index.collection.words, index.collection.starts
-        codes = shifted_codes(self.hasher, [heard])
+        codes = self.hasher.hash_shifts([heard])
         return _bit_errors(words, starts, self.hasher.code_rate, codes, positions)
 
     def _heard(self, samples: np.ndarray) -> np.ndarray:
@@ -129,8 +128,7 @@ class Learned:
         return soxr.resample(samples, SAMPLE_RATE, self.hasher.sample_rate, quality="HQ")
 
     def _has_codes(self, heard: np.ndarray) -> bool:
-        shortest = ingest.shortest_seconds(self.hasher.config)
-        return len(heard) >= shortest * self.hasher.sample_rate
+        return len(heard) >= self.hasher.shortest_seconds * self.hasher.sample_rate
 
 
 @dataclass(frozen=True)
