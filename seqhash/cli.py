@@ -16,7 +16,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from absl import flags
 
-from seqhash import audio, parallel
+from seqhash import audio, files, parallel
 from seqhash.index import compare, exchange, ingest
 from seqhash.index.catalogue import Index, Row, delete_empty, open_index
 
@@ -206,25 +205,14 @@ def _nothing_else(others: list[str]) -> None:
 def _png(values: flags.FlagValues) -> Path | None:
     if values.plot and not values.plot.lower().endswith(".png"):
         raise UsageError(f"--plot must end in .png, got {values.plot!r}.")
-    if values.plot:
-        _check_writable(Path(values.plot))
-    return Path(values.plot) if values.plot else None
-
-
-def _check_writable(path: Path) -> None:
-    """Refuses a picture that cannot be written before the work that it would show, and leaves
-    nothing behind.
-    """
+    if not values.plot:
+        return None
     try:
-        if path.exists():
-            open(path, "ab").close()
-        else:
-            folder = next(folder for folder in path.absolute().parents if folder.exists())
-            tempfile.TemporaryFile(dir=folder).close()
+        files.require_writable(values.plot)
     except OSError as error:
-        raise UsageError(
-            f"--plot: {path} cannot be written ({error.strerror}); name another file."
-        ) from error
+        reason = f"{values.plot} cannot be written ({error.strerror})"
+        raise UsageError(f"--plot: {reason}; name another file.") from error
+    return Path(values.plot)
 
 
 def _load_hasher(values: flags.FlagValues) -> "Hasher":
@@ -460,24 +448,14 @@ def _try_plot(
     try:
         if not matches:
             raise ValueError("no match")
-        _plot_match(plot, path, hasher, file, samples, matches[0])
+        if samples is None:
+            samples = audio.read(file, sample_rate=hasher.sample_rate)
+        with open_index(path, readonly=True) as index:
+            compare.match_figure(
+                matches[0], index, samples, plot, query=Path(file).name, hasher=hasher
+            )
     except (ValueError, OSError) as error:
         print(_plain(f"no picture: {error}"), file=sys.stderr)
-
-
-def _plot_match(
-    plot: Path, path: str, hasher: "Hasher", file: str, samples: np.ndarray | None, match: "Match"
-) -> None:
-    with open_index(path, readonly=True) as index:
-        (words,) = index.words_of([match.recording])
-    if samples is None:
-        samples = audio.read(file, sample_rate=hasher.sample_rate)
-    found = compare.compare_match(
-        samples, words, start=match.start, end=match.end, offset=match.offset, hasher=hasher
-    )
-    name = match.title or Path(match.path).name
-    title = f"{Path(file).name} and {name}: {found.bit_error_rate:.1%} of bits differ"
-    compare.differences_figure(found, plot, title=title, code_rate=hasher.code_rate)
 
 
 def _compare(values: flags.FlagValues, others: list[str]) -> int:

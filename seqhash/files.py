@@ -15,6 +15,7 @@ A killed process may leave its unfinished ``.NAME.PID.tmp`` behind.
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -62,6 +63,18 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         _tidy(path)
         raise
     _tidy(path)
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raises OSError where no file could take this name, or a folder be made for it; leaves nothing
+    behind.
+    """
+    path = Path(path)
+    if path.exists():
+        open(path, "ab").close()
+    else:
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def present(path: str | os.PathLike[str]) -> Path:

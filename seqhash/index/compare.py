@@ -20,6 +20,8 @@ import numpy as np
 
 if TYPE_CHECKING:  # numpy alone unless there is something to hash
     from seqhash.codes import Hasher
+    from seqhash.index.catalogue import Index
+    from seqhash.index.identify import Match
 
 _DPI = 150
 
@@ -214,6 +216,33 @@ def differences_figure(
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DPI)
     return path
+
+
+def match_figure(
+    match: "Match",
+    index: "Index",
+    samples: np.ndarray,
+    path: str | Path,
+    *,
+    query: str,
+    hasher: "Hasher",
+) -> Path:
+    """Writes the picture of where a recording was found in a query, as ``differences_figure``.
+
+    Args:
+      match: what ``identify`` found in ``index``.
+      samples: float32 (samples,), the query; ``query`` is its name.
+
+    Raises:
+      ValueError: not one code of the two lies there.
+    """
+    (words,) = index.words_of([match.recording])
+    found = compare_match(
+        samples, words, start=match.start, end=match.end, offset=match.offset, hasher=hasher
+    )
+    name = match.title or Path(match.path).name
+    title = f"{query} and {name}: {found.bit_error_rate:.1%} of bits differ"
+    return differences_figure(found, path, title=title, code_rate=hasher.code_rate)
 
 
 def _comparison(

@@ -16,7 +16,6 @@ call, which passes over what is there.
 """
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from seqhash import audio, corpus, decode, parallel
+from seqhash import audio, corpus, decode, digests, parallel
 from seqhash.index.catalogue import Entry, Identity, Index
 
 if TYPE_CHECKING:  # not at run time: a hasher brings jax, and not every command hashes
@@ -198,8 +197,7 @@ def _digest(path: Path) -> tuple[str, tuple[int, int]] | str:
                 os.scandir(path).close()  # one that cannot be read says why
             return "not a regular file" if path.exists() else "no such file"
         stamp = _stamp(path)
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest(), stamp
+        return digests.of_file(path), stamp
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
 
