@@ -285,6 +285,7 @@ def searcher(monkeypatch):
 MATCH = {
     "recording": 2,
     "path": "/music/two.flac",
+    "title": "Second",
     "start": 0.25,
     "end": 4.0,
     "offset": 61.5,
@@ -300,7 +301,7 @@ def test_identify_prints_one_json_line_a_file(run, searcher):
     assert [json.loads(line) for line in done.out.splitlines()] == [
         {
             "query": "some.wav",
-            "matches": [MATCH, MATCH | {"recording": 1, "score": 3.0}],
+            "matches": [MATCH, MATCH | {"recording": 1, "title": "", "score": 3.0}],
             "error": None,
         },
         {"query": "quiet.wav", "matches": [], "error": None},
