@@ -25,7 +25,9 @@ Threshold = Literal["zero", "median"]
 
 @dataclass(frozen=True)
 class MfccConfig:
-    """Samples to cepstra (paper, Table 3.1). Lengths are in samples, frequencies in Hz."""
+    """Samples to cepstra (paper, Table 3.1), by the definitions of python_speech_features 0.6.
+    Lengths are in samples, frequencies in Hz.
+    """
 
     sample_rate: int = 16_000  # Hz; paper: 16 kHz
     frame_length: int = 400  # samples; paper: 25 ms

@@ -1,12 +1,10 @@
 """The plan, the summary and the script, on what can be counted by hand and on the songbook."""
 
-import dataclasses
 import json
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
 
-import jax
 import numpy as np
 import pytest
 import soundfile
@@ -18,7 +16,7 @@ from seqhash.export import export_hasher, load_hasher
 from seqhash.index.identify import Match
 from seqhash.robustness import cells, degrade, run, systems
 from seqhash.robustness.systems import SAMPLE_RATE, Learned, Outside, Philips
-from tests.processes import Running, run_module
+from tests.processes import run_module
 
 CLEAN = degrade.Degradation("clean", "clean", 0.0, partial(degrade.gain, decibels=0.0))
 
@@ -115,48 +113,6 @@ def test_bit_errors_are_against_a_clips_own_place_and_anothers(cell):
     assert 40 <= len(made["ears"]["bit_error_true"]) == len(made["ears"]["bit_error_random"]) <= 120
     assert max(made["ears"]["bit_error_true"]) < 1e-6
     assert np.mean(made["ears"]["bit_error_random"]) > 1 / 40
-
-
-def print_key(given):
-    from experiments import robustness  # its flags would clash with another script's
-
-    nothing = robustness.Task(*(None for _ in robustness.Task._fields))
-    print(robustness._key(nothing._replace(**given)))
-
-
-def key(**given):
-    done = Running(print_key, given).ended()
-    assert done.status == 0, done.err[-3000:]
-    return done.out
-
-
-def test_cells_are_known_by_content_not_by_paths(tmp_path):
-    for folder, seeds in {"a": (0, 1), "copy": (0, 1), "other": (2, 3)}.items():
-        (tmp_path / folder).mkdir()
-        for name, seed in zip("xy", seeds, strict=True):
-            samples = 0.1 * np.random.default_rng(seed).standard_normal(1000)
-            soundfile.write(tmp_path / folder / f"{name}.wav", samples, 16_000)
-    first = key(corpus=str(tmp_path / "a"), queries=9)
-    assert key(corpus=str(tmp_path / "copy"), queries=9, folder="elsewhere") == first
-    assert key(corpus=str(tmp_path / "a"), queries=8) != first
-    noisy = key(corpus=str(tmp_path / "a"), queries=9, noise=str(tmp_path / "other"))
-    roomy = key(corpus=str(tmp_path / "a"), queries=9, rooms=str(tmp_path / "other"))
-    assert len({first, noisy, roomy}) == 3
-    (tmp_path / "a").rename(tmp_path / "gone")
-    (tmp_path / "other").rename(tmp_path / "a")
-    assert key(corpus=str(tmp_path / "a"), queries=9) != first
-
-
-def test_a_hasher_trained_again_into_the_same_folder_has_cells_of_its_own(tmp_path):
-    soundfile.write(tmp_path / "x.wav", 0.1 * np.ones(1000), 16_000)
-    given = {"corpus": str(tmp_path), "hasher": str(tmp_path / "paper-128")}
-    hasher = load_hasher("paper-128")
-    export_hasher(hasher, tmp_path / "paper-128", card="")
-    first = key(**given)
-    assert first == key(**given | {"hasher": None})  # the same, by another path
-    params = jax.tree.map(lambda leaf: 1.1 * leaf, hasher.params)
-    export_hasher(dataclasses.replace(hasher, params=params), tmp_path / "paper-128", card="")
-    assert key(**given) != first
 
 
 @pytest.mark.parametrize("name", ["philips", "ours"])
@@ -498,6 +454,34 @@ def test_a_hasher_exported_anew_to_the_same_folder_is_another(tmp_path):
         export_hasher(replace(hasher, statistics=statistics), tmp_path / "hasher", card="")
         keys.append(run._key(task, found))
     assert keys[0] != keys[1]
+
+
+def test_cells_are_others_where_works_are_shared_otherwise_or_noises_are_rooms(tmp_path):
+    task, manifest = _task(tmp_path), tmp_path / "corpus.csv"
+    _write(tmp_path / "corpus" / "3.wav", _recordings()[4][:SAMPLE_RATE])
+    for name in "12":
+        _write(tmp_path / "sounds" / f"{name}.wav", np.ones(100) / 2)
+
+    def key(last="v,original", **changes):
+        lines = [f"corpus/{i}.wav,w{i},original" for i in range(3)]
+        manifest.write_text("\n".join(["path,work_id,role", *lines, f"corpus/3.wav,{last}"]))
+        changed = task._replace(corpus=str(manifest), **changes)
+        return run._key(changed, run.survey(changed))
+
+    sounds = str(tmp_path / "sounds")
+    assert key() == key()
+    assert len({key(), key("w0,cover"), key(noise=sounds), key(rooms=sounds)}) == 4
+
+
+def test_a_hasher_by_another_name_has_cells_of_its_own(tmp_path):
+    """Its answers stand under its name."""
+    task, hasher = _task(tmp_path), load_hasher("paper-128")
+    found = run.survey(task)
+    export_hasher(replace(hasher, name="mine"), tmp_path / "mine", card="")
+    export_hasher(hasher, tmp_path / "same", card="")
+    key = run._key(task, found)
+    assert run._key(task._replace(hasher=str(tmp_path / "same")), found) == key
+    assert run._key(task._replace(hasher=str(tmp_path / "mine")), found) != key
 
 
 def test_systems_have_different_names(tmp_path):

@@ -6,9 +6,7 @@ an earlier run of the same settings and the same audio left in the folder is not
 """
 
 import dataclasses
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +15,9 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from seqhash import audio, corpus, parallel
+from seqhash import audio, corpus, digests, parallel
 from seqhash.export import load_hasher
+from seqhash.files import replacing
 from seqhash.robustness import cells, degrade, systems
 from seqhash.robustness.degrade import SAMPLE_RATE, Degradation
 
@@ -72,8 +71,8 @@ def survey(task: Task) -> Survey:
       ValueError: fewer than three works can be read, or fewer than two noises or rooms.
     """
     listed = corpus.recordings(task.corpus)
-    heard = parallel.map_all(_hear, [recording.path for recording in listed])
-    kept = [(one, got) for one, got in zip(listed, heard, strict=True) if isinstance(got, _Heard)]
+    heard = parallel.map_all(_power, [recording.path for recording in listed])
+    kept = [(one, got) for one, got in zip(listed, heard, strict=True) if isinstance(got, float)]
     skipped = [
         (one.path, got) for one, got in zip(listed, heard, strict=True) if isinstance(got, str)
     ]
@@ -89,36 +88,32 @@ def survey(task: Task) -> Survey:
     rooms = _sounds("rooms", task.rooms, skipped) or Sounds(
         degrade.synthetic_rooms(0), degrade.synthetic_rooms(1)
     )
-    digest = hashlib.sha256("".join(got.digest for _, got in kept).encode())
-    for sound in (*noises.reported, *noises.calibrating, *rooms.reported, *rooms.calibrating):
-        digest.update(hashlib.sha256(sound.tobytes()).digest())
     return Survey(
         tuple(recording.path for recording, _ in kept),
         plan,
-        max(plan.indexed, key=lambda i: kept[i][1].power),
+        max(plan.indexed, key=lambda i: kept[i][1]),
         noises,
         rooms,
         tuple(skipped),
-        digest.hexdigest(),
+        digests.of([_content(named) for named in (task.corpus, task.noise, task.rooms)]),
     )
 
 
-class _Heard(NamedTuple):
-    power: float  # mean square
-    digest: str
+def _content(listed: str | None) -> str:
+    recordings = corpus.recordings(listed) if listed else ()
+    return digests.of_corpus(recordings, digests.of_files([one.path for one in recordings]))
 
 
-def _hear(path: Path) -> _Heard | str:
-    """What is in a recording, or why it cannot be read."""
-    count, energy, digest = 0, 0.0, hashlib.sha256()
+def _power(path: Path) -> float | str:
+    """Mean square of a recording, or why it cannot be read."""
+    count, energy = 0, 0.0
     try:
         for block in audio.blocks(path, sample_rate=SAMPLE_RATE, block_seconds=BLOCK_SECONDS):
             count += len(block)
             energy += float(np.sum(np.square(block, dtype=np.float64)))
-            digest.update(block.tobytes())
     except audio.AudioError as error:
         return error.reason
-    return _Heard(energy / count, digest.hexdigest())
+    return energy / count
 
 
 def _sounds(flag: str, listed: str | None, skipped: list[tuple[Path, str]]) -> Sounds | None:
@@ -237,9 +232,8 @@ def measure(
             start_with=(task, survey),
         )
         for cell, measured in tqdm(made, total=len(missing), unit="cell", desc="robustness"):
-            fresh = paths[cell].with_name(f".{paths[cell].name}.{os.getpid()}")
-            fresh.write_text(json.dumps(measured, allow_nan=False))
-            fresh.replace(paths[cell])
+            with replacing(paths[cell]) as file:
+                file.write(json.dumps(measured, allow_nan=False).encode())
     return {cell: json.loads(path.read_text()) for cell, path in paths.items()}
 
 
@@ -250,8 +244,8 @@ def _key(task: Task, survey: Survey) -> str:
         for one in task.systems
     ]
     decides = task._replace(corpus="", noise=None, rooms=None, hasher="", systems=())
-    parts = [decides, made, survey.digest, load_hasher(task.hasher).digest]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    hasher = load_hasher(task.hasher)
+    return digests.of([decides, made, survey.digest, hasher.name, hasher.digest])[:12]
 
 
 def examples(
