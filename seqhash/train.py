@@ -42,7 +42,7 @@ MEDIAN_SEGMENTS = 4_096  # how many training states the medians are taken over
 FIRST_LOSS_SEGMENTS = 2048  # how many training segments measure the loss before the first step
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(FloatingPointError):
     """A metric is no longer finite; the message names it and the step."""
 
 
