@@ -1,11 +1,11 @@
 r"""Speed against named peers and the machine's limit, as ratios measured in one run.
 
-    python -m experiments.benchmark mfcc                  # librosa, python_speech_features; one core
-    python -m experiments.benchmark mfcc --corpora=DIR     # and the largest error over every recording below DIR
-    python -m experiments.benchmark train                 # PyTorch's LSTM with tied weights, the GEMM peak
-    python -m experiments.benchmark search                # FAISS, and C loops for what the machine can do; one core
-    python -m experiments.benchmark search --all_cores     # and on all cores
-    python -m experiments.benchmark index --audio=music.csv  # an index of 9.6 million codes; stages of adding audio
+    python -m experiments.benchmark mfcc                # librosa, python_speech_features; one core
+    python -m experiments.benchmark mfcc --corpora=DIR  # the largest error over all recordings, too
+    python -m experiments.benchmark train               # PyTorch's LSTM, tied weights; GEMM peak
+    python -m experiments.benchmark search              # FAISS, C loops for the limit; one core
+    python -m experiments.benchmark search --all_cores  # and on all cores
+    python -m experiments.benchmark index --audio=M.csv # 9.6 million codes; stages of adding audio
 
 Every system runs in processes of its own (pinned to one core, or on all; those of search share
 one), in turn, for several rounds; medians are quoted. PyTorch, FAISS and python_speech_features are
@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 
+from experiments import script
 from seqhash import parallel
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "times that every system is measured", lower_bound=1)
@@ -56,24 +57,14 @@ GOALS = {
 }
 
 
-def main(argv: list[str]) -> int:
+def main(benchmark: str) -> int:
     """Runs one benchmark, or (with --system) one measurement of it."""
-    benchmarks = {
-        "mfcc": _benchmark_mfcc,
-        "train": _benchmark_train,
-        "search": _benchmark_search,
-        "index": _benchmark_index,
-    }
-    if len(argv) != 2 or argv[1] not in benchmarks:
-        print(f"Name one benchmark of {', '.join(benchmarks)}; see --help.", file=sys.stderr)
-        return 2
-    logging.set_verbosity(logging.WARNING)  # jax and FAISS tell how they start
     if _SYSTEM.value:
         print(json.dumps(SYSTEMS[_SYSTEM.value]()))
         return 0
-    result = benchmarks[argv[1]]()
+    result = BENCHMARKS[benchmark]()
     if _OUTPUT.value:
-        Path(_OUTPUT.value).write_text(json.dumps(result, indent=1) + "\n")
+        script.write_json(Path(_OUTPUT.value), result)
     return 0
 
 
@@ -87,9 +78,8 @@ def _benchmark_mfcc() -> dict[str, Any]:
     print("\nAudio seconds per CPU second, one core\n")
     print("| system | median | ours is faster by | goal |\n|---|---|---|---|")
     for name, rate in rates.items():
-        print(
-            f"| {name} | {_shown(rate)} | {_shown(ours and rate and ours / rate, 2)} | {GOALS.get(name, '')} |"
-        )
+        ratio = ours and rate and ours / rate
+        print(f"| {name} | {_shown(rate)} | {_shown(ratio, 2)} | {GOALS.get(name, '')} |")
     result: dict[str, Any] = {"rates": rates, "machine": _machine()}
     if _CORPORA.value:
         result["errors"] = _mfcc_errors(Path(_CORPORA.value))
@@ -214,9 +204,8 @@ def _benchmark_train() -> dict[str, Any]:
         f"\nTrain step, batch {_batch_size()}, {flop / 1e6:.1f} MFLOP a segment; "
         f"matrix-multiply peak {peak:.0f} GFLOP/s a core\n"
     )
-    print(
-        "| system | segments/s, median | share of the peak | ours is faster by | goal |\n|---|---|---|---|---|"
-    )
+    print("| system | segments/s, median | share of the peak | ours is faster by | goal |")
+    print("|---|---|---|---|---|")
     for name, rate in rates.items():
         if name.startswith("GEMM"):
             continue
@@ -224,11 +213,11 @@ def _benchmark_train() -> dict[str, Any]:
         ours = rates[name.replace("torch", "ours")]
         share = rate and 100 * rate * flop / (peak * 1e9 * cores)
         ratio = ours and rate and ours / rate
-        print(
-            f"| {name} | {_shown(rate)} | {_shown(share)} % | {_shown(ratio, 2)} | {GOALS.get(name, '')} |"
-        )
+        rates_and_share = f"{_shown(rate)} | {_shown(share)} % | {_shown(ratio, 2)}"
+        print(f"| {name} | {rates_and_share} | {GOALS.get(name, '')} |")
     print(
-        "\nGoal of ours: half of the peak, aim 60 %. Products that rematerialisation repeats are not counted."
+        "\nGoal of ours: half of the peak, aim 60 %. "
+        "Products that rematerialisation repeats are not counted."
     )
     return {"rates": rates, "flop": flop, "peak": peak, "machine": _machine()}
 
@@ -374,6 +363,12 @@ def _benchmark_index() -> dict[str, Any]:
 
 # ------------------------------------------------------------------------------------------- inside
 
+BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "mfcc": _benchmark_mfcc,
+    "train": _benchmark_train,
+    "search": _benchmark_search,
+    "index": _benchmark_index,
+}
 SYSTEMS: dict[str, Callable[[], Any]] = {
     "ours, stream": _mfcc_stream,
     "ours, jitted mfcc": _mfcc_jitted,
@@ -443,4 +438,4 @@ def _shown(value: float | None, digits: int = 0) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    script.run(main, one_of=list(BENCHMARKS))

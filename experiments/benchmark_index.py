@@ -2,8 +2,8 @@
 
 10,000 recordings of 960 random codes, four minutes each: the time to add them, the file's size, and
 the time to load them, the first time with the file out of the page cache. With --audio, a folder or
-manifest of recordings also goes
-from file to index: each stage by itself on one core, then ``ingest.add_files`` on all of them.
+manifest of recordings also goes from file to index: each stage by itself on one core, then
+``ingest.add_files`` on all of them.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from seqhash import audio, codes, corpus, parallel
 from seqhash.export import load_hasher
 from seqhash.index import ingest
-from seqhash.index.catalogue import Entry, Identity, open_index
+from seqhash.index.catalogue import Entry, Identity, Index, open_index
 
 RECORDINGS, QUICK = 10_000, 200
 CODES = 960  # of a recording: 4 minutes
@@ -112,7 +112,7 @@ def _stages(path: Path, listed: str) -> dict[str, float]:
     return result | {"hours": seconds / 3600, "hours_a_minute": seconds / 60 / elapsed}
 
 
-def _marks(hasher, recording: corpus.Recording, index) -> Iterator[float]:
+def _marks(hasher: codes.Hasher, recording: corpus.Recording, index: Index) -> Iterator[float]:
     """CPU time after each stage of one recording; last, its seconds of audio."""
     with open(recording.path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -133,7 +133,8 @@ def show(result: dict[str, Any]) -> None:
     print(f"{made['recordings']:,} recordings, {made['codes']:,} codes:")
     print(f"  added in {made['add_seconds']:.1f} s, verified in {made['verify_seconds']:.1f} s")
     print(
-        f"  loaded in {made['first_load_seconds']:.2f} s from disk, {made['load_seconds']:.2f} s from the page cache"
+        f"  loaded in {made['first_load_seconds']:.2f} s from disk, "
+        f"{made['load_seconds']:.2f} s from the page cache"
     )
     print(
         f"  {made['bytes_a_code']:.1f} bytes a code on disk, {made['memory_a_code']:.1f} in memory"
@@ -141,7 +142,8 @@ def show(result: dict[str, Any]) -> None:
     if "audio" in result:
         stages = result["audio"]
         print(
-            f"{stages['hours']:.2f} h of audio: {stages['hours_a_minute']:.1f} h a minute on all cores"
+            f"{stages['hours']:.2f} h of audio: "
+            f"{stages['hours_a_minute']:.1f} h a minute on all cores"
         )
         named = ", ".join(f"{stage} {stages[f'{stage}_seconds_an_hour']:.2f}" for stage in STAGES)
         print(f"  seconds of a core for an hour: {named}")

@@ -44,7 +44,8 @@ def main() -> int:
     )
     script.report_failures(report.failed)
     print(
-        f"{len(report.prepared)} prepared, {len(report.reused)} already there, {len(report.failed)} failed"
+        f"{len(report.prepared)} prepared, {len(report.reused)} already there, "
+        f"{len(report.failed)} failed"
     )
     if not report.prepared and not report.reused:
         raise ValueError(f"{_CORPUS.value}: holds no recording that can be used.")

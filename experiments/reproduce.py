@@ -1,9 +1,10 @@
 r"""The whole paper in order: a corpus, its features, 40 epochs of training, the table, the figures,
 an exported hasher.
 
-    python -m experiments.reproduce --workdir=runs/demo                     # the built-in songbook (make demo)
-    python -m experiments.reproduce --workdir=runs/mine --corpus=covers.csv  # your own manifest of covers
-    python -m experiments.reproduce --workdir=runs/mine --corpus=covers.csv --training_corpus=music.csv
+    python -m experiments.reproduce --workdir=runs/demo     # the built-in songbook (make demo)
+    python -m experiments.reproduce --workdir=runs/mine --corpus=covers.csv     # covers of your own
+    python -m experiments.reproduce --workdir=runs/mine --corpus=covers.csv \
+        --training_corpus=music.csv
 
 Each stage is a command of its own, printed before it runs; what is done is not done again, so a
 killed run goes on by the same command.
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -74,13 +76,12 @@ def main() -> int:
             print(f"error: {name} ended with status {status}", file=sys.stderr)
             return status
     _compare_with_paper(json.loads((workdir / "results.json").read_text()))
-    print(
-        f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Pictures: {workdir / 'figures'}"
-    )
+    minutes = (time.monotonic() - started) / 60
+    print(f"Done in {minutes:.1f} minutes. Pictures: {workdir / 'figures'}")
     return 0
 
 
-def _compare_with_paper(result: dict) -> None:
+def _compare_with_paper(result: dict[str, Any]) -> None:
     """The paper's own table, ours beside it."""
     rows, accuracy = result["training"]["epochs"], result["cover_accuracy"]
     ours = {

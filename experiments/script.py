@@ -1,4 +1,4 @@
-"""How a script starts and ends: its flags' values, what it reports, its exit status, what it writes."""
+"""How a script starts and ends: its flags, what it reports and writes, its exit status."""
 
 import json
 import math
@@ -9,9 +9,8 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from seqhash import corpus, evaluate, features
+from seqhash import corpus, features
 from seqhash.files import replacing
-from seqhash.train import TrainingDiverged
 
 EXIT_BAD_INPUT = 2  # a message on stderr says what
 EXIT_STRICT = 3  # --strict, and some files could not be used
@@ -49,35 +48,46 @@ def report_failures(failed: Sequence[tuple[Any, str]]) -> None:
 
 def report_lost(recordings: Sequence[corpus.Recording]) -> None:
     """Names, on stderr, the works whose covers are not asked."""
+    from seqhash import evaluate  # late, for jax
+
     for work in evaluate.roles(recordings).lost:
         print(f"work {work} is left out: its original could not be read", file=sys.stderr)
 
 
 def require_covers(store: features.Store) -> None:
     """Names the works that are left out; raises ManifestError where that leaves no covers."""
+    from seqhash import evaluate  # late, for jax
+
     report_lost(store.recordings)
     known = evaluate.roles(store.recordings)
     corpus.require_covers([store.recordings[i] for i in (*known.originals, *known.covers)])
 
 
-def run(main: Callable[[], int | None], *, more_of: str = "") -> None:
-    """Runs a script's main under absl; bad input ends in one line on stderr and EXIT_BAD_INPUT, not
-    in a traceback.
+def run(main: Callable[..., int | None], *, more_of: str = "", one_of: Sequence[str] = ()) -> None:
+    """Runs a script under absl; bad input ends in one line on stderr and EXIT_BAD_INPUT, not in a
+    traceback.
 
-    more_of: a flag that takes any number of name=value: ``--set a=1 b=2`` is ``--set a=1 --set
-      b=2``.
+    Args:
+      main: returns the exit status.
+      more_of: a flag that takes any number of name=value: ``--set a=1 b=2`` is ``--set a=1 --set
+        b=2``.
+      one_of: words of which the command has one, which ``main`` is given.
     """
 
     def guarded(argv: Sequence[str]) -> int | None:
+        named = [word for word in argv[1:] if word in one_of]
         changes = [word for word in argv[1:] if more_of and "=" in word]
-        if stray := [word for word in argv[1:] if word not in changes]:
+        if one_of and len(named) != 1:
+            print(f"name one of {', '.join(one_of)}; see --help", file=sys.stderr)
+            return EXIT_BAD_INPUT
+        if stray := [word for word in argv[1:] if word not in [*named, *changes]]:
             print(f"unexpected argument {stray[0]!r}; see --help", file=sys.stderr)
             return EXIT_BAD_INPUT
         if more_of:
             flags.FLAGS[more_of].value += changes  # type: ignore[operator]
         try:
-            return main()
-        except (ValueError, OSError, TrainingDiverged) as error:
+            return main(*named)
+        except (ValueError, OSError, FloatingPointError) as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_INPUT
         except KeyboardInterrupt:
@@ -85,5 +95,5 @@ def run(main: Callable[[], int | None], *, more_of: str = "") -> None:
             return EXIT_STOPPED
 
     flags.FLAGS.set_gnu_getopt()  # flags may follow other words
-    logging.set_verbosity(logging.WARNING)  # jax and orbax tell much that is of no use here
+    logging.set_verbosity(logging.WARNING)  # jax, orbax and FAISS tell much that is of no use here
     app.run(guarded)

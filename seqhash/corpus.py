@@ -2,17 +2,19 @@
 
 **Manifest.** A CSV file, UTF-8, with a header line; one row for each recording:
 
-============  ========  ==========================================================================================
+============  ========  ========================================================================
 column                  meaning
-============  ========  ==========================================================================================
+============  ========  ========================================================================
 path          required  the audio file, from the manifest's folder or absolute
 recording_id  optional  a unique name; where there is none, the file's stem (its path, if stems
-collide)
-work_id       optional  the composition; recordings of one work are one clique. Only together with ``role``
-role          optional  ``original`` (exactly one for each work) or ``cover``. A row may leave both empty
+                        collide)
+work_id       optional  the composition; recordings of one work are one clique. Only together with
+                        ``role``
+role          optional  ``original`` (exactly one for each work) or ``cover``. A row may leave both
+                        empty
 title, genre  optional  text
 others        optional  kept as text in ``Recording.extra``
-============  ========  ==========================================================================================
+============  ========  ========================================================================
 """
 
 import csv
@@ -144,8 +146,8 @@ def require_covers(recordings: Sequence[Recording]) -> None:
         lost = [r for r in covers if not originals[r.work]]
         problems += [f"cover {r.id!r}: there is no original of its work {r.work!r}" for r in lost]
     if problems:
-        hint = "Cover accuracy needs a manifest with the columns work_id and role, one original for each work:"
-        raise ManifestError("\n".join([hint, *problems]))
+        hint = "Cover accuracy needs a manifest with the columns work_id and role"
+        raise ManifestError("\n".join([f"{hint}, one original for each work:", *problems]))
 
 
 def split(
@@ -169,7 +171,8 @@ def split(
         raise ValueError(f"fraction must be in [0, 1), got {fraction}.")
     if fraction and len(recordings) < 2:
         raise ValueError(
-            f"At least 2 recordings are needed to hold out {fraction} of them, got {len(recordings)}."
+            f"At least 2 recordings are needed to hold out {fraction} of them, "
+            f"got {len(recordings)}."
         )
     held = min(max(round(fraction * len(recordings)), 1), len(recordings) - 1) if fraction else 0
     digests = [hashlib.sha256(os.fsencode(f"{seed} {r.id}")).digest() for r in recordings]
@@ -281,12 +284,8 @@ def _check_works(rows: Sequence[_Row]) -> _Problems:
         elif row.work and not row.role:
             problems.append((row.line, f"work_id is {row.work!r} but role is empty"))
         elif row.role == "original" and row.work in originals:
-            problems.append(
-                (
-                    row.line,
-                    f"a second original of work {row.work!r}, the first is on line {originals[row.work]}",
-                )
-            )
+            first = f"the first is on line {originals[row.work]}"
+            problems.append((row.line, f"a second original of work {row.work!r}, {first}"))
         elif row.role == "original":
             originals[row.work] = row.line
     without = {row.work: row.line for row in reversed(rows) if row.role == "cover" and row.work}

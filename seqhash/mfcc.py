@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqhash.config import MfccConfig, SegmentConfig
+from seqhash.sizes import round_up
 
 Array = jax.Array | np.ndarray
 
@@ -180,7 +181,7 @@ def mfcc(samples: jax.Array, *, config: MfccConfig) -> jax.Array:
     count = frame_count(samples.shape[0], config)
     if count == 0:
         return jnp.zeros((0, config.coeffs), jnp.float32)
-    frames = _round_up(count, CHUNK)
+    frames = round_up(count, CHUNK)
     size = padded_length(frames, config)
     padded = jnp.pad(samples.astype(jnp.float32), (1, max(0, size - 1 - samples.shape[0])))[:size]
     cepstra = chunked(
@@ -283,7 +284,7 @@ def _mel_and_energy(config: MfccConfig) -> np.ndarray:
     """Filter bank and total energy as one table (bins, filters + 1), so that one product gives
     both.
 
-    psf's 1 / fft_length is folded in. Float64 until it is used.
+    The spectrum's 1 / fft_length is folded in. Float64 until it is used.
     """
     filters = mel_filters(config)
     table = np.concatenate([filters, np.ones((len(filters), 1))], axis=1)
@@ -292,7 +293,7 @@ def _mel_and_energy(config: MfccConfig) -> np.ndarray:
 
 def _halo(config: MfccConfig) -> int:
     """Samples after the last frame's step that its window still needs, in whole steps."""
-    return _round_up(config.frame_length, config.frame_step) - config.frame_step
+    return round_up(config.frame_length, config.frame_step) - config.frame_step
 
 
 def _chunked_levels(
@@ -337,7 +338,3 @@ def _windows(
             yield pending[:size], size - 1, False
             pending = pending[advance:]
     yield np.pad(pending, (0, size - len(pending))), len(pending) - 1, True
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

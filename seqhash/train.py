@@ -14,7 +14,6 @@ is written, process 0 writes.
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import math
 import time
@@ -31,7 +30,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from seqhash import autoencoder, batches, checkpoint, features, losses, mfcc
+from seqhash import autoencoder, batches, checkpoint, digests, features, losses, mfcc
 from seqhash.batches import STRETCH, Batch, Dataset, Frames
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import CodeConfig, Config, TrainConfig, encoding_part, to_flat_dict
@@ -42,7 +41,7 @@ MEDIAN_SEGMENTS = 4_096  # how many training states the medians are taken over
 FIRST_LOSS_SEGMENTS = 2048  # how many training segments measure the loss before the first step
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(FloatingPointError):
     """A metric is no longer finite; the message names it and the step."""
 
 
@@ -439,8 +438,8 @@ def _on_all(tree: Any, mesh: Mesh) -> Any:
 
 def _check_same_everywhere(config: Config, dataset: Dataset) -> None:
     """ValueError, in every process, where they would train on, or with, different things."""
-    ours = json.dumps([to_flat_dict(config), dataset.digests]).encode()
-    digest = np.frombuffer(hashlib.sha256(ours).digest(), np.uint8)
+    ours = digests.of([to_flat_dict(config), dataset.digests])
+    digest = np.frombuffer(bytes.fromhex(ours), np.uint8)
     every = np.reshape(multihost_utils.process_allgather(digest), (-1, len(digest)))
     if different := np.flatnonzero((every != every[0]).any(axis=1)).tolist():
         raise ValueError(

@@ -95,7 +95,7 @@ def test_tables_have_medians_and_ratios_to_ours(quick, monkeypatch, capsys, name
 def test_an_unknown_benchmark_is_said():
     done = call("everything")
     assert done.status == 2
-    assert "Name one benchmark of mfcc, train, search, index" in done.err
+    assert "name one of mfcc, train, search, index" in done.err
 
 
 def test_search_measures_checks_and_writes_json(tmp_path):

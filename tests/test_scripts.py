@@ -235,10 +235,8 @@ def test_numbers_of_another_model_are_not_in_the_card(copied):
     assert (done.status, "results.json: of another model" in done.err) == (0, True)
     card = (copied / "mine" / "README.md").read_text()
     assert "Trained for 1 of 2 epochs" in card
-    assert (
-        f"    python -m experiments.train --workdir={copied} --set=model.hidden_size=32 --set=train.epochs=2"
-        in card
-    )
+    command = f"    python -m experiments.train --workdir={copied}"
+    assert f"{command} --set=model.hidden_size=32 --set=train.epochs=2" in card
     assert card.endswith("Not evaluated.\n")
     done = script("evaluate", f"--workdir={copied}", "--resamples=10")
     assert "epoch 1 of 2: not finished\n" in done.out
