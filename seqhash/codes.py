@@ -185,9 +185,10 @@ class Hasher:
         cepstra = mfcc.stream(blocks, config=self.config.mfcc)
         words = self._from_cepstra(_words_of_cepstra, cepstra, _finer(self.config, shifts))
         if not len(words):
-            seconds = len(cepstra) * self.config.mfcc.frame_step / self.sample_rate
+            step = 1000 * self.config.mfcc.frame_step / self.sample_rate
             raise ValueError(
-                f"A query must be longer than {self.segment_seconds:g} s, got {seconds:.3g} s."
+                f"A query must be longer than {self.segment_seconds:g} s, "
+                f"got {len(cepstra)} frames of {step:g} ms."
             )
         return [words[shift::shifts] for shift in range(min(shifts, len(words)))]
 
@@ -221,9 +222,17 @@ class Hasher:
         return self._from_cepstra(_states_of_cepstra, cepstra, self.config)
 
     @functools.cached_property
+    def _placed(self) -> dict[str, tuple[Any, mfcc.Statistics, jax.Array]]:
+        """Weights by the default device that they were put on."""
+        return {}
+
+    @property
     def _weights(self) -> tuple[Any, mfcc.Statistics, jax.Array]:
-        """Params, statistics and thresholds on the device."""
-        return jax.device_put((self.params, self.statistics, self.thresholds))
+        """Params, statistics and thresholds on the default device, put there once."""
+        device = str(jax.config.jax_default_device)  # type: ignore[attr-defined]
+        if device not in self._placed:
+            self._placed[device] = jax.device_put((self.params, self.statistics, self.thresholds))
+        return self._placed[device]
 
     @property
     def _platform(self) -> str:

@@ -224,6 +224,7 @@ def test_compare(run, music, tmp_path):
     assert (found["start_a"], found["start_b"], found["codes"]) == (2.0, 0.0, 8)
     assert found["bit_error_rate"] < 0.02
     table = run("compare", music / "one.wav", tmp_path / "part.wav", f"--plot={tmp_path / 'p.png'}")
+    assert found["seconds"] == 2.75  # as the table says
     assert "0:02.00" in table.out
     assert "in 8 codes" in table.out
     assert table.out.splitlines()[1].split()[1:] == [
@@ -253,9 +254,10 @@ class FakeMatch(NamedTuple):
     distance: int
     bit_error_rate: float
     score: float
+    artist: str
 
 
-FOUND = FakeMatch(2, "/music/two.flac", "Second", 0.25, 4.0, 61.5, 12, 0.0125, 8.5)
+FOUND = FakeMatch(2, "/music/two.flac", "Second", 0.25, 4.0, 61.5, 12, 0.0125, 8.5, "Someone")
 
 
 @pytest.fixture
@@ -286,6 +288,7 @@ MATCH = {
     "recording": 2,
     "path": "/music/two.flac",
     "title": "Second",
+    "artist": "Someone",
     "start": 0.25,
     "end": 4.0,
     "offset": 61.5,

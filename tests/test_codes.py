@@ -233,3 +233,66 @@ def test_encode_is_given_whole_batches_only():
     for samples in (20_000, 90_000):
         hasher.hash_samples(music_like(samples))
     assert shapes == {(1, 100, 13), (codes.segment_chunk(CONFIG, platform="cpu"), 100, 13)}
+
+
+def test_weights_are_put_on_each_device_once(monkeypatch):
+    hasher, given, place = make(), [], jax.device_put
+    monkeypatch.setattr(jax, "device_put", lambda tree: given.append(tree) or place(tree))
+    expected = hasher.hash_samples(music_like(30_000))
+    for device in jax.devices()[:2]:
+        for _ in range(2):
+            with jax.default_device(device):
+                np.testing.assert_array_equal(hasher.hash_samples(music_like(30_000)), expected)
+                assert hasher._weights[2].devices() == {device}
+    assert len(given) == 3  # where no device is named, on the first, on the second
+
+
+def test_a_traced_program_asks_nothing_of_the_machine(monkeypatch):
+    hasher = make(override(CONFIG, {"segment.clip": 4.5}))  # nothing of it is compiled yet
+    monkeypatch.setattr(jax, "default_backend", lambda: pytest.fail("the backend was asked for"))
+    assert len(hasher.hash_many([music_like(30_000)])[0]) == 4
+    with jax.default_device(jax.devices("cpu")[0]):
+        assert hasher._platform == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("hop", "shifts", "rate"),
+    [(25, 5, 4.0), (10, 2, 10.0), (32, 4, 3.125), (50, 5, 2.0), (7, 1, 100 / 7), (31, 1, 100 / 31)],
+)
+def test_shifts_lie_evenly_in_a_hop(hop, shifts, rate):
+    hasher = make(override(CONFIG, {"segment.hop": hop}))
+    assert (hasher.shifts, hasher.hop, hasher.code_rate) == (shifts, 160 * hop, rate)
+    signal = music_like(60_000)
+    found = hasher.hash_shifts([signal[:1000], signal[1000:]])
+    assert len(found) == shifts
+    cepstra = mfcc.stream([signal], config=CONFIG.mfcc)
+    for shift, words in enumerate(found):
+        later = hasher.hash_cepstra(cepstra[shift * hop // shifts :])
+        wrong = np.bitwise_count(words ^ later).sum()
+        assert wrong <= 1  # a state within float rounding of 0
+
+
+def test_shifts_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="shifts must divide the hop of 25 frames, got 4"):
+        make().hash_shifts([music_like(60_000)], shifts=4)
+    with pytest.raises(ValueError, match="longer than 1 s, got 49 frames of 10 ms"):
+        make().hash_shifts([music_like(8_000)])
+
+
+@pytest.mark.parametrize("over", ["corpus", "recording"])
+def test_a_hasher_tells_what_follows_from_its_config(over):
+    changes = {"mfcc.sample_rate": 22_050, "model.hidden_size": 96, "segment.normalisation": over}
+    hasher = make(override(Config(), changes))
+    assert (hasher.bits, hasher.words, hasher.sample_rate) == (96, 3, 22_050)
+    assert hasher.segment_seconds == 100 * 160 / 22_050
+    assert hasher.whole == (over == "recording")
+    shortest = round(hasher.shortest_seconds * 22_050)
+    signal = music_like(30_000)
+    lengths = [len(hasher.hash_samples(signal[:count])) for count in (shortest - 1, shortest)]
+    assert lengths == [0, 1]
+    changed = signal.copy()
+    changed[hasher.span + 1 :] += 0.01  # the first code does not hear it
+    if not hasher.whole:
+        np.testing.assert_array_equal(
+            hasher.hash_samples(changed)[0], hasher.hash_samples(signal)[0]
+        )

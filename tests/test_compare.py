@@ -159,5 +159,16 @@ def test_the_picture_shows_the_bits(tmp_path):
     assert other.bit_error_rate > 0.4
     black = compare.differences_figure(other, tmp_path / "other.png", title="same", code_rate=4.0)
     assert imread(black)[..., :3].mean() < imread(path)[..., :3].mean() - 0.1
+    nothing, one = compare.draw_differences(found, title="", code_rate=4.0), a.copy()
+    one[0, 0] ^= 1
+    one = compare.draw_differences(compare.compare_codes(a, one, 4.0), title="", code_rate=4.0)
+    assert [[text.get_text() for text in figure.axes[0].texts] for figure in (nothing, one)] == [
+        ["no bit differs"],
+        [],
+    ]
+    dollars = compare.differences_figure(
+        found, tmp_path / "names.png", title="pay $x_{ and $.wav", code_rate=4.0
+    )
+    assert dollars.exists()
     with pytest.raises(ValueError, match="png"):
         compare.differences_figure(found, tmp_path / "same.pdf", title="same", code_rate=4.0)

@@ -2,6 +2,9 @@
 arithmetic.
 """
 
+from types import SimpleNamespace
+
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +14,7 @@ from seqhash import songbook
 from seqhash.audio import AudioError
 from seqhash.index import calibration, identify, ingest
 from seqhash.index.catalogue import Collection, Entry, IndexFileError, Row, open_index
+from seqhash.search import planar
 
 RATE = 16_000
 WORKS = [work.work_id for work in songbook.works()][::2]
@@ -125,11 +129,7 @@ def test_a_passage_played_twice_is_found_twice(searcher, music):
 def test_recordings_shorter_than_the_query_are_found_in_it(hasher, music):
     parts = [music[work][160_000 : 160_000 + 5 * RATE] for work in WORKS]
     words = [hasher.hash_samples(part) for part in parts]
-    starts = np.concatenate([[0], np.cumsum([len(w) for w in words])])
-    rows = [Row(i, f"{i}.flac", "", "", "", "", 5.0, len(w), {}) for i, w in enumerate(words)]
-    searcher = identify.Searcher(
-        hasher, rows, Collection(np.concatenate(words), starts, np.arange(len(words)))
-    )
+    searcher = _searcher(hasher, words)
     assert [m.recording for m in searcher.identify(parts[3])] == [3]
     rest = 0.1 * np.random.default_rng(5).standard_normal(6 * RATE).astype(np.float32)
     (match,) = searcher.identify(np.concatenate([rest, parts[3], rest]))
@@ -189,6 +189,126 @@ def test_jingles_among_songs_are_found_in_a_long_query(hasher, music, searcher):
     ]
 
 
+def _searcher(hasher, recordings, **options):
+    """Of the words of each recording."""
+    rows = [
+        Row(i, f"{i}.flac", f"{i:064x}", "", "", "", 0.0, len(words), {})
+        for i, words in enumerate(recordings)
+    ]
+    return identify.Searcher(hasher, rows, Collection.of(recordings), **options)
+
+
+class CodesAsSamples(SimpleNamespace):
+    """A hasher of nothing: what is asked are the codes themselves."""
+
+    code_rate, segment_seconds, bits, shifts = 4.0, 1.0, 128, 1
+
+    def hash_shifts(self, blocks, shifts=None):
+        return [np.concatenate(list(blocks))]
+
+
+def test_one_query_has_one_answer_whatever_was_asked_before():
+    rng = np.random.default_rng(0)
+    recordings = list(rng.integers(0, 2**32, (60, 120, 4), np.uint32))
+    flips = np.packbits(rng.random((120, 128)) < 0.3, axis=1, bitorder="little").view("<u4")
+    recordings[1] = recordings[0] ^ flips
+    queries = [recordings[0][at : at + 2] for at in range(0, 120, 6)]
+    searcher = _searcher(CodesAsSamples(), recordings)
+    first = [searcher._identify([query]) for query in queries]
+    found = [[match.recording for match in matches] for matches in first]
+    assert found.count([0, 1]) > len(queries) / 2
+    for at in range(600):
+        searcher._identify([recordings[2 + at % 58][at % 100 :][:2]])
+    assert [searcher._identify([query]) for query in queries] == first
+    fresh = _searcher(CodesAsSamples(), recordings)
+    assert [fresh._identify([query]) for query in reversed(queries)] == first[::-1]
+
+
+def test_answers_on_several_devices_are_those_on_one(hasher, searcher, index, music):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), (planar.AXIS,))
+    assert mesh.size == 4
+    several = identify.open_searcher(index, hasher, mesh=mesh)
+    for _, _, excerpt in _excerpts(music, WORKS[:3] + WORKS[-1:], 5, seed=5, each=2):
+        assert several.identify(excerpt) == searcher.identify(excerpt)
+        assert several.candidates(excerpt) == searcher.candidates(excerpt)
+    assert len(several._database.planes.devices()) == 4
+    assert searcher.mesh is None  # CPUs are used by threads
+
+
+def test_several_accelerators_are_all_used(index, hasher, monkeypatch):
+    for count, expected in ((1, None), (3, 3)):
+        devices = [SimpleNamespace(platform="gpu") for _ in range(count)]
+        monkeypatch.setattr(jax, "local_devices", lambda devices=devices: [*devices, *CPUS])
+        monkeypatch.setattr(identify, "Mesh", lambda devices, axes: (len(devices), axes))
+        mesh = identify.open_searcher(index, hasher).mesh
+        assert mesh == (expected and (expected, (planar.AXIS,)))
+
+
+CPUS = [SimpleNamespace(platform="cpu")] * 4
+
+
+@pytest.mark.parametrize("seconds", [5, 10, 20])
+def test_an_exact_copy_has_no_errors_and_the_right_offset(searcher, music, seconds):
+    for work in WORKS[:4]:
+        best = searcher.identify(music[work][5 * RATE : (5 + seconds) * RATE])[0]
+        assert (best.title, best.offset - best.start) == (work, 5.0)
+        assert best.bit_error_rate < 0.005
+
+
+def test_where_chances_tie_the_smallest_distance_wins():
+    rng = np.random.default_rng(1)
+    recordings = list(rng.integers(0, 2**32, (40, 200, 4), np.uint32))
+    row = recordings[3]
+    near = row.copy()
+    near[:, 0] ^= np.uint32(7)  # 3 bits of 128: as sure as none, -log10 of the probability being 30
+
+    class Shifted(CodesAsSamples):
+        shifts = 3
+
+        def hash_shifts(self, blocks, shifts=None):
+            return [near[50:90], row[50:90], near[50:90]]
+
+    (match,) = _searcher(Shifted(), recordings)._identify([])
+    assert (match.distance, match.score) == (0, 30.0)
+    assert match.start == pytest.approx(1 / 12)
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 8])
+def test_an_exact_loop_against_itself_is_one_match(hasher, searcher, music, seconds):
+    loop = np.tile(music[WORKS[-1]][100_000 : 100_000 + seconds * RATE], 60)[: 60 * RATE]
+    parts = [searcher._words(i) for i in range(len(searcher.rows))]
+    together = _searcher(hasher, [*parts, hasher.hash_samples(loop)])
+    (match,) = together.identify(loop)
+    assert (match.recording, match.offset, match.start, match.end) == (len(parts), 0, 0, 59.75)
+    assert match.distance == 0
+
+
+def kick_and_hat(bpm: float, seconds: float, seed: int) -> np.ndarray:
+    """A drum machine: a decaying tone on the beat, a short noise off it."""
+    rng, count, beat = np.random.default_rng(seed), round(seconds * RATE), round(60 / bpm * RATE)
+    samples, t = np.zeros(count + beat), np.arange(4000)
+    for begin in range(0, count - 4000, beat):
+        samples[begin : begin + 4000] += 0.7 * np.exp(-t / 800) * np.sin(2 * np.pi * 55 * t / RATE)
+        hat = 0.1 * rng.standard_normal(800) * np.exp(-np.arange(800) / 150)
+        samples[begin + beat // 2 : begin + beat // 2 + 800] += hat
+    return samples[:count].astype(np.float32)
+
+
+def test_a_bare_rhythm_at_another_tempo_is_no_match(hasher, searcher):
+    parts = [searcher._words(i) for i in range(len(searcher.rows))]
+    drums = kick_and_hat(121, 60, 1)
+    together = _searcher(hasher, [*parts, hasher.hash_samples(drums)])
+    answers = [
+        together.identify(kick_and_hat(bpm, seconds, seconds))
+        for bpm in (110, 123, 128)
+        for seconds in (5, 10, 30)
+    ]
+    assert sum(map(bool, answers)) <= 1  # one in forty is answered, all the same
+    for seconds in (5, 30):  # of the very recording it is
+        (match,) = together.identify(drums[10 * RATE : (10 + seconds) * RATE])
+        assert (match.recording, match.offset - match.start) == (len(parts), 10)
+
+
 def test_an_empty_index_finds_nothing(hasher, tmp_path, music):
     path = tmp_path / "index"
     open_index(path, identity=ingest.identity_of(hasher), create=True).close()
@@ -197,12 +317,9 @@ def test_an_empty_index_finds_nothing(hasher, tmp_path, music):
 
 def test_one_recording_is_enough(hasher, music):
     words = hasher.hash_samples(music[WORKS[0]])
-    row = Row(7, "one.flac", "", "", "", "", 30.0, len(words), {})
-    searcher = identify.Searcher(
-        hasher, [row], Collection(words, np.array([0, len(words)]), np.array([7]))
-    )
+    searcher = _searcher(hasher, [words])
     found = searcher.identify(music[WORKS[0]][100_000:180_000])
-    assert [match.recording for match in found] == [7]
+    assert [match.recording for match in found] == [0]
     assert searcher.identify(music[WORKS[5]][100_000:180_000]) == []
 
 

@@ -717,3 +717,13 @@ def test_export_refuses_the_index_and_what_cannot_be_written(tmp_path):
                     export(opened, tmp_path / name)
     assert path.read_bytes() == content
     assert {file.name for file in tmp_path.iterdir()} <= {"i", "folder", "link"}
+
+
+def test_a_part_of_a_collection():
+    words = [_entry(i, codes).words for i, codes in enumerate((3, 1, 5))]
+    collection = catalogue.Collection.of(words, [7, 8, 9])
+    assert collection.starts.tolist() == [0, 3, 4, 9]
+    assert catalogue.Collection.of(words).ids.tolist() == [0, 1, 2]
+    part = collection.subset([0, 2])
+    assert (part.starts.tolist(), part.ids.tolist()) == ([0, 3, 8], [7, 9])
+    np.testing.assert_array_equal(part.words, np.concatenate([words[0], words[2]]))

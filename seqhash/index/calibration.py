@@ -1,11 +1,10 @@
 """The null distribution: how near absent queries come, estimated on the index's own codes.
 
 A query whose recording is not in a collection still has a nearest window. How near depends on the
-collection (its size, how alike its music is) and on the query's length, so the distribution is taken from the
-collection itself: its works are dealt into two halves, windows of one half are searched in the
-other, where they are not, and the smallest distances are kept.
-No theory of independent bits enters: neighbouring codes and bits of real audio are far from
-independent.
+collection (its size, how alike its music is) and on the query's length, so the distribution is
+taken from the collection itself: its works are dealt into two halves, windows of one half are
+searched in the other, where they are not, and the smallest distances are kept. No theory of
+independent bits enters: neighbouring codes and bits of real audio are far from independent.
 
 Some audio is near to everything (a plain, steady timbre), some to nothing. So distances are taken
 relative to the query's own: **nearness** is the distance over the query's ``typical`` distance to
@@ -48,14 +47,16 @@ class NullDistribution(NamedTuple):
     sample: np.ndarray  # uint32 (windows, n, words), of the collection
 
 
-def typical(sample: np.ndarray, queries: np.ndarray) -> np.ndarray:
+def typical(
+    sample: np.ndarray, queries: np.ndarray, share: float | tuple[float, ...] = TYPICAL
+) -> np.ndarray:
     """A low quantile of the distances of each query (queries, n, words) to sampled windows: float64
-    (queries,).
+    (queries,), or (shares, queries) for several of them.
     """
     distances = [
         np.bitwise_count(sample ^ query[None]).sum(axis=(1, 2), dtype=np.int64) for query in queries
     ]
-    return np.maximum(np.quantile(distances, TYPICAL, axis=1), 1.0)
+    return np.maximum(np.quantile(distances, share, axis=1), 1.0)
 
 
 def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:

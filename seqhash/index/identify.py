@@ -65,9 +65,9 @@ ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)
 STEADY = 0.15
 PLAIN = 0.3  # ... and a hit has to be nearer than this share of that
 PLACES = 64  # of a recording, that a hit is compared with
-# where a tenth of them are nearer than this share, it repeats itself (music of 5 s: from 0.27 on),
-# and a hit has to be as much nearer
-REPEATED = 0.25
+# where a tenth of them are nearer than this share of the median distance, it repeats itself (music
+# does from 0.23 on), and a hit has to be as much nearer
+REPEATED = 0.2
 
 
 class Match(NamedTuple):
@@ -268,16 +268,17 @@ class Searcher:
 
     def _hits(self, query: _Query) -> tuple[_Hits, np.ndarray]:
         """The windows of all shifts with their neighbours that are near enough; and what is a
-        typical distance for each window and shift, float64 (windows, shifts).
+        typical distance, and the median, for each window and shift, float64 (2, windows, shifts).
         """
         parts, shifts = list[_Hits](), len(query.codes)
-        typicals = np.zeros((len(query.begins), shifts))
+        typicals = np.zeros((2, len(query.begins), shifts))
         for low in range(0, len(query.begins), 64):
             windows = np.arange(len(query.begins))[low : low + 64]
             asked = np.stack([query.windows(windows, shift) for shift in range(shifts)], axis=1)
             asked = asked.reshape(-1, *asked.shape[2:])
-            typical = calibration.typical(query.null.sample, asked)
-            typicals[windows] = typical.reshape(-1, shifts)
+            shares = (calibration.TYPICAL, 0.5)
+            typical, median = calibration.typical(query.null.sample, asked, shares)
+            typicals[:, windows] = typical.reshape(-1, shifts), median.reshape(-1, shifts)
             found = hamming.search(self._database, asked, NEIGHBOURS)
             nearness = found.distance / typical[:, None]
             near, rank = np.nonzero((nearness <= query.limit) & (found.row >= 0))
@@ -303,7 +304,8 @@ class Searcher:
         beside = self._quantile(query, *hits[:3], around, around >= 0, 0.4)
         steady = (beside < STEADY * hits.typical) & (hits.distance >= PLAIN * beside)
         # A rhythm may be near to itself at another shift than that of the hit.
-        nearness = hits.distance / hits.typical
+        medians = typicals[1]
+        nearness = hits.distance / medians[hits.window, hits.shift]
         pairs = np.stack([hits.window, hits.recording])
         pairs, which = np.unique(pairs, axis=1, return_inverse=True)
         best = np.zeros(len(pairs[0]), np.int64)
@@ -318,7 +320,7 @@ class Searcher:
         for shift in range(len(query.codes)):
             shifts = np.full(len(best), shift)
             distance = self._quantile(query, pairs[0], shifts, pairs[1], places, apart, 0.1)
-            anywhere = np.minimum(anywhere, distance / typicals[pairs[0], shift])
+            anywhere = np.minimum(anywhere, distance / medians[pairs[0], shift])
         repeated = (anywhere < REPEATED)[which] & (nearness > PLAIN * anywhere[which])
         return ~steady & ~repeated
 
@@ -414,7 +416,7 @@ class Searcher:
         inside = np.flatnonzero((begin >= 0) & (end <= len(along.different)))
         before = np.append(0, np.cumsum(along.different))
         distance = before[end[inside]] - before[begin[inside]]
-        typical = typicals[inside, along.shift]
+        typical = typicals[0, inside, along.shift]
         near = distance <= query.limit * typical
         inside, distance, typical = inside[near], distance[near], typical[near]
         hits = _Hits(
