@@ -111,9 +111,7 @@ def _ladder(scans: Sequence[plans.Plan], k: int) -> Iterator[_Attempt]:
     yield _Attempt(plan, plan.blocks, ordered=True)
 
 
-_nearest = plans.Program(
-    kernels.nearest, static_argnames=("plan", "selected", "ordered", "keep", "mesh")
-)
+_nearest = plans.Program(kernels.nearest, static_argnames=kernels.STATIC)
 
 
 def _answer(
