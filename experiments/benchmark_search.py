@@ -132,7 +132,8 @@ def show(result: dict[str, Any]) -> None:
         goals = [_goal(row["reach"]), _goal(row["aim"])]
         print("| " + " | ".join([row["case"], *times, *ratios, *goals, row["equal"]]) + " |")
     print(
-        "\nThe floor is a pass that reads the codes once where n = Q = 1, else a loop of vector popcounts."
+        "\nThe floor is a pass that reads the codes once where n = Q = 1, "
+        "else a loop of vector popcounts."
     )
     if "sublinear" not in result:
         return
@@ -371,7 +372,8 @@ def _sublinear(
         }
         row = {"mode": mode, "ours": times[mode], "flat": times[f"full scan, {how}"], **shares}
         modes.append(row | {"reach": None if quick else reach})
-    shape = f"{tables.substrings} of {tables.bits} bits, {tables.nbytes / len(words):.1f} bytes a code beside the codes"
+    beside = tables.nbytes / len(words)
+    shape = f"{tables.substrings} of {tables.bits} bits, {beside:.1f} bytes a code beside the codes"
     case = f"n=9, N={_power_of_ten(len(words))}, k=1, {100 * FLIPPED:g} % of the bits flipped"
     return {"case": case, "queries": len(queries), "tables": shape, "modes": modes}
 

@@ -20,6 +20,12 @@ Conventions
 * Nothing to measure: an accuracy over no windows is nan, as are its intervals; a corpus without
   codes has unique rate 1, collision rate 0, no dead bits and 0 effective bits.
 
+* The search is a matrix product of its own, not ``search``, and a test holds the two against each
+  other. It needs of each reference the smallest distance and how often it occurs, which the k
+  nearest windows do not say; and all lengths share its pairs of codes: the paper's four take 0.55
+  of the time of ``search`` (1 code alone 4.7 times its time), 60 queries against 20 references of
+  80 s on two cores.
+
 numpy only: this module never imports jax, so that worker processes can use it.
 """
 
@@ -32,9 +38,8 @@ import numpy as np
 PAPER_LENGTHS = (1, 9, 17, 37)  # codes a window: 1, 3, 5 and 10 s; the paper reports the first two
 NO_WINDOW = np.iinfo(np.int32).max  # distance to a reference that is too short to have a window
 DEAD_SHARE = 0.02  # a bit set in a smaller share of the codes, or unset in one, is dead
-_BLOCK = (
-    2**17
-)  # code pairs of one reference worked on at a time: their int16 sums stay in a core's cache
+# code pairs of one reference worked on at a time: their int16 sums stay in a core's cache
+_BLOCK = 2**17
 _TABLE = 2**22  # code pairs of the whole database multiplied at a time (16 MB)
 
 
@@ -220,7 +225,8 @@ def subset(tally: Tally, keep: Sequence[bool] | np.ndarray) -> Tally:
     mask = np.asarray(keep)
     if mask.dtype != bool or mask.shape != tally.windows.shape:
         raise ValueError(
-            f"keep must be bool of shape {tally.windows.shape}, got {mask.dtype} of shape {mask.shape}."
+            f"keep must be bool of shape {tally.windows.shape}, "
+            f"got {mask.dtype} of shape {mask.shape}."
         )
     return Tally(*(counts[mask] for counts in tally))
 
@@ -560,9 +566,10 @@ def _check_codes(codes: Sequence[np.ndarray], name: str, *, words: int | None = 
             or recording.dtype != np.uint32
             or recording.ndim != 2
         ):
-            got = f"{getattr(recording, 'dtype', type(recording).__name__)} of shape {np.shape(recording)}"
+            kind = getattr(recording, "dtype", type(recording).__name__)
             raise ValueError(
-                f"{name}[{i}] must be a numpy array, uint32 (codes, words), got {got}."
+                f"{name}[{i}] must be a numpy array, uint32 (codes, words), "
+                f"got {kind} of shape {np.shape(recording)}."
             )
         words = recording.shape[1] if words is None else words
         if recording.shape[1] != words or words == 0:
@@ -576,7 +583,8 @@ def _check_lengths(lengths: Sequence[int]) -> list[int]:
     checked = list(dict.fromkeys(int(n) for n in lengths))
     if not checked or min(checked) < 1 or any(n != int(n) for n in lengths):
         raise ValueError(
-            f"lengths must be whole numbers of codes, at least one and each at least 1, got {lengths}."
+            "lengths must be whole numbers of codes, at least one and each at least 1, "
+            f"got {lengths}."
         )
     return checked
 

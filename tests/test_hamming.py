@@ -5,6 +5,7 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -318,6 +319,11 @@ def test_distances_of_faiss():
     np.testing.assert_array_equal(
         hamming.search(planar.build(codes, starts), queries, 20).distance, distance
     )
+
+
+def test_shapes_in_signatures_are_checked_in_this_run():
+    with pytest.raises(jaxtyping.TypeCheckError, match="values"):
+        kernels.smallest(jnp.zeros(3), 1)
 
 
 def test_mistakes_are_named():

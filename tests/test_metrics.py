@@ -12,8 +12,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqhash import metrics
+from seqhash import audio, export, metrics
 from seqhash.metrics import NO_WINDOW, Collisions, Tally
+from seqhash.search import hamming, planar
 
 
 def codes_of(*numbers):
@@ -96,6 +97,61 @@ def test_nearest_and_judge_equal_brute_force_for_any_sizes(seed, query_codes, re
     assert found.positions.tolist() == positions
     strict, lenient = metrics.judge(found, 0)
     assert (strict.sum(), lenient.sum()) == brute_judge(query, references, 0, n)
+
+
+def searched(query, references, n):
+    """``metrics.nearest`` by the popcount search, which is asked for all windows there are."""
+    starts = np.cumsum([0, *map(len, references)])
+    windows = np.lib.stride_tricks.sliding_window_view(query, n, axis=0).transpose(0, 2, 1)
+    database = planar.build(np.concatenate(references), starts)
+    found = hamming.search(database, np.ascontiguousarray(windows), int(starts[-1]))
+    recording, _ = planar.locate(starts, found.row)
+    distance = np.full((len(windows), len(references)), NO_WINDOW, np.int32)
+    positions = np.zeros_like(distance)
+    for r in range(len(references)):
+        there = np.where(recording == r, found.distance, NO_WINDOW)
+        distance[:, r] = there.min(axis=1)
+        nearest = (recording == r) & (there == distance[:, r, None])
+        positions[:, r] = nearest.sum(axis=1)
+    return metrics.Nearest(distance, positions)
+
+
+def assert_is_the_search(query, references, lengths):
+    """The product's numbers, and so strict and lenient counts, are the popcount search's."""
+    product = metrics.nearest(query, references, lengths=lengths)
+    for n in lengths:
+        popcounts = searched(query, references, n)
+        np.testing.assert_array_equal(product[n].distance, popcounts.distance)
+        np.testing.assert_array_equal(product[n].positions, popcounts.positions)
+        for right in range(len(references)):
+            for ours, theirs in zip(
+                metrics.judge(product[n], right), metrics.judge(popcounts, right), strict=True
+            ):
+                np.testing.assert_array_equal(ours, theirs)
+    return product
+
+
+@pytest.mark.parametrize("words", [1, 4])
+@pytest.mark.parametrize("levels", [2, 2**32])
+def test_the_product_and_the_popcount_search_are_one(compiled_quickly, words, levels):
+    generator = np.random.default_rng(words)
+    references = [random_codes(generator, count, words, levels) for count in (60, 8, 45, 0)]
+    query = random_codes(generator, 40, words, levels)
+    query[:20] = references[0][30:50]
+    references[2][5:35] = references[0][20:50]  # ties between recordings, of whole windows
+    product = assert_is_the_search(query, references, (1, 9, 17))
+    tied = product[9].distance[:12, 0] == product[9].distance[:12, 2]
+    assert tied.all()
+    assert levels > 2 or (product[1].positions > 1).any()
+
+
+def test_the_product_and_the_popcount_search_are_one_on_real_codes(compiled_quickly, corpora):
+    hasher = export.load_hasher("paper-128")
+    files = sorted((corpora / "covers-real" / "audio").iterdir())[:4]
+    seconds = 40 * hasher.sample_rate
+    read = [audio.read(file, sample_rate=hasher.sample_rate)[:seconds] for file in files]
+    query, *references = map(hasher.hash_samples, read)
+    assert_is_the_search(query, [*references, query[40:60]], (1, 9, 17, 37))
 
 
 @pytest.mark.parametrize("name", ["_BLOCK", "_TABLE"])

@@ -111,9 +111,7 @@ def _ladder(scans: Sequence[plans.Plan], k: int) -> Iterator[_Attempt]:
     yield _Attempt(plan, plan.blocks, ordered=True)
 
 
-_nearest = plans.Program(
-    kernels.nearest, static_argnames=("plan", "selected", "ordered", "keep", "mesh")
-)
+_nearest = plans.Program(kernels.nearest, static_argnames=kernels.STATIC)
 
 
 def _answer(
@@ -168,16 +166,20 @@ def _merged(found: kernels.Found, first: Int64[np.ndarray, " shards"], k: int) -
         rows = np.pad(rows, short, constant_values=-1)
     order = np.lexsort((rows, distances), axis=1)[:, :k]
     distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
-    last, place = distances[None, :, -1], rows[None, :, -1]
-
-    def later(
-        bound: Int32[Array, "shards queries"], begin: Int32[Array, "shards queries"]
-    ) -> Bool[Array, "shards queries"]:
-        tied = (bound == last) & (begin + first[:, None] > place)
-        return (bound == NOWHERE) | (bound > last) | tied
-
-    proven = later(found.bound, found.begin) & later(found.after, found.edge)
+    kth = distances[:, -1], rows[:, -1]
+    proven = _is_later(found.bound, found.begin + first[:, None], kth)
+    proven &= _is_later(found.after, found.edge + first[:, None], kth)
     return Neighbours(distances, rows, np.all(proven, axis=0))
+
+
+def _is_later(
+    bound: Int32[Array, "shards queries"],
+    begin: Int64[Array, "shards queries"],
+    kth: tuple[Int32[np.ndarray, " queries"], Int64[np.ndarray, " queries"]],
+) -> Bool[Array, "shards queries"]:
+    """Whether all windows that are not before (bound, begin) are behind the k-th neighbour."""
+    distance, row = kth
+    return (bound == NOWHERE) | (bound > distance) | ((bound == distance) & (begin > row))
 
 
 def _checked_queries(

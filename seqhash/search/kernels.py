@@ -21,6 +21,7 @@ from seqhash.search import planar
 from seqhash.search.plans import Plan
 
 NOWHERE = np.int32(2**31 - 1)  # distance of a window that is not there
+STATIC = ("plan", "selected", "ordered", "keep", "mesh")  # arguments of ``nearest``
 RUN = 8  # blocks whose minima are compared as one, at first
 
 

@@ -3,7 +3,7 @@
 On a CPU a program runs on one core, and batches of queries are answered by threads. XLA turns an
 unrolled elementwise minimum of popcounts into the loop one would write by hand (xor, vpopcnt, add,
 min over 16 lanes); a ``reduce`` over the database would materialise the distances instead, and cost
-up to 100 times as much. The numbers were measured there; BUILD_NOTES.md has them.
+up to 100 times as much. The numbers were measured there.
 """
 
 import functools
