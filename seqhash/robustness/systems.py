@@ -344,9 +344,10 @@ def with_distractors(system: Learned, index: Searcher, *, codes: int, seed: int)
     rng = np.random.default_rng(seed)
     own = [index.collection.words[a:b] for a, b in itertools.pairwise(index.collection.starts)]
     own = [words for words in own if len(words)]
-    more: list[np.ndarray] = []
-    while own and sum(map(len, more)) < codes:
+    more, count = list[np.ndarray](), 0
+    while own and count < codes:
         copy = own[len(more) % len(own)]
+        count += len(copy)
         flips = rng.random((*copy.shape, 32)) < DISGUISED
         packed = np.packbits(flips, axis=-1, bitorder="little").view("<u4")[..., 0]
         more.append(np.roll(copy, rng.integers(len(copy)), axis=0) ^ packed)

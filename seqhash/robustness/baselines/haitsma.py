@@ -208,12 +208,16 @@ def _analyse(samples: np.ndarray, config: HaitsmaConfig) -> tuple[np.ndarray, np
 
 
 @functools.partial(jax.jit, static_argnames=("frames", "config"))
-def _program(padded, count, *, frames: int, config: HaitsmaConfig):
+def _program(
+    padded: jax.Array, count: jax.Array, *, frames: int, config: HaitsmaConfig
+) -> tuple[jax.Array, jax.Array]:
     signed = energy_differences(_chunked_energies(padded, count, frames=frames, config=config))
     return signed, to_words(signed)
 
 
-def _chunked_energies(padded, count, *, frames: int, config: HaitsmaConfig):
+def _chunked_energies(
+    padded: jax.Array, count: jax.Array, *, frames: int, config: HaitsmaConfig
+) -> jax.Array:
     """Energies (frames, bands), CHUNK frames at a time; only chunks that hold one of ``count`` are
     visited.
     """
@@ -230,7 +234,7 @@ def _chunked_energies(padded, count, *, frames: int, config: HaitsmaConfig):
         jnp.asarray(_bands(config), jnp.float32),
     )
 
-    def one_chunk(index, energies):
+    def one_chunk(index: jax.Array, energies: jax.Array) -> jax.Array:
         piece = jax.lax.dynamic_slice_in_dim(
             padded, index * (CHUNK * advance), (CHUNK + hops - 1 + overlap) * advance
         )
@@ -450,10 +454,14 @@ def _cut(clip: int, samples: np.ndarray, config: HaitsmaConfig) -> Iterator[_Blo
             yield _Block(clip, first, words[inside], reliability[inside])
 
 
-def _search(index: Fingerprints, blocks: list[_Block], queries, shift: int, config: HaitsmaConfig):
-    """The nearest windows of blocks of one length, by the words they are searched as ->
-    hamming.Neighbours.
-    """
+def _search(
+    index: Fingerprints,
+    blocks: list[_Block],
+    queries: np.ndarray,
+    shift: int,
+    config: HaitsmaConfig,
+) -> hamming.Neighbours:
+    """The nearest windows of blocks of one length, by the words they are searched as."""
     if config.search == "exhaustive":
         return hamming.search(index.database(shift), queries, NEIGHBOURS)
     audible = np.stack([block.words[:, 0] != 0 for block in blocks])
@@ -462,7 +470,12 @@ def _search(index: Fingerprints, blocks: list[_Block], queries, shift: int, conf
 
 
 def _look_up(
-    index: Fingerprints, queries, audible, reliability, shift: int, flips: int
+    index: Fingerprints,
+    queries: np.ndarray,
+    audible: np.ndarray,
+    reliability: np.ndarray,
+    shift: int,
+    flips: int,
 ) -> hamming.Neighbours:
     """The nearest of the windows that share a code with the query where it is audible, flipped bits
     allowed.
@@ -488,7 +501,9 @@ def _look_up(
     return hamming.Neighbours(distances, rows, np.zeros(len(queries), bool))
 
 
-def _aligned(index: Fingerprints, codes, places, shift: int, length: int) -> np.ndarray:
+def _aligned(
+    index: Fingerprints, codes: np.ndarray, places: np.ndarray, shift: int, length: int
+) -> np.ndarray:
     """Rows, sorted, of the windows that have one of the codes (places, any) at its place of the
     query.
     """
@@ -552,7 +567,12 @@ def shifted(words: np.ndarray, shift: int) -> np.ndarray:
 
 
 def _matches(
-    index: Fingerprints, block: _Block, distances, rows, bits: int, tries: int
+    index: Fingerprints,
+    block: _Block,
+    distances: np.ndarray,
+    rows: np.ndarray,
+    bits: int,
+    tries: int,
 ) -> list[Match]:
     """One match for each window found."""
     rate, last = index.config.code_rate, block.first + len(block.words)

@@ -210,7 +210,9 @@ def find_peaks(
     return Peaks(time[kept] // APART, time[kept] % APART, place[kept], level[kept])
 
 
-def _local_maxima(samples, loudest: float, low: int, frames: int, shifts: int, config: WangConfig):
+def _local_maxima(
+    samples: np.ndarray, loudest: float, low: int, frames: int, shifts: int, config: WangConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Local maxima in a block of frames from low on: (time, bin, level) of each, time = grid *
     APART + frame.
     """
@@ -228,7 +230,7 @@ def _local_maxima(samples, loudest: float, low: int, frames: int, shifts: int, c
 
 
 def _levels(
-    samples, loudest: float, first: int, last: int, shifts: int, config: WangConfig
+    samples: np.ndarray, loudest: float, first: int, last: int, shifts: int, config: WangConfig
 ) -> np.ndarray:
     """dB of the frames first to last at all grids, float32 (frames, grids, bins)."""
     length, step = config.frame_length, config.frame_step // shifts
@@ -257,7 +259,9 @@ def running_maximum(values: np.ndarray, radius: int, *, axis: int) -> np.ndarray
     return np.moveaxis(np.maximum(wide[:count], wide[width - span : width - span + count]), 0, axis)
 
 
-def _mean_around(level, frame, grid, place, config: WangConfig) -> np.ndarray:
+def _mean_around(
+    level: np.ndarray, frame: np.ndarray, grid: np.ndarray, place: np.ndarray, config: WangConfig
+) -> np.ndarray:
     """Mean level of the regions around some cells, float64 (cells,), from sums over rectangles that
     begin at 0, 0.
     """
@@ -588,7 +592,14 @@ def log10_tail(count: np.ndarray, rate: np.ndarray) -> np.ndarray:
     return (count * np.log(rate) - rate - factorial + np.log1p(tail)) / math.log(10)
 
 
-def _match(index: Landmarks, queries, hits: Hits, best: Bins, which: int, surety: float) -> Match:
+def _match(
+    index: Landmarks,
+    queries: Sequence[np.ndarray],
+    hits: Hits,
+    best: Bins,
+    which: int,
+    surety: float,
+) -> Match:
     """The match of a bin."""
     config, clip, recording = index.config, int(best.clip[which]), int(best.recording[which])
     low, high = np.searchsorted(hits.clip, [clip, clip + 1])
