@@ -15,7 +15,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import soundfile
 
 from seqhash import style, tables
@@ -110,6 +109,8 @@ def html(result: Result, workdir: str | Path) -> Path:
     Examples are read from ``workdir`` and put in as MP3; one that cannot be read is named on the
     page, with the reason. ValueError as ``table``.
     """
+    import jinja2  # late: a page alone needs it
+
     workdir = Path(workdir)
     pictures: dict[str, list[dict[str, str]]] = {
         section: [] for section in ("hits", "snr", "lengths", "bits")
