@@ -21,6 +21,8 @@ Dtype = Literal["float32", "bfloat16"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine"]
 Threshold = Literal["zero", "median"]
+FrontEnd = Literal["mfcc", "bands"]
+EncoderKind = Literal["autoencoder", "kernel", "mlp", "lstm"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,20 @@ class MfccConfig:
     high_hz: float = 8_000.0  # upper edge of the last mel band
     preemphasis: float = 0.97  # y[t] = x[t] - preemphasis * x[t-1]
     lifter: int = 22  # cepstrum q is scaled by 1 + lifter/2 sin(pi q / lifter); 0 = off
+
+
+@dataclass(frozen=True)
+class BandsConfig:
+    """Samples to semitone bands. Lengths are in samples, frequencies in Hz."""
+
+    sample_rate: int = 8_000  # Hz
+    frame_length: int = 768  # samples; 96 ms
+    frame_step: int = 250  # samples; 31.25 ms
+    fft_length: int = 1_024  # points
+    bands_per_octave: int = 12  # a band is a semitone
+    bands: int = 60  # five octaves ...
+    low_hz: float = 122.0  # ... from the middle of the first on
+    exponent: float = 0.5  # compression of a band's power; 0.5 = its magnitude
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,69 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class PatchConfig:
+    """Bands to patches: what each bit of a code sees."""
+
+    frames: int = 9  # frames of a patch; 9 = 0.35 s
+    width: int = 7  # bands of a patch
+    hop: int = 2  # frames between two codes; 2 = 16 codes a second
+    edge: int = 3  # times that the first and the last frame of a recording are repeated
+    first: int = 6  # band of the first bit; 6 = 173 Hz
+    bits: int = 32  # bands that have a bit
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which front end and which function of it a code is."""
+
+    front_end: FrontEnd = "mfcc"  # the paper's cepstra, or semitone bands
+    kind: EncoderKind = "autoencoder"  # the paper's LSTM, or a function that all bands share
+    hidden: int = 16  # units of the shared mlp or lstm
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """Training by pairs of a clip and its degraded self, and the weights of the objective's terms."""
+
+    seconds: float = 1.02  # of a clip
+    batch_size: int = 160  # pairs: each clip is told from so many others
+    steps: int = 300
+    learning_rate: float = 1e-2  # its peak
+    warmup_steps: int = 20  # linear warm-up, then a cosine to 0
+    clip_norm: float = 1.0  # of the gradient
+    separation: float = 1.0  # weight of losses.separation
+    margin: float = 6.0  # standard deviations of strangers that are enough
+    soft: float = 0.5  # share of the objective in which queries are weighted by |state|
+    nt_xent: float = 0.0  # weight of losses.nt_xent
+    temperature: float = 0.1  # of nt_xent
+    hash_distance: float = 0.0  # weight of SAMAF's second term
+    entropy: float = 0.0  # weight of SAMAF's third term
+    decorrelation: float = 0.0  # weight of losses.decorrelation
+    seed: int = 0  # root of everything random
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What the degraded half of a training pair has been through: the training distribution."""
+
+    low_db: float = -6.0  # dB, signal-to-noise ratio, drawn evenly from here ...
+    high_db: float = 8.0  # ... to here
+    recorded: float = 0.5  # share of clips whose first noise is a recorded one, ...
+    coloured: float = 0.3  # ... a synthesised one, ...
+    music: float = 0.2  # ... other music of the training set
+    further: float = 0.3  # chance of each other kind beside the first, at half its level
+    room: float = 0.15  # chance of a room
+    telephone: float = 0.12  # chance of 300 to 3,400 Hz
+    codec: float = 0.1  # chance of a low pass between 1.5 kHz and all
+    holes: float = 0.1  # chance of cells without energy
+    saturation: float = 0.1  # chance of saturation
+    equaliser_db: float = 8.0  # dB, largest gain or loss at each of seven frequencies
+    tempo: float = 0.035  # largest change of tempo, as a share
+    pitch: float = 0.35  # semitones, largest change of pitch
+    jitter: float = 0.5  # frames, largest shift in time
+
+
+@dataclass(frozen=True)
 class CodeConfig:
     """States to bits (paper, III: H > 0 -> 1, H <= 0 -> 0)."""
 
@@ -104,6 +183,11 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     code: CodeConfig = field(default_factory=CodeConfig)
+    bands: BandsConfig = field(default_factory=BandsConfig)
+    patch: PatchConfig = field(default_factory=PatchConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
         check(self)
@@ -144,7 +228,7 @@ def check(config: Config) -> None:
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}.")
         if kind is float and not math.isfinite(value):
             raise ValueError(f"{name} must be finite, got {value}.")
-        if kind in (int, float) and value < 0:
+        if kind in (int, float) and value < 0 and not name.endswith("_db"):
             raise ValueError(f"{name} must not be negative, got {value}.")
     positive = {
         "mfcc.sample_rate": mfcc.sample_rate,
@@ -156,6 +240,15 @@ def check(config: Config) -> None:
         "train.epochs": train.epochs,
         "train.batch_size": train.batch_size,
         "train.learning_rate": train.learning_rate,
+        "bands.sample_rate": config.bands.sample_rate,
+        "bands.frame_step": config.bands.frame_step,
+        "bands.frame_length": config.bands.frame_length,
+        "bands.bands_per_octave": config.bands.bands_per_octave,
+        "bands.exponent": config.bands.exponent,
+        "patch.frames": config.patch.frames,
+        "patch.hop": config.patch.hop,
+        "pairs.batch_size": config.pairs.batch_size,
+        "pairs.steps": config.pairs.steps,
     }
     for name, value in positive.items():
         if value <= 0:
@@ -178,6 +271,7 @@ def check(config: Config) -> None:
             f"mfcc.low_hz < mfcc.high_hz <= {mfcc.sample_rate / 2} Hz expected, "
             f"got {mfcc.low_hz}, {mfcc.high_hz}."
         )
+    _check_bands(config)
     if train.validation_fraction >= 1:
         raise ValueError(
             f"train.validation_fraction must be in [0, 1), got {train.validation_fraction}."
@@ -187,6 +281,41 @@ def check(config: Config) -> None:
     if model.readout == "slice" and mfcc.coeffs > model.hidden_size:
         raise ValueError(
             f"model.readout=slice needs mfcc.coeffs <= model.hidden_size, got {mfcc.coeffs}."
+        )
+
+
+def _check_bands(config: Config) -> None:
+    """The same of the second front end, its patches and its encoders."""
+    bands, patch, encoder = config.bands, config.patch, config.encoder
+    if encoder.kind != "autoencoder" and encoder.front_end != "bands":
+        raise ValueError(
+            f"encoder.kind={encoder.kind} needs encoder.front_end=bands, got {encoder.front_end}."
+        )
+    top = bands.low_hz * 2.0 ** (bands.bands / bands.bands_per_octave)  # where the last band ends
+    if not 0 < bands.low_hz or top > bands.sample_rate / 2:
+        raise ValueError(
+            f"bands.low_hz to {top:.0f} Hz, where the last of {bands.bands} bands ends, must lie in 0 "
+            f"to half of bands.sample_rate = {bands.sample_rate}."
+        )
+    if bands.fft_length < bands.frame_length:
+        raise ValueError(
+            f"bands.fft_length must be at least bands.frame_length = {bands.frame_length}, "
+            f"got {bands.fft_length}."
+        )
+    if patch.bits <= 0 or patch.bits % 32:
+        raise ValueError(f"patch.bits must be a positive multiple of 32, got {patch.bits}.")
+    if patch.width % 2 == 0:
+        raise ValueError(f"patch.width must be odd, a band in the middle, got {patch.width}.")
+    least, most = patch.width // 2, bands.bands - patch.bits - patch.width // 2
+    if not least <= patch.first <= most:
+        raise ValueError(
+            f"patch.first must be {least} to {most}, so that {patch.bits} bits see "
+            f"{patch.width} bands of {bands.bands} each, got {patch.first}."
+        )
+    if 2 * patch.edge >= patch.frames:
+        raise ValueError(
+            f"patch.edge must be less than half of patch.frames = {patch.frames}: a patch sees a "
+            f"frame of its recording; got {patch.edge}."
         )
 
 

@@ -1,0 +1,125 @@
+"""Encoders that all bands share: one small function of a patch gives the bit of each band.
+
+So what is learned from one band serves all of them, and a transposition moves the bits. Three
+functions, by ``EncoderConfig.kind``, of normalised patches (..., frames, width) to states (...):
+
+``kernel``: h = sum_ij K_ij p_ij, a linear map of frames x width numbers.
+``mlp``:    the same, and beside it one hidden layer.
+``lstm``:   the paper's cell (``nn.scan``) over the frames of the patch; the read-out of its last
+            state is the bit before the threshold.
+
+``difference`` is the control that learned nothing: the kernel of two differences, in time and
+between neighbouring bands (Haitsma and Kalker, 2002, on wider frames and semitones).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from seqhash import patches
+from seqhash.config import Config, PatchConfig
+
+CODES = 64  # whose patches are cut at a time, where they are cut: 2 MB
+
+
+class SharedMlp(nn.Module):
+    """A linear kernel and a hidden layer beside it: (..., frames width) -> (...)."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, flat: jax.Array) -> jax.Array:
+        """States of flattened patches."""
+        linear = nn.Dense(1, use_bias=False, name="kernel")(flat)
+        hidden = nn.relu(nn.Dense(self.hidden, name="hidden")(flat))
+        return (linear + nn.Dense(1, name="readout")(hidden))[..., 0]
+
+
+class SharedLstm(nn.Module):
+    """One cell over the frames of a patch: (rows, frames, width) -> (rows,)."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, rows: jax.Array) -> jax.Array:
+        """Read-out of the final hidden state."""
+        cell = nn.scan(
+            nn.OptimizedLSTMCell,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=1,
+            out_axes=1,
+        )(self.hidden, name="cell")
+        zeros = jnp.zeros((rows.shape[0], self.hidden), rows.dtype)
+        (_, state), _ = cell((zeros, zeros), rows)
+        return nn.Dense(1, name="readout")(state)[..., 0]
+
+
+def init_params(key: jax.Array, config: Config) -> Any:
+    """Parameters before training. A kernel starts from ``difference``, the others at random."""
+    patch, kind = config.patch, config.encoder.kind
+    start = difference(patch)
+    if kind == "kernel":
+        return {"kernel": start}
+    one = jnp.zeros((1, patch.frames, patch.width), jnp.float32)
+    if kind == "lstm":
+        return SharedLstm(config.encoder.hidden).init(key, one)["params"]
+    params = SharedMlp(config.encoder.hidden).init(key, one.reshape(1, -1))["params"]
+    return params | {"kernel": {"kernel": start.reshape(-1, 1)}}
+
+
+def difference(config: PatchConfig) -> jax.Array:
+    """The unlearned kernel, float32 (frames, width): two frames minus the two that come four
+    frames before, of the own band minus the next.
+    """
+    kernel = np.zeros((config.frames, config.width), np.float32)
+    late, own = (config.frames + 1) // 2, config.width // 2
+    kernel[late : late + 2, own] = kernel[late - 4 : late - 2, own + 1] = 0.25
+    kernel[late - 4 : late - 2, own] = kernel[late : late + 2, own + 1] = -0.25
+    return jnp.asarray(kernel)
+
+
+def encode(params: Any, bands: jax.Array, *, config: Config, rotation: int = 0) -> jax.Array:
+    """States of the codes of a recording, before the threshold.
+
+    Args:
+      params: of ``init_params``.
+      bands: float32 (frames, bands) with the edges repeated (``patches.repeat_edges``).
+      config: of patches and encoder.
+      rotation: bands by which all patches lie higher: the codes of what sounds so much lower.
+
+    Returns:
+      float32 (codes, bits).
+    """
+    seen = patches.around(bands, config.patch, rotation=rotation)
+    if config.encoder.kind == "kernel":
+        return _convolved(params["kernel"], seen, config.patch)
+    cut = patches.normalise(patches.cut(seen, config.patch))
+    return of_patches(params, cut, config=config)
+
+
+def of_patches(params: Any, cut: jax.Array, *, config: Config) -> jax.Array:
+    """States of normalised patches: (codes, bits, frames, width) -> (codes, bits)."""
+    shape, hidden = cut.shape[:2], config.encoder.hidden
+    if config.encoder.kind == "kernel":
+        return jnp.einsum("cbij,ij->cb", cut, params["kernel"], precision="highest")
+    rows = cut.reshape(-1, *cut.shape[2:])
+    if config.encoder.kind == "lstm":
+        return SharedLstm(hidden).apply({"params": params}, rows).reshape(shape)
+    flat = rows.reshape(len(rows), -1)
+    return SharedMlp(hidden).apply({"params": params}, flat).reshape(shape)
+
+
+def _convolved(kernel: jax.Array, seen: jax.Array, config: PatchConfig) -> jax.Array:
+    """``of_patches`` of a linear kernel without cutting them: (K * x) / (mean over patches of x)
+    - sum K, both as one convolution.
+    """
+    both = jnp.stack([kernel, jnp.full_like(kernel, 1 / kernel.size)])[:, None]
+    made = jax.lax.conv_general_dilated(
+        seen[None, None], both, (config.hop, 1), "VALID", precision="highest"
+    )[0]
+    mean = made[1] + patches.TINY
+    return (made[0] - jnp.sum(kernel) * made[1]) / mean

@@ -1,0 +1,256 @@
+"""Training by pairs: a clip and its degraded self, drawn, degraded and compared on the device.
+
+A step is a function of (seed, step) and of the material: it draws places, degrades what is there
+(``augment``), makes bands of both, encodes both, and moves the parameters so that a clip finds
+itself among the other clips of the batch (``losses``). No degraded audio is ever kept.
+
+``train_pairs`` runs from nothing in minutes on two cores and keeps no checkpoints: the same call
+gives the same parameters, bit by bit on one machine.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from seqhash import augment, bands, equivariant, losses, patches
+from seqhash.config import Config, PairsConfig
+
+PLACE_SECONDS = 0.1  # between places that clips are drawn from; each draw moves up to that on
+QUIET = 3e-3  # RMS of a clip that is not drawn: there is nothing in it
+NOISE_SECONDS = 10.0  # of a noise; shorter ones are repeated, longer ones cut into several
+ROOM_SECONDS = 0.75  # of an impulse response that is kept
+PITCHES = 17  # filter banks between the largest changes of pitch
+STRETCH = 10  # steps of one program
+
+
+class Material(NamedTuple):
+    """What is trained on, at the sample rate of the front end."""
+
+    samples: jax.Array  # float32 (samples,): all recordings, one after another
+    places: jax.Array  # int32 (places,): where clips may begin
+    sources: augment.Sources
+
+
+def make_material(
+    recordings: Sequence[np.ndarray],
+    noises: Sequence[np.ndarray],
+    rooms: Sequence[np.ndarray],
+    *,
+    config: Config,
+) -> Material:
+    """Recordings, noises and rooms as a step wants them.
+
+    Args:
+      recordings: float32 (samples,) each, at the front end's rate.
+      noises: float32 (samples,) each.
+      rooms: impulse responses, float32 (taps,) each, direct sound first.
+      config: of the clips.
+
+    Raises:
+      ValueError: no recording has room for a clip and what sounds before it, or there is no noise
+        or no room.
+    """
+    rate, (past, length, spare) = config.bands.sample_rate, _lengths(config)
+    step = round(PLACE_SECONDS * rate)
+    ends = np.cumsum([len(one) for one in recordings])
+    places = [np.zeros(0, np.int64)]
+    for samples, end in zip(recordings, ends, strict=True):
+        begins = np.arange(past + spare, len(samples) - length - spare - step, step)
+        energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+        loud = (energy[begins + length] - energy[begins]) / length > QUIET**2
+        places.append(end - len(samples) + begins[loud])
+    chosen = np.concatenate(places)
+    if not len(chosen):
+        seconds = (past + length + 2 * spare + step) / rate
+        raise ValueError(f"Training needs recordings of {seconds:.1f} s that sound, got none.")
+    if not noises or not rooms:
+        raise ValueError(f"Training needs noises and rooms, got {len(noises)} and {len(rooms)}.")
+    circles = [
+        circle for noise in noises for circle in _circles(noise, round(NOISE_SECONDS * rate))
+    ]
+    taps = round(ROOM_SECONDS * rate)
+    responses = [np.pad(room[:taps], (0, max(0, taps - len(room)))) for room in rooms]
+    return Material(
+        jnp.asarray(np.concatenate(recordings), jnp.float32),
+        jnp.asarray(chosen, jnp.int32),
+        augment.Sources(
+            jnp.asarray(np.stack(circles), jnp.float32),
+            jnp.asarray(np.stack(responses), jnp.float32),
+        ),
+    )
+
+
+def draw_pairs(
+    key: jax.Array, material: Material, *, config: Config
+) -> tuple[jax.Array, jax.Array]:
+    """Bands of a batch of clips and of what became of them, float32 (batch, frames, bands) each."""
+    place_key, move_key, other_key, clip_key = jax.random.split(key, 4)
+    batch, places = config.pairs.batch_size, material.places
+    step = round(PLACE_SECONDS * config.bands.sample_rate)
+    chosen = places[jax.random.randint(place_key, (batch,), 0, len(places))]
+    chosen = chosen + jax.random.randint(move_key, (batch,), 0, step)
+    others = places[jax.random.randint(other_key, (batch,), 0, len(places))]
+    one = functools.partial(_pair, config=config)
+    return jax.vmap(one, in_axes=(0, 0, 0, None))(
+        jax.random.split(clip_key, batch), chosen, others, material
+    )
+
+
+def pair_loss(params: Any, clean: jax.Array, degraded: jax.Array, *, config: Config) -> jax.Array:
+    """The objective of a batch: the weighted sum of ``PairsConfig``'s terms.
+
+    Args:
+      params: of the encoder.
+      clean, degraded: float32 (batch, frames, bands).
+      config: of patches, encoder and objective.
+    """
+    wanted = config.pairs
+    encode = functools.partial(equivariant.encode, params, config=config)
+    edge = ((0, 0), (config.patch.edge, config.patch.edge), (0, 0))
+    states = [jax.vmap(encode)(jnp.pad(x, edge, mode="edge")) for x in (clean, degraded)]
+    references, queries = (losses.straight_through(h).reshape(len(h), -1) for h in states)
+    weighted = queries * _weights(states[1]).reshape(queries.shape)
+    weighted = weighted * jnp.sqrt(weighted.shape[1] / jnp.sum(weighted**2, axis=1, keepdims=True))
+
+    def both(term: Any) -> jax.Array:
+        """Of the query's signs and of its weighted signs, in their shares."""
+        plain = (1 - wanted.soft) * term(queries, references) if wanted.soft < 1 else 0.0
+        return plain + (wanted.soft * term(weighted, references) if wanted.soft > 0 else 0.0)
+
+    codes = references.reshape(-1, config.patch.bits)
+    terms = {
+        "separation": lambda: both(functools.partial(losses.separation, margin=wanted.margin)),
+        "nt_xent": lambda: both(functools.partial(losses.nt_xent, temperature=wanted.temperature)),
+        "hash_distance": lambda: losses.hash_distance(queries, references),
+        "entropy": lambda: losses.bitwise_entropy(codes),
+        "decorrelation": lambda: losses.decorrelation(codes),
+    }
+    weights = {name: getattr(wanted, name) for name in terms}
+    return sum((w * terms[name]() for name, w in weights.items() if w > 0), jnp.float32(0))
+
+
+def train_pairs(
+    config: Config, material: Material, *, progress: bool = True
+) -> tuple[Any, list[dict[str, float]]]:
+    """Trains an encoder that all bands share.
+
+    Args:
+      config: of front end, patches, encoder, degradations and objective.
+      material: of ``make_material``.
+      progress: a bar on the screen.
+
+    Returns:
+      The parameters, numpy leaves, and a row {"step", "loss"} for every STRETCH steps: the mean of
+      the losses before them.
+
+    Raises:
+      ValueError: the loss is not finite; the message names the step.
+    """
+    wanted = config.pairs
+    optimizer = make_optimizer(wanted)
+    key = jax.random.key(wanted.seed)
+    params = equivariant.init_params(jax.random.fold_in(key, 0), config)
+    state = (params, optimizer.init(params))
+    rows = []
+    with tqdm(total=wanted.steps, unit="step", disable=not progress) as bar:
+        for step in range(0, wanted.steps, STRETCH):
+            count = min(STRETCH, wanted.steps - step)
+            state, loss = _stretch(
+                state, material, jax.random.fold_in(key, 1), step, count, config=config
+            )
+            rows.append({"step": step + count, "loss": float(loss)})
+            if not np.isfinite(rows[-1]["loss"]):
+                raise ValueError(f"The loss is {loss} in the steps up to {step + count}.")
+            bar.update(count)
+            bar.set_postfix(loss=f"{rows[-1]['loss']:.3f}")
+    return jax.tree.map(np.asarray, state[0]), rows
+
+
+def make_optimizer(config: PairsConfig) -> optax.GradientTransformation:
+    """Adam on a cosine with a warm-up, gradients clipped by their norm."""
+    warmup = min(config.warmup_steps, config.steps // 2)
+    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, config.steps)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(rate))
+
+
+# -------------------------------------------------------------------------------------------- inside
+
+
+@functools.partial(jax.jit, static_argnames=("config",))
+def _stretch(state, material: Material, key: jax.Array, step, count, *, config: Config):
+    """Some steps, and the mean of their losses; ``count`` is a run-time value."""
+    optimizer = make_optimizer(config.pairs)
+
+    def one_step(i, carry):
+        params, opt_state, total = carry
+        pair = draw_pairs(jax.random.fold_in(key, step + i), material, config=config)
+        loss, grads = jax.value_and_grad(pair_loss)(params, *pair, config=config)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, total + loss
+
+    *state, total = jax.lax.fori_loop(0, count, one_step, (*state, jnp.float32(0)))
+    return tuple(state), total / count
+
+
+def _pair(
+    key: jax.Array, place: jax.Array, other: jax.Array, material: Material, *, config: Config
+) -> tuple[jax.Array, jax.Array]:
+    """Bands of one clip and of its degraded self, (frames, bands) each."""
+    degrade_key, stretch_key, holes_key = jax.random.split(key, 3)
+    past, length, spare = _lengths(config)
+    wide = length + 2 * spare  # what a stretched clip may look at
+    samples = jax.lax.dynamic_slice(material.samples, (place - past - spare,), (past + wide,))
+    music = jax.lax.dynamic_slice(material.samples, (other - spare,), (wide,))
+    clean = samples[past + spare : past + spare + length]
+    heard = augment.degrade(
+        degrade_key,
+        samples,
+        music,
+        material.sources,
+        length=wide,
+        sample_rate=config.bands.sample_rate,
+        config=config.augment,
+    )
+    frames = bands.frame_count(length, config.bands)
+    begin, pitch = augment.positions(
+        stretch_key, frames=frames, frame_step=config.bands.frame_step, config=config.augment
+    )
+    first = jnp.clip(
+        jnp.round(begin).astype(jnp.int32) + spare, 0, wide - config.bands.frame_length
+    )
+    cut = heard[first[:, None] + jnp.arange(config.bands.frame_length)[None]]
+    shifts = np.linspace(-config.augment.pitch, config.augment.pitch, PITCHES)
+    tables = np.stack([bands.filters(config.bands, shift=shift) for shift in shifts])
+    nearest = jnp.argmin(jnp.abs(jnp.asarray(shifts, jnp.float32) - pitch))
+    degraded = bands.of_frames(cut, jnp.asarray(tables, jnp.float32)[nearest], config=config.bands)
+    degraded = augment.holes(holes_key, degraded, config=config.augment)
+    return bands.bands(clean, config=config.bands), degraded
+
+
+def _lengths(config: Config) -> tuple[int, int, int]:
+    """Samples before a clip that rooms carry on, of a clip, and spare on either side of it."""
+    rate, frames = config.bands.sample_rate, config.pairs.seconds * config.bands.sample_rate
+    length = round(frames)
+    stretch = length * config.augment.tempo / 2 + config.augment.jitter * config.bands.frame_step
+    return round(0.5 * rate), length, int(np.ceil(stretch)) + 1
+
+
+def _weights(states: jax.Array) -> jax.Array:
+    """tanh(|h| / mean |h| of the clip): how much a query's bit counts, (batch, codes, bits)."""
+    size = jnp.abs(states)
+    return jnp.tanh(size / (jnp.mean(size, axis=(1, 2), keepdims=True) + 1e-9))
+
+
+def _circles(noise: np.ndarray, length: int) -> list[np.ndarray]:
+    """A noise as pieces of one length, each without a constant; a short one is repeated."""
+    noise = noise - np.mean(noise)
+    if len(noise) < length:
+        noise = np.tile(noise, -(-length // max(1, len(noise))))
+    pieces = [noise[i : i + length] for i in range(0, len(noise) - length + 1, length)]
+    return [piece / level for piece in pieces if (level := np.sqrt(np.mean(piece**2))) > 1e-4]
