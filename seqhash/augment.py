@@ -164,7 +164,7 @@ def positions(
     return begin, jax.random.uniform(pitch_key, minval=-config.pitch, maxval=config.pitch)
 
 
-# -------------------------------------------------------------------------------------------- inside
+# ------------------------------------------------------------------------------------------- inside
 
 
 def _chance(key: jax.Array, probability: float) -> jax.Array:
@@ -172,7 +172,7 @@ def _chance(key: jax.Array, probability: float) -> jax.Array:
 
 
 def _bumps(key: jax.Array, hz: jax.Array, *, decibels: float) -> jax.Array:
-    """A smooth gain over frequency: random at seven points of a logarithmic axis, linear between."""
+    """A smooth gain over frequency: random at seven points of a log axis, linear between."""
     points = jnp.linspace(jnp.log(60.0), jnp.log(4_000.0), 7)
     gains = jax.random.uniform(key, (7,), minval=-decibels, maxval=decibels)
     return 10 ** (jnp.interp(jnp.log(jnp.maximum(hz, 1.0)), points, gains) / 20)

@@ -148,15 +148,19 @@ def stream(blocks: Iterable[np.ndarray], *, config: BandsConfig) -> np.ndarray:
     Returns:
       float32 (frames, bands); no frames where the samples are fewer than one frame's.
     """
+    nothing = np.zeros((0, config.bands), np.float32)
+    return np.concatenate([nothing, *pieces(blocks, config=config)])
+
+
+def pieces(blocks: Iterable[np.ndarray], *, config: BandsConfig) -> Iterator[np.ndarray]:
+    """``stream``, a piece at a time: float32 (frames, bands) arrays in order."""
     frames = CHUNK * STREAM_CHUNKS
-    parts = [
-        np.asarray(_chunked(padded, np.int32(count), frames=frames, config=config))[:count]
-        for padded, count in _windows(blocks, frames, config)
-    ]
-    return np.concatenate([np.zeros((0, config.bands), np.float32), *parts])
+    for padded, count in _windows(blocks, frames, config):
+        made = _chunked(padded, np.int32(count), frames=frames, config=config)
+        yield np.asarray(made)[:count]
 
 
-# -------------------------------------------------------------------------------------------- inside
+# ------------------------------------------------------------------------------------------- inside
 
 
 _filters = functools.lru_cache(maxsize=16)(filters)

@@ -215,6 +215,10 @@ class Hasher:
         """
         return self._from_cepstra(_words_of_cepstra, cepstra, self.config)
 
+    def hash_blocks(self, blocks: Iterable[np.ndarray]) -> np.ndarray:
+        """``hash_samples`` of a recording that comes in blocks; its cepstra are held."""
+        return self.hash_cepstra(mfcc.stream(blocks, config=self.config.mfcc))
+
     def states_of(self, cepstra: np.ndarray) -> np.ndarray:
         """States before the threshold, float32 (codes, hidden), of a whole recording's cepstra
         (frames, coeffs).
@@ -311,8 +315,7 @@ def hash_streams(hasher: Hasher, streams: Sequence[Iterable[np.ndarray]]) -> lis
       uint32 (codes, words) of each.
     """
     if hasher.whole:
-        config = hasher.config.mfcc
-        return [hasher.hash_cepstra(mfcc.stream(blocks, config=config)) for blocks in streams]
+        return [hasher.hash_blocks(blocks) for blocks in streams]
     pieces = ((i, piece) for i, blocks in enumerate(streams) for piece in _pieces(blocks, hasher))
     parts: list[list[np.ndarray]] = [[] for _ in streams]
     while batch := list(islice(pieces, PIECES)):

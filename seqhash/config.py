@@ -195,6 +195,8 @@ class Config:
     @property
     def code_rate(self) -> float:
         """Codes a second: 4 in the paper."""
+        if self.encoder.front_end == "bands":
+            return self.bands.sample_rate / (self.bands.frame_step * self.patch.hop)
         return self.mfcc.sample_rate / (self.mfcc.frame_step * self.segment.hop)
 
     @property
@@ -205,7 +207,8 @@ class Config:
     @property
     def words(self) -> int:
         """uint32 words of a code."""
-        return self.model.hidden_size // 32
+        bits = self.patch.bits if self.encoder.front_end == "bands" else self.model.hidden_size
+        return bits // 32
 
 
 @functools.lru_cache(maxsize=64)  # to make a config is to validate it: milliseconds
@@ -287,9 +290,11 @@ def check(config: Config) -> None:
 def _check_bands(config: Config) -> None:
     """The same of the second front end, its patches and its encoders."""
     bands, patch, encoder = config.bands, config.patch, config.encoder
-    if encoder.kind != "autoencoder" and encoder.front_end != "bands":
+    wanted = "mfcc" if encoder.kind == "autoencoder" else "bands"
+    if encoder.front_end != wanted:
         raise ValueError(
-            f"encoder.kind={encoder.kind} needs encoder.front_end=bands, got {encoder.front_end}."
+            f"encoder.kind={encoder.kind} needs encoder.front_end={wanted}, "
+            f"got {encoder.front_end}."
         )
     top = bands.low_hz * 2.0 ** (bands.bands / bands.bands_per_octave)  # where the last band ends
     if not 0 < bands.low_hz or top > bands.sample_rate / 2:

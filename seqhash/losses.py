@@ -31,7 +31,7 @@ def straight_through(states: jax.Array) -> jax.Array:
 
 
 def separation(queries: jax.Array, references: jax.Array, *, margin: float) -> jax.Array:
-    """mean_i softplus(margin - s_ii / sd), s = Q R' / K, sd^2 = mean of s_ij^2 over strangers i != j.
+    """mean_i softplus(margin - s_ii / sd), s = Q R' / K, sd^2 = mean of s_ij^2 over i != j.
 
     A recording is found where its own similarity stands out from the spread of all strangers, so
     the spread is in the objective: 1 % false answers over N positions need s_ii / sd of about the

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from seqhash import augment, bands, equivariant, losses, patches
+from seqhash import augment, bands, equivariant, losses
 from seqhash.config import Config, PairsConfig
 
 PLACE_SECONDS = 0.1  # between places that clips are drawn from; each draw moves up to that on
@@ -179,7 +179,7 @@ def make_optimizer(config: PairsConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(rate))
 
 
-# -------------------------------------------------------------------------------------------- inside
+# ------------------------------------------------------------------------------------------- inside
 
 
 @functools.partial(jax.jit, static_argnames=("config",))

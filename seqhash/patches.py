@@ -1,6 +1,7 @@
-"""Bands to patches: what one bit of a code sees (frames x bands around its own band), as pure functions.
+"""Bands to patches: what one bit of a code sees, frames x bands around its own, as pure functions.
 
-With x the bands of a recording, its first and last frame repeated ``edge`` times, code c and bit b see
+With x the bands of a recording, its first and last frame repeated ``edge`` times, code c and bit b
+see
 
     P[c, b, i, j] = x[hop c + i, first + b - width // 2 + j]        i < frames, j < width
     p = P / mean(P) - 1

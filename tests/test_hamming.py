@@ -337,3 +337,55 @@ def test_mistakes_are_named():
         hamming.search(database, codes[:3], 0)
     with pytest.raises(ValueError, match="starts must rise"):
         planar.build(codes, np.array([0, 3]))
+
+
+# ---------------------------------------------------------------------------------------- weighted
+
+
+def _weighted(queries, seed):
+    """The queries with random weights 0 to 3 of their bits: (queries, n, 3 words)."""
+    planes = np.random.default_rng(seed).integers(0, 2**32, (2, *queries.shape), np.uint32)
+    return np.concatenate([queries, *planes], axis=2)
+
+
+def _weighted_brute_force(codes, starts, queries):
+    """Bit by bit: the sum of the weights of all bits that differ."""
+    bits = np.unpackbits(np.ascontiguousarray(queries).view(np.uint8), axis=2, bitorder="little")
+    bits, one, two = np.split(bits.astype(np.int64), 3, axis=2)
+    there = np.unpackbits(np.ascontiguousarray(codes).view(np.uint8), axis=1, bitorder="little")
+    n = queries.shape[1]
+    distance = np.full((len(queries), len(codes)), hamming.NOWHERE, np.int64)
+    for low, high in itertools.pairwise(starts):
+        for row in range(low, high - n + 1):
+            different = bits != there[None, row : row + n]
+            distance[:, row] = (different * (one + 2 * two)).sum(axis=(1, 2))
+    return distance
+
+
+@pytest.mark.parametrize(
+    ("words", "n", "count", "k", "distinct", "progressive"),
+    [
+        (1, 14, 2, 3, None, False),  # unrolled, one by one
+        (1, 14, 20, 3, 5, True),  # ties, a part of the codes
+        (1, 46, 2, 16, None, False),  # a loop over the codes
+        (4, 2, 9, 4, None, True),  # a part of the words
+        (4, 9, 3, 1, None, None),
+    ],
+)
+def test_weighted_search_is_brute_force(words, n, count, k, distinct, progressive):
+    codes, starts = _collection(n, 60, words, longest=120, distinct=distinct)
+    queries = _weighted(_queries(5, codes, count, n), 7)
+    database = planar.build(codes, starts)
+    found = hamming.search(database, queries, k, progressive=progressive)
+    _assert_agrees(found, _weighted_brute_force(codes, starts, queries), k)
+
+
+def test_weights_of_one_are_the_plain_distance():
+    codes, starts = _collection(3, 20, 2)
+    queries = _queries(1, codes, 4, 9)
+    ones, none = np.full_like(queries, 2**32 - 1), np.zeros_like(queries)
+    database = planar.build(codes, starts)
+    plain = hamming.search(database, queries, 5)
+    weighted = hamming.search(database, np.concatenate([queries, ones, none], axis=2), 5)
+    np.testing.assert_array_equal(weighted.distance, plain.distance)
+    np.testing.assert_array_equal(weighted.row, plain.row)

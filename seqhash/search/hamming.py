@@ -8,6 +8,14 @@ another. Their distance at row r of the collection is
 where c_r to c_{r+n-1} are of one recording; elsewhere no window begins. ``search`` gives the k rows
 that are first in the order of (d(q, r), r). No window is materialised.
 
+A query may know which of its bits to trust. Where each bit has a weight of 0 to 3, in two planes
+m and m' of bits that weigh 1 and 2, the distance is
+
+    d(q, r) = sum_i popcount(x_i and m_i) + 2 popcount(x_i and m'_i),    x_i = q_i xor c_{r+i},
+
+at twice the cost, over the same database. Such a query is uint32 (n, 3 words): q, m and m' of each
+code side by side.
+
 Why its answer is exact:
 
 1. *Scan.* The rows are dealt to blocks, and each block B gets a number m(B) <= d(q, r) for all its
@@ -24,6 +32,7 @@ Each shard of the collection (``planar``) answers alone, on its device, and the 
 ``kernels`` has what a device computes, ``plans`` how that is cut to a processor.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -55,7 +64,8 @@ def search(
 
     Args:
       database: of ``planar.build``.
-      queries: uint32 (queries, n, words), or (n, words) for one.
+      queries: uint32 (queries, n, words), or (n, words) for one; three times as many words where
+        the bits are weighted.
       k: neighbours asked for.
       progressive: scan a part of the n codes first. It pays where all k neighbours have less than
         about 10 % of their bits flipped, so the default is to do so for k = 1 (of windows of few
@@ -65,15 +75,17 @@ def search(
     queries = _checked_queries(database, queries)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
-    count, n, _ = queries.shape
+    count, n, columns = queries.shape
+    weighted = columns > database.words
     database = planar.with_spare(database, n)
     distance, row = np.full((count, k), NOWHERE, np.int32), np.full((count, k), -1, np.int64)
     size = plans.batch_size(database, n, queries=count)
-    scans = [plans.choose(database, n, k, queries=size, partial=False)]
+    choose = functools.partial(plans.choose, database, n, k, queries=size, weighted=weighted)
+    scans = [choose(partial=False)]
     if progressive is None:
         progressive = plans.part_pays(n, k, queries=count)
     if progressive and plans.has_part(database, n):
-        scans.insert(0, plans.choose(database, n, k, queries=size, partial=True))
+        scans.insert(0, choose(partial=True))
 
     def answer(low: int) -> None:
         nonlocal scans
@@ -116,7 +128,7 @@ _nearest = plans.Program(kernels.nearest, static_argnames=kernels.STATIC)
 
 def _answer(
     database: planar.Database,
-    queries: UInt32[np.ndarray, "queries n words"],
+    queries: UInt32[np.ndarray, "queries n columns"],
     k: int,
     attempt: _Attempt,
 ) -> Neighbours:
@@ -184,19 +196,19 @@ def _is_later(
 
 def _checked_queries(
     database: planar.Database, queries: np.ndarray
-) -> UInt32[np.ndarray, "queries n words"]:
+) -> UInt32[np.ndarray, "queries n columns"]:
     queries = np.asarray(queries)
     queries = queries[None] if queries.ndim == 2 else queries
     if queries.ndim != 3 or queries.dtype != np.uint32 or not queries.shape[1]:
         raise ValueError(
             f"Queries must be uint32 (queries, n, words), got {queries.dtype} {queries.shape}."
         )
-    if queries.shape[2] != database.words:
+    if queries.shape[2] not in (database.words, 3 * database.words):
         raise ValueError(
-            f"The codes of this database have {database.words} words, "
-            f"the query's {queries.shape[2]}."
+            f"The codes of this database have {database.words} words "
+            f"({3 * database.words} where bits are weighted), the query's {queries.shape[2]}."
         )
-    if queries.shape[1] * database.words * 32 > 2**24 or queries.shape[1] > 2**16 - 1:
+    if queries.shape[1] * queries.shape[2] * 32 > 2**24 or queries.shape[1] > 2**16 - 1:
         raise ValueError(
             f"A window may have 65,535 codes and 2^24 bits at most, got {queries.shape[1]} codes."
         )

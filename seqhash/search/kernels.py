@@ -2,7 +2,8 @@
 
 Shapes: ``planes`` and ``left`` are those of ``planar.Database``; ``scanned`` holds the codes of
 each query that a plan compares, ``whole`` all of them, and n <= codes of those count, so that one
-program serves several lengths.
+program serves several lengths. ``columns`` are the database's words, or three times as many where a
+query's bits are weighted: the bits, and two planes of their weights (``hamming``).
 """
 
 import functools
@@ -41,8 +42,8 @@ def nearest(
     planes: UInt32[Array, "shards words spare_rows"],
     left: UInt16[Array, "shards rows"],
     groups: Int32[Array, " shards"],
-    scanned: UInt32[Array, "queries offsets words"],
-    whole: UInt32[Array, "queries codes words"],
+    scanned: UInt32[Array, "queries offsets columns"],
+    whole: UInt32[Array, "queries codes columns"],
     n: Int32[Array, ""],
     *,
     plan: Plan,
@@ -66,8 +67,8 @@ def nearest(
         planes: UInt32[Array, "local words spare_rows"],
         left: UInt16[Array, "local rows"],
         groups: Int32[Array, " local"],
-        scanned: UInt32[Array, "queries offsets words"],
-        whole: UInt32[Array, "queries codes words"],
+        scanned: UInt32[Array, "queries offsets columns"],
+        whole: UInt32[Array, "queries codes columns"],
         n: Int32[Array, ""],
         shard: Int32[Array, ""],
     ) -> Found:
@@ -126,7 +127,7 @@ def _on_shards(
 def scan(
     planes: UInt32[Array, "shards words spare_rows"],
     groups: Int32[Array, " shards"],
-    scanned: UInt32[Array, "queries offsets words"],
+    scanned: UInt32[Array, "queries offsets columns"],
     n: Int32[Array, ""],
     shard: Int32[Array, ""],
     *,
@@ -138,15 +139,16 @@ def scan(
     if plan.one_by_one:
         return jax.lax.map(functools.partial(_scan_one, planes, groups, plan=plan), scanned)
     queries, words, at_once, tile = scanned.shape[0], plan.words, plan.at_once, plan.tile
+    width = planes.shape[1]
 
     def popcounts(
         piece: UInt32[Array, "1 some_words some_rows"],
-        codes: UInt32[Array, "queries some words"],
+        codes: UInt32[Array, "queries some columns"],
         first: Int32[Array, ""] | int,
         strand: int,
     ) -> UInt32[Array, "queries lanes"]:
         """Summed over codes of the window, compared from a strand of the piece on."""
-        differences = []
+        terms = Terms([], [])
         for code, offset in enumerate(plan.offsets[:at_once]):
             low = strand * plan.lanes + offset
             for word in range(words):
@@ -156,8 +158,8 @@ def scan(
                 if plan.looped:
                     inside = jnp.where(first + offset < n, jnp.uint32(2**32 - 1), jnp.uint32(0))
                     different = different & inside
-                differences.append(different)
-        return bits_set(differences, adders=plan.adders)
+                terms.add(different, codes[:, code, word::width, None])
+        return terms.sum(adders=plan.adders)
 
     def minimum_of_tile(index: Int32[Array, ""]) -> UInt32[Array, "queries lanes"]:
         if plan.looped:
@@ -198,7 +200,7 @@ def scan(
 def _scan_one(
     planes: UInt32[Array, "1 words spare_rows"],
     groups: Int32[Array, "1"],
-    window: UInt32[Array, "offsets words"],
+    window: UInt32[Array, "offsets columns"],
     *,
     plan: Plan,
 ) -> UInt32[Array, " {plan.blocks}"]:
@@ -208,15 +210,16 @@ def _scan_one(
 
     def distances_of(strand: int) -> UInt32[Array, "tiles lanes"]:
         """Of a strand of each tile."""
-        differences = []
+        terms = Terms([], [])
         for code, offset in enumerate(plan.offsets):
             low = strand * plan.lanes + offset
             for word in range(plan.words):
                 # Again, one use of each slice.
                 there = jax.lax.slice(planes[0], (word, low), (word + 1, low + rows))
                 there = there.reshape(-1, plan.tile)
-                differences.append(there[:, : plan.lanes] ^ window[code, word])
-        return bits_set(differences, adders=plan.adders)
+                different = there[:, : plan.lanes] ^ window[code, word]
+                terms.add(different, window[None, code, word :: planes.shape[1], None])
+        return terms.sum(adders=plan.adders)
 
     def minima_of_tiles() -> UInt32[Array, "tiles lanes"]:
         return functools.reduce(jnp.minimum, map(distances_of, range(plan.strands)))
@@ -228,6 +231,33 @@ def _scan_one(
     best = jnp.min(best.reshape(-1, plan.tiles, plan.lanes), axis=1)
     used = jnp.arange(len(best), dtype=jnp.int32)[:, None] < groups[0]
     return jnp.where(used, best, jnp.uint32(NOWHERE)).reshape(-1)
+
+
+class Terms(NamedTuple):
+    """Differences that are to be counted: bits that weigh 1, and bits that weigh 2."""
+
+    ones: list[Array]
+    twos: list[Array]
+
+    def add(
+        self, different: UInt32[Array, "*shape"], codes: UInt32[Array, "queries planes *ones"]
+    ) -> None:
+        """One word more.
+
+        Args:
+          different: where it differs from the rows.
+          codes: the word itself and, where it is weighted, its two planes.
+        """
+        if codes.shape[1] == 1:
+            self.ones.append(different)
+        else:
+            self.ones.append(different & codes[:, 1])
+            self.twos.append(different & codes[:, 2])
+
+    def sum(self, *, adders: bool) -> UInt32[Array, "*shape"]:
+        """The weights of all bits that differ."""
+        total = bits_set(self.ones, adders=adders)
+        return total + (bits_set(self.twos, adders=adders) << jnp.uint32(1)) if self.twos else total
 
 
 def bits_set(terms: Sequence[UInt32[Array, "*shape"]], *, adders: bool) -> UInt32[Array, "*shape"]:
@@ -296,7 +326,7 @@ def smallest(
 def distances(
     planes: UInt32[Array, "shards words spare_rows"],
     left: UInt16[Array, "shards rows"],
-    whole: UInt32[Array, "queries codes words"],
+    whole: UInt32[Array, "queries codes columns"],
     shard: Int32[Array, ""],
     rows: Int32[Array, "queries blocks block"],
     n: Int32[Array, ""],
@@ -306,9 +336,13 @@ def distances(
     def add(
         code: Int32[Array, ""], total: UInt32[Array, "queries blocks block"]
     ) -> UInt32[Array, "queries blocks block"]:
-        for word in range(planes.shape[1]):
+        width = planes.shape[1]
+        for word in range(width):
             there = planes.at[shard, word, rows + code].get(mode="clip")
-            total = total + jax.lax.population_count(whole[:, code, word, None, None] ^ there)
+            terms = Terms([], [])
+            different = whole[:, code, word, None, None] ^ there
+            terms.add(different, whole[:, code, word::width, None, None])
+            total = total + terms.sum(adders=False)
         return total
 
     total = jax.lax.fori_loop(0, n, add, jnp.zeros(rows.shape, jnp.uint32)).astype(jnp.int32)

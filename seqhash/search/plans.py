@@ -85,15 +85,24 @@ class Plan(NamedTuple):
         return block // self.lanes * self.group + block % self.lanes
 
 
-def choose(database: planar.Database, n: int, k: int, *, queries: int, partial: bool) -> Plan:
+def choose(
+    database: planar.Database,
+    n: int,
+    k: int,
+    *,
+    queries: int,
+    partial: bool,
+    weighted: bool = False,
+) -> Plan:
     """The scan of windows of n codes for k neighbours.
 
     Args:
       queries: of a batch.
       partial: compare a part of the window only, which ``has_part``.
+      weighted: the queries' bits are weighted, so that each word is counted twice.
     """
     words, adders, looped = database.words, _adds(database), False
-    most = _most_terms(database)
+    most = _most_terms(database) // (2 if weighted else 1)
     if partial and n >= FEW_CODES:
         offsets = _probes(n)
     elif partial:
