@@ -25,8 +25,8 @@ Array = jax.Array | np.ndarray
 class Sources(NamedTuple):
     """What clips are degraded with; sample rate of the front end."""
 
-    noises: Array  # float32 (noises, samples): each looped or cut to one length
-    rooms: Array  # float32 (rooms, taps): impulse responses, direct sound first
+    noises: jax.Array  # float32 (noises, samples): each looped or cut to one length
+    rooms: jax.Array  # float32 (rooms, taps): impulse responses, direct sound first
 
 
 def level(samples: jax.Array) -> jax.Array:

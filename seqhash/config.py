@@ -124,7 +124,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class PairsConfig:
-    """Training by pairs of a clip and its degraded self, and the weights of the objective's terms."""
+    """Training by pairs of a clip and its degraded self; weights of the objective's terms."""
 
     seconds: float = 1.02  # of a clip
     batch_size: int = 160  # pairs: each clip is told from so many others
@@ -297,10 +297,10 @@ def _check_bands(config: Config) -> None:
             f"got {encoder.front_end}."
         )
     top = bands.low_hz * 2.0 ** (bands.bands / bands.bands_per_octave)  # where the last band ends
-    if not 0 < bands.low_hz or top > bands.sample_rate / 2:
+    if bands.low_hz <= 0 or top > bands.sample_rate / 2:
         raise ValueError(
-            f"bands.low_hz to {top:.0f} Hz, where the last of {bands.bands} bands ends, must lie in 0 "
-            f"to half of bands.sample_rate = {bands.sample_rate}."
+            f"bands.low_hz to {top:.0f} Hz, where the last of {bands.bands} bands ends, must lie in "
+            f"0 to half of bands.sample_rate = {bands.sample_rate}."
         )
     if bands.fft_length < bands.frame_length:
         raise ValueError(

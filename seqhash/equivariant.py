@@ -108,9 +108,9 @@ def of_patches(params: Any, cut: jax.Array, *, config: Config) -> jax.Array:
         return jnp.einsum("cbij,ij->cb", cut, params["kernel"], precision="highest")
     rows = cut.reshape(-1, *cut.shape[2:])
     if config.encoder.kind == "lstm":
-        return SharedLstm(hidden).apply({"params": params}, rows).reshape(shape)
+        return jnp.reshape(SharedLstm(hidden).apply({"params": params}, rows), shape)
     flat = rows.reshape(len(rows), -1)
-    return SharedMlp(hidden).apply({"params": params}, flat).reshape(shape)
+    return jnp.reshape(SharedMlp(hidden).apply({"params": params}, flat), shape)
 
 
 def _convolved(kernel: jax.Array, seen: jax.Array, config: PatchConfig) -> jax.Array:

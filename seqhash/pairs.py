@@ -132,7 +132,7 @@ def pair_loss(params: Any, clean: jax.Array, degraded: jax.Array, *, config: Con
         "decorrelation": lambda: losses.decorrelation(codes),
     }
     weights = {name: getattr(wanted, name) for name in terms}
-    return sum((w * terms[name]() for name, w in weights.items() if w > 0), jnp.float32(0))
+    return jnp.sum(jnp.stack([w * terms[name]() for name, w in weights.items() if w > 0]))
 
 
 def train_pairs(
