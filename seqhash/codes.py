@@ -129,7 +129,8 @@ class Hasher:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over everything that decides a bit: config, weights, statistics, thresholds."""
-        flat = {k: v for k, v in identity(self.config).items() if not k.startswith("train.")}
+        training = ("train.", "pairs.", "augment.")
+        flat = {k: v for k, v in identity(self.config).items() if not k.startswith(training)}
         digest = hashlib.sha256(json.dumps([self.encode.__name__, flat], sort_keys=True).encode())
         leaves = jax.tree_util.tree_leaves_with_path(
             (self.params, tuple(self.statistics), self.thresholds)

@@ -219,7 +219,14 @@ def encoding_part(config: Config) -> Config:
     decoder = ("decoder_input", "decoder_order", "handover", "readout", "truncation")
     defaults = {name: getattr(ModelConfig(), name) for name in decoder}
     model = dataclasses.replace(config.model, **defaults)
-    return dataclasses.replace(config, model=model, train=TrainConfig(), code=CodeConfig())
+    return dataclasses.replace(
+        config,
+        model=model,
+        train=TrainConfig(),
+        code=CodeConfig(),
+        pairs=PairsConfig(),
+        augment=AugmentConfig(),
+    )
 
 
 def check(config: Config) -> None:

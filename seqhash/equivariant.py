@@ -52,7 +52,7 @@ class SharedLstm(nn.Module):
             split_rngs={"params": False},
             in_axes=1,
             out_axes=1,
-        )(self.hidden, name="cell")
+        )(self.hidden, name="cells_0")
         zeros = jnp.zeros((rows.shape[0], self.hidden), rows.dtype)
         (_, state), _ = cell((zeros, zeros), rows)
         return nn.Dense(1, name="readout")(state)[..., 0]
@@ -108,9 +108,10 @@ def of_patches(params: Any, cut: jax.Array, *, config: Config) -> jax.Array:
         return jnp.einsum("cbij,ij->cb", cut, params["kernel"], precision="highest")
     rows = cut.reshape(-1, *cut.shape[2:])
     if config.encoder.kind == "lstm":
-        return jnp.reshape(SharedLstm(hidden).apply({"params": params}, rows), shape)
-    flat = rows.reshape(len(rows), -1)
-    return jnp.reshape(SharedMlp(hidden).apply({"params": params}, flat), shape)
+        states: Any = SharedLstm(hidden).apply({"params": params}, rows)
+    else:
+        states = SharedMlp(hidden).apply({"params": params}, rows.reshape(len(rows), -1))
+    return states.reshape(shape)
 
 
 def _convolved(kernel: jax.Array, seen: jax.Array, config: PatchConfig) -> jax.Array:

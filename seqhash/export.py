@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from seqhash import autoencoder, files, mfcc
+from seqhash import autoencoder, equivariant, files, mfcc
+from seqhash.band_codes import make_band_hasher
 from seqhash.codes import Hasher, make_hasher
-from seqhash.config import from_flat_dict, to_flat_dict
+from seqhash.config import Config, from_flat_dict, to_flat_dict
 
 FORMAT = 1
 
@@ -27,16 +28,18 @@ class HasherError(ValueError):
 
 
 def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
-    """Writes a hasher of the paper's model, whole or not at all; replaces the one that is there,
-    and keeps what else is in its folder.
+    """Writes a hasher, whole or not at all; replaces the one that is there, and keeps what else is
+    in its folder.
 
     Args:
-      hasher: its encoder must be the autoencoder's; controls are made anew from a seed instead.
+      hasher: of the paper's model or of bands; other controls are made anew from a seed instead.
       directory: made where it is missing.
       card: the model card, Markdown: what it was trained on, its numbers, what it is not good for.
     """
-    if hasher.encode is not autoencoder.encode:
-        raise ValueError(f"Only the autoencoder's hashers are exported, got {hasher.name!r}.")
+    if hasher.encode not in (autoencoder.encode, equivariant.encode):
+        raise ValueError(
+            f"Only hashers of the autoencoder and of bands are exported, got {hasher.name!r}."
+        )
     directory = Path(directory)
     there = files.present(directory)
     if there.is_dir() and any(there.iterdir()) and not (there / "hasher.json").is_file():
@@ -78,13 +81,7 @@ def load_hasher(name: str | Path) -> Hasher:
         with np.load(io.BytesIO((directory / "weights.npz").read_bytes())) as weights:
             params = unflatten_dict({tuple(key.split("/")): weights[key] for key in weights.files})
         config = from_flat_dict(description["config"])
-        thresholds = np.asarray(description["thresholds"], np.float32)
-        statistics = mfcc.Statistics(
-            *(np.asarray(description[name], np.float32) for name in ("mean", "std"))
-        )
-        hasher = make_hasher(
-            config, params, statistics, name=description["name"], medians=thresholds
-        )
+        hasher = _made(config, params, description)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise (
             error
@@ -110,6 +107,15 @@ def find_hasher(name: str | Path) -> Path:
         f"{name}: no such hasher; the package has {', '.join(names) or 'none'}, "
         "a directory needs hasher.json."
     )
+
+
+def _made(config: Config, params: Any, description: dict[str, Any]) -> Hasher:
+    if config.encoder.front_end == "bands":
+        return make_band_hasher(config, params, name=description["name"])
+    mean, std = (np.asarray(description[name], np.float32) for name in ("mean", "std"))
+    medians = np.asarray(description["thresholds"], np.float32)
+    statistics = mfcc.Statistics(mean, std)
+    return make_hasher(config, params, statistics, name=description["name"], medians=medians)
 
 
 def _flat(params: Any) -> dict[str, Any]:

@@ -120,8 +120,8 @@ def pair_loss(params: Any, clean: jax.Array, degraded: jax.Array, *, config: Con
 
     def both(term: Any) -> jax.Array:
         """Of the query's signs and of its weighted signs, in their shares."""
-        plain = (1 - wanted.soft) * term(queries, references) if wanted.soft < 1 else 0.0
-        return plain + (wanted.soft * term(weighted, references) if wanted.soft > 0 else 0.0)
+        plain, soft = term(queries, references), term(weighted, references)
+        return (1 - wanted.soft) * plain + wanted.soft * soft
 
     codes = references.reshape(-1, config.patch.bits)
     terms = {

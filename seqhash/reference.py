@@ -30,8 +30,12 @@ def hash_samples(directory: str | Path, samples: np.ndarray) -> np.ndarray:
 
 
 def states_of(description: dict[str, Any], weights: Weights, samples: np.ndarray) -> np.ndarray:
-    """H of every segment: float64 (codes, hidden)."""
+    """H of every segment, or the states of every patch: float64 (codes, bits)."""
     config = description["config"]
+    if config.get("encoder.front_end") == "bands":
+        return shared(
+            weights, patches(bands(np.asarray(samples, np.float64), config), config), config
+        )
     cepstra = mfcc(np.asarray(samples, np.float64), config)
     starts = np.arange(0, len(cepstra) - config["segment.frames"] + 1, config["segment.hop"])
     segments = cepstra[starts[:, None] + np.arange(config["segment.frames"])]
@@ -108,6 +112,56 @@ def lstm(weights: Weights, segments: np.ndarray, layers: int, hidden_size: int) 
             values = _sigmoid(o) * np.tanh(c)
             carry[layer] = (c, values)
     return carry[-1][1]
+
+
+def bands(samples: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """Compressed powers of semitone bands, (frames, bands)."""
+    length, step, fft = (
+        config[f"bands.{name}"] for name in ("frame_length", "frame_step", "fft_length")
+    )
+    octave, rate = config["bands.bands_per_octave"], config["bands.sample_rate"]
+    frames = max(0, 1 + (len(samples) - length) // step)
+    windows = samples[np.arange(frames)[:, None] * step + np.arange(length)]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    windows = hann * (windows - (windows @ hann)[:, None] / hann.sum())
+    power = np.abs(np.fft.rfft(windows, fft)) ** 2
+    hz = np.arange(fft // 2 + 1)[:, None] * rate / fft
+    middle = config["bands.low_hz"] * 2 ** (np.arange(config["bands.bands"]) / octave)
+    below = np.maximum(middle - middle * 2 ** (-1 / octave), rate / fft)
+    above = np.maximum(middle * 2 ** (1 / octave) - middle, rate / fft)
+    slope = np.where(hz < middle, (middle - hz) / below, (hz - middle) / above)
+    table = np.maximum(0, 1 - slope)
+    return (power @ (table / table.sum(axis=0))) ** config["bands.exponent"]
+
+
+def patches(frames: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """What each bit sees, divided by its mean: (codes, bits, patch frames, width)."""
+    length, width, hop, edge, first, bits = (
+        config[f"patch.{name}"] for name in ("frames", "width", "hop", "edge", "first", "bits")
+    )
+    if not len(frames):
+        return np.zeros((0, bits, length, width))
+    padded = np.pad(frames, ((edge, edge), (0, 0)), mode="edge")
+    codes = max(0, (len(padded) - length) // hop + 1)
+    rows = np.arange(codes)[:, None, None, None] * hop + np.arange(length)[:, None]
+    columns = np.arange(bits)[:, None, None] + first - width // 2 + np.arange(width)
+    cut = padded[rows, columns]
+    return cut / (cut.mean(axis=(2, 3), keepdims=True) + 1e-12) - 1
+
+
+def shared(weights: Weights, cut: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """A function that all bands share, of patches: (codes, bits)."""
+    kind, shape = config["encoder.kind"], cut.shape[:2]
+    if kind == "kernel":
+        return np.einsum("cbij,ij->cb", cut, weights["kernel"])
+    rows = cut.reshape(-1, *cut.shape[2:])
+    if kind == "lstm":
+        state = lstm(weights, rows, 1, config["encoder.hidden"])
+        return (state @ weights["readout/kernel"] + weights["readout/bias"]).reshape(shape)
+    flat = rows.reshape(len(rows), cut.shape[2] * cut.shape[3])
+    hidden = np.maximum(0, flat @ weights["hidden/kernel"] + weights["hidden/bias"])
+    beside = hidden @ weights["readout/kernel"] + weights["readout/bias"]
+    return (flat @ weights["kernel/kernel"] + beside).reshape(shape)
 
 
 def pack(bits: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from seqhash import band_codes, codes, equivariant
+from seqhash import band_codes, codes, equivariant, export, reference
 from seqhash.band_codes import Variant
 from seqhash.config import Config, override
 
@@ -96,3 +96,30 @@ def test_weights_are_the_states(hasher):
 def test_only_bands_have_band_hashers():
     with pytest.raises(ValueError, match="encoder that all bands share, got mfcc and autoencoder"):
         band_codes.make_band_hasher(Config(), {}, name="x")
+
+
+@pytest.mark.parametrize("kind", ["kernel", "mlp", "lstm"])
+def test_exported_loaded_and_read_by_numpy_alone(kind, tmp_path):
+    config = override(
+        Config(), {"encoder.kind": kind, "encoder.front_end": "bands", "encoder.hidden": 6}
+    )
+    params = equivariant.init_params(jax.random.key(1), config)
+    hasher = band_codes.make_band_hasher(config, params, name=kind)
+    folder = export.export_hasher(hasher, tmp_path / kind, card="A card.")
+    loaded = export.load_hasher(folder)
+    assert (loaded.name, loaded.digest) == (kind, hasher.digest)
+    for seconds in (0.1, 0.4, 3):
+        samples = tune(3)[: round(seconds * RATE)]
+        words = loaded.hash_samples(samples)
+        np.testing.assert_array_equal(words, hasher.hash_samples(samples))
+        in_numpy = reference.hash_samples(folder, samples)
+        assert in_numpy.shape == words.shape
+        assert np.bitwise_count(in_numpy ^ words).sum() <= 0.002 * 32 * len(words)  # of rounding
+
+
+def test_what_it_was_trained_with_is_no_part_of_its_identity(hasher):
+    other = override(hasher.config, {"pairs.steps": 7, "augment.room": 0.9})
+    again = band_codes.make_band_hasher(other, hasher.params, name="again")
+    assert again.digest == hasher.digest
+    wider = override(hasher.config, {"bands.exponent": 0.4})
+    assert band_codes.make_band_hasher(wider, hasher.params, name="x").digest != hasher.digest
