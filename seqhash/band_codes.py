@@ -8,32 +8,26 @@ this: it holds bits.
 """
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seqhash import bands, equivariant, parallel, patches
-from seqhash.codes import Hasher, check_samples, pack
+from seqhash.codes import AS_IS, Hasher, Variant, check_samples, pack
 from seqhash.config import Config, encoding_part
 from seqhash.mfcc import Statistics
 
 PIECE = 2_048  # frames hashed at a time: 64 s
 LEAST = 64  # frames of the smallest program
-
-
-class Variant(NamedTuple):
-    """A query as it would be if it had been played otherwise."""
-
-    pitch: float = 0.0  # semitones by which the query lies above its recording
-    tempo: float = 1.0  # times as fast as its recording
-    prior: float = 1.0  # how likely that is before anything is heard; all variants' sum to 1
-
-
-PLAIN = Variant()
+PITCHES = 2  # semitones up and down that a query is asked as
+STRETCH = 0.1  # of speed and tempo, up and down
+DRIFT_SECONDS = 0.08  # that the ends of a query may lie off
+AS_IS_PRIOR = 0.8  # of a query to be as its recording is
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +120,7 @@ class BandHasher(Hasher):
         frames: np.ndarray,
         *,
         shifts: int | None = None,
-        variant: Variant = PLAIN,
+        variant: Variant = AS_IS,
         weighted: bool = False,
     ) -> list[np.ndarray]:
         """Words of a query at each shift.
@@ -162,6 +156,23 @@ class BandHasher(Hasher):
                 f"A query must be at least {self.shortest_seconds:.3g} s long, got {seconds:.3g} s."
             )
         return found
+
+    def views(
+        self, blocks: Iterable[np.ndarray], *, shifts: int | None = None, weighted: bool = True
+    ) -> Iterator[tuple[Variant, list[np.ndarray]]]:
+        """A query's codes at each shift, as it is and then as each of ``variants``.
+
+        Args:
+          blocks: the samples, float32 (any,) in order; what is held of them is their bands.
+          shifts: beginnings inside one hop, which they must divide; ``self.shifts`` where None.
+          weighted: with the weights of the bits.
+        """
+        frames = self.frames_of(blocks)
+        for variant in variants(len(frames), self.config):
+            yield (
+                variant,
+                self.hash_query(frames, shifts=shifts, variant=variant, weighted=weighted),
+            )
 
     def states_of(self, frames: np.ndarray) -> np.ndarray:
         """States before the threshold, float32 (codes, bits), of a whole recording's bands."""
@@ -201,6 +212,31 @@ def make_band_hasher(config: Config, params: Any, *, name: str) -> BandHasher:
     return BandHasher(
         name, config, params, Statistics(nothing, nothing), thresholds, equivariant.encode
     )
+
+
+def variants(frames: int, config: Config) -> list[Variant]:
+    """As what a query of so many frames is asked: as it is, transposed by up to PITCHES semitones,
+    played at other speeds, which moves pitch and tempo, and at other tempi.
+
+    Tempi lie so near to each other that the ends of the query are off by DRIFT_SECONDS at most,
+    speeds besides so near that the bands between are off by half a semitone.
+    """
+    seconds, most = (
+        frames * config.bands.frame_step / config.bands.sample_rate,
+        math.log(1 + STRETCH),
+    )
+    drift = seconds / 2 * most  # of the ends, where nothing but the tempo as it is is asked
+    steps = 0 if drift <= DRIFT_SECONDS else math.ceil(drift / (2 * DRIFT_SECONDS))
+    tempi = [math.exp(most * i / steps) for i in range(-steps, steps + 1) if i]
+    steps = max(2, steps)
+    speeds = [math.exp(most * i / steps) for i in range(-steps, steps + 1) if i]
+    others = [
+        *((float(pitch), 1.0) for pitch in range(-PITCHES, PITCHES + 1) if pitch),
+        *((12 * math.log2(speed), speed) for speed in speeds),
+        *((0.0, tempo) for tempo in tempi),
+    ]
+    share = (1 - AS_IS_PRIOR) / len(others)
+    return [Variant(prior=AS_IS_PRIOR), *(Variant(*other, share) for other in others)]
 
 
 def as_played(frames: np.ndarray, variant: Variant, config: Config) -> np.ndarray:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,17 @@ def unpack(words: jax.Array) -> jax.Array:
     """Inverse of ``pack``: uint32 (..., words) -> bool (..., 32 words)."""
     bits = (words[..., None] >> _PLACES.reshape((1,) * words.ndim + (32,))) & jnp.uint32(1)
     return bits.reshape(*words.shape[:-1], -1).astype(bool)
+
+
+class Variant(NamedTuple):
+    """A query as it would be if it had been played otherwise."""
+
+    pitch: float = 0.0  # semitones by which the query lies above its recording
+    tempo: float = 1.0  # times as fast as its recording
+    prior: float = 1.0  # how likely that is before anything is heard; those of all sum to 1
+
+
+AS_IS = Variant()
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +203,16 @@ class Hasher:
                 f"got {len(cepstra)} frames of {step:g} ms."
             )
         return [words[shift::shifts] for shift in range(min(shifts, len(words)))]
+
+    def views(
+        self, blocks: Iterable[np.ndarray], *, shifts: int | None = None, weighted: bool = True
+    ) -> Iterator[tuple[Variant, list[np.ndarray]]]:
+        """A query's codes at each shift, as it is and then as each variant that is to be asked.
+
+        The paper's codes know neither weights of their bits nor variants.
+        """
+        del weighted
+        yield AS_IS, self.hash_shifts(blocks, shifts=shifts)
 
     def _hash_stacked(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
         """One program for all; compiled for powers of two of their number and of the longest's

@@ -77,7 +77,7 @@ def test_a_variant_brings_a_query_back(hasher, factor):
         count = min(len(query), len(reference)) - 2
         return float(np.bitwise_count(query[1:count] ^ reference[1:count]).mean() / 32)
 
-    assert errors(variant) < 0.2 < 0.35 < errors(band_codes.PLAIN)
+    assert errors(variant) < 0.2 < 0.35 < errors(band_codes.AS_IS)
 
 
 def test_weights_are_the_states(hasher):

@@ -6,9 +6,10 @@ taken from the collection itself: its works are dealt into two halves, windows o
 searched in the other, where they are not, and the smallest distances are kept. No theory of
 independent bits enters: neighbouring codes and bits of real audio are far from independent.
 
-Some audio is near to everything (a plain, steady timbre), some to nothing. So distances are taken
-relative to the query's own: **nearness** is the distance over the query's ``typical`` distance to
-windows drawn from the collection, a low quantile of them.
+Some audio is near to everything (a plain, steady timbre), some to nothing, and weights of its bits
+make a query's distances smaller and wider. So distances are taken relative to the query's own:
+**nearness** is (d - mean) / deviation, by the query's distances to windows drawn from the
+collection.
 
 The left tail, which no affordable sample reaches, is continued as a normal distribution's through
 two quantiles that a few unlabelled copies of one recording in both halves, which are there after
@@ -26,15 +27,25 @@ from seqhash.search import hamming, planar
 DEALS = 4  # of the works into halves
 TRIALS = 64  # windows drawn from each half
 WIDER = 1.35  # than the trials say: they come from few recordings, and whoever asks is a new one
-COPY = 0.3  # what is nearer is a copy that nobody labelled, not a stranger ...
+# a smaller share of the low quantile is a copy that nobody labelled, not a stranger ...
+COPY = 0.3
 COPY_CODES = 2  # ... where a window has so many codes: a single one is often as near by accident
 SAMPLE = 512  # windows that say what is typical
-TYPICAL = 0.1  # quantile of the distances to them
+LOW_SHARE = 0.1  # a low quantile of the distances to them
 ROWS = 2**17  # codes of each half at most: what is left out enters as ``copies``
 KNEE, LOW = 0.3, 0.1  # quantiles through which the tail goes; it begins at KNEE
 LEAST = 1e-30  # probabilities stop here: nothing is that sure
 PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for works
 FEW_WORKS = 8
+
+
+class Typical(NamedTuple):
+    """Distances of queries to windows drawn from a collection, float64 (queries,) each."""
+
+    low: np.ndarray  # the quantile LOW_SHARE
+    median: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
 
 
 class NullDistribution(NamedTuple):
@@ -47,16 +58,24 @@ class NullDistribution(NamedTuple):
     sample: np.ndarray  # uint32 (windows, n, words), of the collection
 
 
-def typical(
-    sample: np.ndarray, queries: np.ndarray, share: float | tuple[float, ...] = TYPICAL
-) -> np.ndarray:
-    """A low quantile of the distances of each query (queries, n, words) to sampled windows: float64
-    (queries,), or (shares, queries) for several of them.
+def typical(sample: np.ndarray, queries: np.ndarray) -> Typical:
+    """What distances queries have to anything.
+
+    Args:
+      sample: uint32 (windows, n, words), of the collection.
+      queries: uint32 (queries, n, words), or (queries, n, 3 words) where bits are weighted.
     """
-    distances = [
-        np.bitwise_count(sample ^ query[None]).sum(axis=(1, 2), dtype=np.int64) for query in queries
-    ]
-    return np.maximum(np.quantile(distances, share, axis=1), 1.0)
+    distances = np.stack(
+        [hamming.code_distances(query[None], sample).sum(axis=1) for query in queries]
+    )
+    low, median = np.maximum(np.quantile(distances, (LOW_SHARE, 0.5), axis=1), 1.0)
+    return Typical(low, median, distances.mean(axis=1), np.maximum(distances.std(axis=1), 1.0))
+
+
+def nearness(distance: np.ndarray, typical: Typical) -> np.ndarray:
+    """(d - mean) / deviation of distances (queries, ...): the smaller, the nearer."""
+    shape = (-1,) + (1,) * (distance.ndim - 1)
+    return (distance - typical.mean.reshape(shape)) / typical.deviation.reshape(shape)
 
 
 def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
@@ -71,9 +90,7 @@ def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
 
 
 def largest(null: NullDistribution, rate: float) -> float:
-    """The largest nearness whose probability is at most ``rate``, or KNEE where that is less; it
-    may be negative.
-    """
+    """The largest nearness whose probability is at most ``rate``, or KNEE where that is less."""
     share = max(LEAST, min(KNEE, rate / null.copies))
     return null.mean + null.deviation * float(ndtri(share))
 
@@ -121,13 +138,16 @@ def estimate(
             queries = _windows(words, low[asked], high[asked], n, tries, TRIALS, rng)
             nearest = hamming.search(database, queries, 1, progressive=False).distance[:, 0]
             sample = _windows(words, low[there], high[there], n, 1, SAMPLE, rng)
-            minima.append((nearest / typical(sample, queries)).reshape(TRIALS, tries).min(axis=1))
+            usual = typical(sample, queries)
+            trial = np.stack([nearness(nearest, usual), nearest / usual.low])
+            minima.append(trial.reshape(2, TRIALS, tries).min(axis=2))
             searched += database.rows
     if not minima:
         return None
-    trials = np.sort(np.concatenate(minima))
-    if n >= COPY_CODES and (trials >= COPY).mean() > 0.5:
-        trials = trials[trials >= COPY]
+    trials, shares = np.concatenate(minima, axis=1)
+    if n >= COPY_CODES and (shares >= COPY).mean() > 0.5:
+        trials = trials[shares >= COPY]
+    trials = np.sort(trials)
     knee, edge = np.quantile(trials, [KNEE, LOW])
     z_knee, z_low = float(ndtri(KNEE)), float(ndtri(LOW))
     deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)

@@ -41,7 +41,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from seqhash import audio
-from seqhash.codes import Hasher, check_samples
+from seqhash.codes import AS_IS, Hasher, Variant, check_samples
 from seqhash.index import calibration
 from seqhash.index.catalogue import Collection, Identity, Index, Row, open_index
 from seqhash.search import hamming, planar
@@ -55,6 +55,7 @@ PIECES_RATE = 0.1  # ... which may bring so much of the false-positive rate more
 # windows of a long query, for recordings of less than one and a half of its windows
 JINGLE_SECONDS = 2.0
 NEIGHBOURS = 16  # of each window
+SURE = 4.0  # score of a match beside which no other variant of the query is asked
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
 GAP_SECONDS = 15.0  # between two windows of one match
 AGREE_SECONDS = 0.26  # between alignments of two windows of one match; or a hop, where that is more
@@ -83,16 +84,20 @@ class Match(NamedTuple):
     bit_error_rate: float  # share of the compared bits that differ
     score: float  # -log10 of the probability that an absent query matches as well
     artist: str = ""
+    pitch: float = 0.0  # semitones by which the query lies above the recording
+    tempo: float = 1.0  # times as fast as the recording
 
 
 class _Query(NamedTuple):
     """A query, and the windows that it is searched as."""
 
-    codes: list[np.ndarray]  # uint32 (codes, words), at each shift
+    codes: list[np.ndarray]  # uint32 (codes, words) at each shift, or 3 words where weighted
     length: int  # codes of a window
     begins: np.ndarray  # int64 (windows,): the first code of each
     null: calibration.NullDistribution  # of windows of this length
     limit: float  # nearness of what takes part
+
+    variant: Variant  # as which it is asked
 
     def windows(self, which: np.ndarray, shift: int) -> np.ndarray:
         """Codes of some windows at a shift: uint32 (windows, length, words)."""
@@ -107,7 +112,7 @@ class _Hits(NamedTuple):
     recording: np.ndarray
     row: np.ndarray  # position of the reference's window in its recording
     distance: np.ndarray
-    typical: np.ndarray  # distance of the query's window to any window
+    low: np.ndarray  # a low quantile of the distances of the query's window to any window
     chance: np.ndarray  # log10 of the probability of so near a window
 
 
@@ -137,6 +142,8 @@ class Searcher:
     false_positive_rate: float = FALSE_POSITIVE_RATE
     shifts: int | None = None  # of a query inside one hop; the hasher's own where None
     mesh: Mesh | None = None  # devices that the codes are spread over; the default one where None
+    variants: bool = True  # ask as transposed and at other tempi what is not found as it is
+    weighted: bool = True  # weigh the bits of the query, where its hasher can
 
     def identify_file(self, path: str | os.PathLike[str]) -> list[Match]:
         """Matches of an audio file, best first; none where it is not there.
@@ -174,14 +181,25 @@ class Searcher:
         return self._identify([check_samples(samples)], everything=True)
 
     def _identify(self, blocks: Iterable[np.ndarray], *, everything: bool = False) -> list[Match]:
-        codes = self.hasher.hash_shifts(blocks, shifts=self.shifts)
-        if not len(self.collection.words):
-            return []
+        matches = list[Match]()
+        for variant, codes in self.hasher.views(blocks, shifts=self.shifts, weighted=self.weighted):
+            if len(self.collection.words):
+                matches += self._matches_of(codes, variant, everything=everything)
+            if not self.variants or any(match.score >= SURE for match in matches):
+                break
+            if matches and not everything:
+                break
+        return without_repeats(sorted(matches, key=_rank))
+
+    def _matches_of(
+        self, codes: list[np.ndarray], variant: Variant, *, everything: bool
+    ) -> list[Match]:
+        """Matches of a query as one variant: its codes at each shift."""
         count, code_rate = min(len(shift) for shift in codes), self.hasher.code_rate
         rate = 1.0 if everything else self.false_positive_rate
         length, begins = _cut(count, code_rate)
         null = self._null(length, len(codes))
-        matches = self._matches(codes, length, begins, rate, null)
+        matches = self._matches(codes, length, begins, rate, null, variant)
         room = int(np.median(np.diff(self.collection.starts))) - len(codes) + 1
         piece = min(_codes(PIECE_SECONDS, code_rate), room)
         again = 2 * piece <= count <= SHORT_SECONDS * code_rate or null is None
@@ -189,15 +207,15 @@ class Searcher:
         rest = rate * PIECES_RATE
         if unsure and again and 0 < piece < count and not everything:
             begins, null = _begins(count, piece), self._null(piece, len(codes))
-            matches += self._matches(codes, piece, begins, rest, null)
+            matches += self._matches(codes, piece, begins, rest, null, variant)
         elif len(begins) > 1 and not everything and (short := self._short):
             # Recordings so short that a window may not lie in them, judged as all are.
             jingle = _codes(JINGLE_SECONDS, code_rate)
             null, begins = self._null(jingle, len(codes)), _begins(count, jingle)
             share = len(short.collection.words) / len(self.collection.words)
             null = null and null._replace(copies=null.copies * share)
-            matches += short._matches(codes, jingle, begins, rest, null)
-        return without_repeats(sorted(matches, key=_rank))
+            matches += short._matches(codes, jingle, begins, rest, null, variant)
+        return matches
 
     def _matches(
         self,
@@ -206,6 +224,7 @@ class Searcher:
         begins: np.ndarray,
         rate: float,
         null: calibration.NullDistribution | None,
+        variant: Variant = AS_IS,
     ) -> list[Match]:
         """Matches of windows that begin at some codes; absent queries have one at a rate.
 
@@ -215,18 +234,20 @@ class Searcher:
           begins: int64 (windows,).
           rate: of absent queries that have a match; 1, all that is near.
           null: of windows of this length; None where no recording is as long.
+          variant: as which it is asked; it has its prior's share of the rate.
         """
         if null is None:
             return []
-        rate = rate if rate >= 1 else rate / len(begins)
+        rate = rate if rate >= 1 else rate * variant.prior / len(begins)
         largest = calibration.largest(null, rate if len(begins) == 1 else max(rate, CANDIDATE_RATE))
-        query = _Query(codes, length, begins, null, np.inf if rate >= 1 else largest)
+        query = _Query(codes, length, begins, null, np.inf if rate >= 1 else largest, variant)
         hits, typical = self._hits(query)
         matches = [
             self._match(query, hits, group, typical)
             for group in _groups(hits, begins, self._shifts, self.hasher.code_rate)
         ]
-        return [match for match in matches if -match.score <= np.log10(rate)]
+        prior = np.log10(variant.prior)
+        return [match for match in matches if prior - match.score <= np.log10(rate)]
 
     @property
     def _shifts(self) -> int:
@@ -266,32 +287,32 @@ class Searcher:
             )
         return self._nulls[length, shifts]
 
-    def _hits(self, query: _Query) -> tuple[_Hits, np.ndarray]:
-        """The windows of all shifts with their neighbours that are near enough; and what is a
-        typical distance, and the median, for each window and shift, float64 (2, windows, shifts).
+    def _hits(self, query: _Query) -> tuple[_Hits, calibration.Typical]:
+        """The windows of all shifts with their neighbours that are near enough; and what their
+        distances to anything are, (windows, shifts) each.
         """
         parts, shifts = list[_Hits](), len(query.codes)
-        typicals = np.zeros((2, len(query.begins), shifts))
+        typicals = calibration.Typical(*np.zeros((4, len(query.begins), shifts)))
         for low in range(0, len(query.begins), 64):
             windows = np.arange(len(query.begins))[low : low + 64]
             asked = np.stack([query.windows(windows, shift) for shift in range(shifts)], axis=1)
             asked = asked.reshape(-1, *asked.shape[2:])
-            shares = (calibration.TYPICAL, 0.5)
-            typical, median = calibration.typical(query.null.sample, asked, shares)
-            typicals[:, windows] = typical.reshape(-1, shifts), median.reshape(-1, shifts)
+            typical = calibration.typical(query.null.sample, asked)
+            for field, values in zip(typicals, typical, strict=True):
+                field[windows] = values.reshape(-1, shifts)
             found = hamming.search(self._database, asked, NEIGHBOURS)
-            nearness = found.distance / typical[:, None]
+            nearness = calibration.nearness(found.distance, typical)
             near, rank = np.nonzero((nearness <= query.limit) & (found.row >= 0))
             window, shift = low + near // shifts, near % shifts
             row, distance = found.row[near, rank], found.distance[near, rank]
             recording, place = planar.locate(self.collection.starts, row)
             chance = calibration.log_probability(query.null, nearness[near, rank])
-            hits = _Hits(window, shift, recording, place, distance, typical[near], chance)
+            hits = _Hits(window, shift, recording, place, distance, typical.low[near], chance)
             kept = self._tell(query, typicals, hits)
             parts.append(_Hits(*(value[kept] for value in hits)))
         return _Hits(*(np.concatenate(part) for part in zip(*parts, strict=True))), typicals
 
-    def _tell(self, query: _Query, typicals: np.ndarray, hits: _Hits) -> np.ndarray:
+    def _tell(self, query: _Query, typicals: calibration.Typical, hits: _Hits) -> np.ndarray:
         """Which hits tell one place of their recording from others, bool (hits,): those that are no
         silence or held tone, nor a rhythm that repeats itself so nearly that any other like it is
         as near.
@@ -302,9 +323,9 @@ class Searcher:
         around = hits.row + near
         # Less than half: one side may be silent.
         beside = self._quantile(query, *hits[:3], around, around >= 0, 0.4)
-        steady = (beside < STEADY * hits.typical) & (hits.distance >= PLAIN * beside)
+        steady = (beside < STEADY * hits.low) & (hits.distance >= PLAIN * beside)
         # A rhythm may be near to itself at another shift than that of the hit.
-        medians = typicals[1]
+        medians = typicals.median
         nearness = hits.distance / medians[hits.window, hits.shift]
         pairs = np.stack([hits.window, hits.recording])
         pairs, which = np.unique(pairs, axis=1, return_inverse=True)
@@ -350,14 +371,14 @@ class Searcher:
         distances = np.full(places.shape, np.nan)
         for place, hits in enumerate(map(np.flatnonzero, valid)):
             there = starts[recording[hits]] + places[place, hits]
-            different = np.bitwise_count(
-                self.collection.words[there[:, None] + codes] ^ asked[hits]
-            )
-            distances[place, hits] = different.sum(axis=(1, 2), dtype=np.int64)
+            beside = self.collection.words[there[:, None] + codes]
+            distances[place, hits] = hamming.code_distances(asked[hits], beside).sum(axis=1)
         distances[0, ~valid.any(axis=0)] = np.inf  # too short a recording to say
         return np.nanquantile(distances, share, axis=0, method="lower")
 
-    def _match(self, query: _Query, hits: _Hits, group: np.ndarray, typical: np.ndarray) -> Match:
+    def _match(
+        self, query: _Query, hits: _Hits, group: np.ndarray, typical: calibration.Typical
+    ) -> Match:
         """The match of some hits, which agree: at that of their alignments where it is nearest."""
         recording, lag = int(hits.recording[group[0]]), hits.row - query.begins[hits.window]
         pairs = np.stack([hits.shift[group], lag[group]])
@@ -371,20 +392,26 @@ class Searcher:
         chances = self._chances(query, typical, recording, best)
         np.minimum.at(chances, hits.window[group], hits.chance[group])
         first, last = best.first, best.last
-        distance = int(best.different[first - best.low : last - best.low].sum())
+        words = self.collection.words.shape[1]  # bits are counted, whatever they weigh
+        bits = query.codes[best.shift][first:last, :words]
+        beside = self._words(recording)[first + best.lag : last + best.lag]
+        distance = int(hamming.code_distances(bits, beside).sum())
         row, code_rate = self.rows[recording], self.hasher.code_rate
+        tempo = query.variant.tempo  # seconds of the recording in one of the query
         later = best.shift / (code_rate * self._shifts)  # s
         return Match(
             recording=row.id,
             path=row.path,
             title=row.title,
-            start=float(first / code_rate + later),
-            end=float((last - 1) / code_rate + later + self.hasher.segment_seconds),
+            start=float((first / code_rate + later) / tempo),
+            end=float(((last - 1) / code_rate + later + self.hasher.segment_seconds) / tempo),
             offset=float((first + best.lag) / code_rate),
             distance=distance,
             bit_error_rate=float(distance / (self.hasher.bits * (last - first))),
-            score=-_evidence(chances, query.begins, query.length),
+            score=math.log10(query.variant.prior) - _evidence(chances, query.begins, query.length),
             artist=row.artist,
+            pitch=query.variant.pitch,
+            tempo=tempo,
         )
 
     def _align(
@@ -394,19 +421,18 @@ class Searcher:
         best = group[np.lexsort((hits.distance[group], hits.chance[group]))[0]]
         codes, reference = query.codes[shift], self._words(int(hits.recording[best]))
         low, high = max(0, -lag), min(len(codes), len(reference) - lag)
-        different = np.bitwise_count(codes[low:high] ^ reference[low + lag : high + lag])
-        different = different.sum(axis=1, dtype=np.int64)
+        different = hamming.code_distances(codes[low:high], reference[low + lag : high + lag])
         begins = query.begins[hits.window[group]]
         first, last = max(begins.min(), low), min(begins.max() + query.length, high)
         # Of a code, half-way between what matches and what does not.
-        between = (hits.distance[best] + hits.typical[best]) / (2 * query.length)
+        between = (hits.distance[best] + hits.low[best]) / (2 * query.length)
         if len(query.begins) > 1:
             first, last = _extent(between - different, first - low, last - low) + low
         gain = float((between - different[first - low : last - low]).sum())
         return _Alignment(shift, lag, first, last, different, low, gain)
 
     def _chances(
-        self, query: _Query, typicals: np.ndarray, recording: int, along: _Alignment
+        self, query: _Query, typicals: calibration.Typical, recording: int, along: _Alignment
     ) -> np.ndarray:
         """log10 of the probability of each of the query's windows where an alignment places it,
         (windows,): 0 where it is not near enough. Not all of them need be among the neighbours of
@@ -416,17 +442,18 @@ class Searcher:
         inside = np.flatnonzero((begin >= 0) & (end <= len(along.different)))
         before = np.append(0, np.cumsum(along.different))
         distance = before[end[inside]] - before[begin[inside]]
-        typical = typicals[0, inside, along.shift]
-        near = distance <= query.limit * typical
-        inside, distance, typical = inside[near], distance[near], typical[near]
+        typical = calibration.Typical(*(values[inside, along.shift] for values in typicals))
+        nearness = calibration.nearness(distance, typical)
+        near = nearness <= query.limit
+        inside, distance, low = inside[near], distance[near], typical.low[near]
         hits = _Hits(
             inside,
             np.full(len(inside), along.shift),
             np.full(len(inside), recording),
             query.begins[inside] + along.lag,
             distance,
-            typical,
-            calibration.log_probability(query.null, distance / typical),
+            low,
+            calibration.log_probability(query.null, nearness[near]),
         )
         kept = self._tell(query, typicals, hits)
         chances = np.zeros(len(query.begins))

@@ -104,6 +104,23 @@ def search(
     return Neighbours(distance, row, np.ones(count, bool))
 
 
+def code_distances(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Of each code of a query and the one beside it, in numpy: int64 (...); their sum over a window
+    is d(q, r).
+
+    Args:
+      queries: uint32 (..., words), or (..., 3 words) where the bits are weighted.
+      codes: uint32 (..., words), of a collection.
+    """
+    words = codes.shape[-1]
+    different = queries[..., :words] ^ codes
+    if queries.shape[-1] == words:
+        return np.bitwise_count(different).sum(axis=-1, dtype=np.int64)
+    ones, twos = queries[..., words : 2 * words], queries[..., 2 * words :]
+    weights = np.bitwise_count(different & ones) + 2 * np.bitwise_count(different & twos)
+    return weights.sum(axis=-1, dtype=np.int64)
+
+
 class _Attempt(NamedTuple):
     """One way to search."""
 
