@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from experiments import script
 from seqhash import audio, corpus, metrics
-from seqhash.export import find_hasher, load_hasher
+from seqhash.export import DEFAULT, load_hasher
 from seqhash.index import ingest
 from seqhash.index.catalogue import open_index
 from seqhash.index.identify import FALSE_POSITIVE_RATE, Match, Searcher, open_searcher
@@ -29,7 +29,7 @@ _CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of recordings"
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder of the index and the results", required=True
 )
-_HASHER = flags.DEFINE_string("hasher", None, "exported hasher; default: the package's own")
+_HASHER = flags.DEFINE_string("hasher", DEFAULT, "of the package, or an exported one")
 _LENGTHS = flags.DEFINE_list(
     "lengths", ["1", "2", "3", "5", "10"], "of the excerpts, whole seconds"
 )
@@ -51,7 +51,7 @@ def main() -> int:
     workdir = Path(_WORKDIR.value)
     workdir.mkdir(parents=True, exist_ok=True)
     lengths = script.whole_numbers("lengths", _LENGTHS.value)
-    hasher = load_hasher(find_hasher(_HASHER.value) if _HASHER.value else "paper-128")
+    hasher = load_hasher(_HASHER.value)
     recordings = corpus.recordings(_CORPUS.value)
     path = workdir / "codes.index"
     path.unlink(missing_ok=True)

@@ -36,7 +36,6 @@ EXIT_BAD_INPUT = 2
 EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-PACKAGED_HASHER = "paper-128"
 EXPORTS = {
     ".faiss": exchange.export_faiss,
     ".npz": exchange.export_npz,
@@ -138,8 +137,11 @@ def _index_flag(values: flags.FlagValues) -> None:
 
 
 def _hasher_flag(values: flags.FlagValues) -> None:
-    text = "a hasher of the package, or the folder of an exported one"
-    flags.DEFINE_string("hasher", PACKAGED_HASHER, text, flag_values=values)
+    text = (
+        "a hasher of the package, or the folder of an exported one; default: the index's own, "
+        "where the package has it, and semitone-32 for a new index"
+    )
+    flags.DEFINE_string("hasher", None, text, flag_values=values)
 
 
 def _json_flag(values: flags.FlagValues) -> None:
@@ -215,13 +217,19 @@ def _png(values: flags.FlagValues) -> Path | None:
     return Path(values.plot)
 
 
-def _load_hasher(values: flags.FlagValues) -> "Hasher":
-    """The hasher that --hasher names."""
+def _load_hasher(values: flags.FlagValues, index: str | None = None) -> "Hasher":
+    """The hasher that --hasher names; else the one that an index was made with, where the package
+    has it; else the package's first choice.
+    """
     from seqhash import compilation
-    from seqhash.export import load_hasher
+    from seqhash.export import DEFAULT, load_hasher, packaged
 
     compilation.keep_programs()
-    return load_hasher(values.hasher)
+    name = values.hasher
+    if name is None and index is not None and os.path.exists(index):
+        with open_index(index, readonly=True) as opened:
+            name = opened.info()["hasher"]["name"]
+    return load_hasher(name if values.hasher or name in packaged() else DEFAULT)
 
 
 def _open(values: flags.FlagValues, *, readonly: bool) -> Index:
@@ -234,9 +242,11 @@ def _open(values: flags.FlagValues, *, readonly: bool) -> Index:
 def _add(values: flags.FlagValues, others: list[str]) -> int:
     path = _required(values, "index")
     recordings = ingest.gather(_named(others, "file, folder or manifest"))
-    hasher = _load_hasher(values)
     new = not os.path.exists(path)
+    hasher = _load_hasher(values, path)
     with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
+        if new:
+            print(f"new index, hasher {hasher.name}", file=sys.stderr)
         bar, before = sys.stderr.isatty(), index.info()["recordings"]
         try:
             counts = ingest.add_files(
@@ -367,7 +377,7 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
         raise UsageError("- is standard input, and can be read once.")
     if "-" in files and sys.stdin is None:
         raise UsageError("- is standard input, which is closed.")
-    hasher = _load_hasher(values)
+    hasher = _load_hasher(values, path)
     from seqhash.index.identify import open_searcher
 
     searcher = open_searcher(path, hasher, false_positive_rate=values.false_positive_rate)

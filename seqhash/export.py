@@ -21,6 +21,10 @@ from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, from_flat_dict, to_flat_dict
 
 FORMAT = 1
+DEFAULT = "semitone-32"  # of the package's hashers, for a new index
+
+
+_PACKAGED = Path(str(importlib.resources.files("seqhash"))) / "hashers"
 
 
 class HasherError(ValueError):
@@ -98,15 +102,18 @@ def load_hasher(name: str | Path) -> Hasher:
 
 def find_hasher(name: str | Path) -> Path:
     """The directory of a packaged hasher or of a path."""
-    packaged = Path(str(importlib.resources.files("seqhash"))) / "hashers"
-    for directory in (packaged / str(name), files.present(name)):
+    for directory in (_PACKAGED / str(name), files.present(name)):
         if (directory / "hasher.json").is_file():
             return directory
-    names = sorted(path.name for path in packaged.iterdir()) if packaged.is_dir() else []
     raise HasherError(
-        f"{name}: no such hasher; the package has {', '.join(names) or 'none'}, "
+        f"{name}: no such hasher; the package has {', '.join(packaged()) or 'none'}, "
         "a directory needs hasher.json."
     )
+
+
+def packaged() -> list[str]:
+    """Names of the hashers that the package carries."""
+    return sorted(path.parent.name for path in _PACKAGED.glob("*/hasher.json"))
 
 
 def _made(config: Config, params: Any, description: dict[str, Any]) -> Hasher:
