@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqhash import autoencoder, mfcc
+from seqhash import autoencoder, equivariant, mfcc
+from seqhash.band_codes import make_band_hasher
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, override
 
@@ -42,6 +43,21 @@ def random_projection(key: jax.Array, config: Config, statistics: mfcc.Statistic
     return make_hasher(
         _at_zero(config), params, statistics, name="random projection", encode=project
     )
+
+
+def difference(config: Config) -> Hasher:
+    """The unlearned kernel of a hasher of bands, on the same front end at the same bytes."""
+    kernel = {"encoder.front_end": "bands", "encoder.kind": "kernel"}
+    params = {"kernel": np.asarray(equivariant.difference(config.patch))}
+    return make_band_hasher(override(config, kernel), params, name="difference")
+
+
+def random_kernel(key: jax.Array, config: Config) -> Hasher:
+    """Signs of a Gaussian kernel that all bands share: the random projection of bands."""
+    kernel = {"encoder.front_end": "bands", "encoder.kind": "kernel"}
+    shape = (config.patch.frames, config.patch.width)
+    params = {"kernel": np.asarray(jax.random.normal(key, shape))}
+    return make_band_hasher(override(config, kernel), params, name="random kernel")
 
 
 def pca_sign(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Statistics) -> Hasher:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import evaluate, floors, mfcc
+from seqhash import controls, evaluate, mfcc
 from seqhash.config import Config, override
 from seqhash.corpus import Recording
 from seqhash.index import compare, identify, ingest
@@ -69,7 +69,7 @@ def test_any_hasher_finds_and_is_measured(files, tmp_path, rate, hop, bits, seco
     read = [soundfile.read(files / f"{seed}.flac", dtype="float32")[0] for seed in range(2)]
     frames = np.concatenate([mfcc.stream([one], config=settings.mfcc) for one in read])
     statistics = mfcc.Statistics(frames.mean(axis=0), frames.std(axis=0))
-    hasher = floors.untrained(jax.random.key(0), settings, statistics)
+    hasher = controls.untrained(jax.random.key(0), settings, statistics)
     assert (hasher.bits, hasher.words, hasher.sample_rate) == (bits, bits // 32, rate)
     sounds = sorted(files.glob("*.flac"))
     with open_index(tmp_path / "index", identity=ingest.identity_of(hasher), create=True) as index:
@@ -101,7 +101,7 @@ def test_a_band_above_half_the_rate_is_refused_when_the_config_is_made():
 
 
 def test_recordings_of_one_code_are_compared_whatever_the_hop():
-    hasher = floors.untrained(
+    hasher = controls.untrained(
         jax.random.key(0),
         config(8_000, 32, 32, 0.5),
         mfcc.Statistics(np.zeros(13, np.float32), np.ones(13, np.float32)),

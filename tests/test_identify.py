@@ -410,7 +410,8 @@ def test_the_false_positive_rate_is_as_stated():
     from seqhash.search import hamming, planar
 
     nearest = hamming.search(planar.build(words, starts), queries, 1).distance[:, 0]
-    nearness = (nearest / calibration.typical(null.sample, queries)).reshape(-1, 2).min(1)
+    usual = calibration.typical(null.sample, queries)
+    nearness = calibration.nearness(nearest, usual).reshape(-1, 2).min(1)
     chance = 10 ** calibration.log_probability(null, nearness)
     for rate in (0.01, 0.05, 0.2):
         assert 0.2 * rate <= np.mean(chance <= rate) <= 2 * rate

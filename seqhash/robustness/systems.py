@@ -28,6 +28,7 @@ import soxr
 
 from seqhash import controls
 from seqhash.codes import Hasher, hash_streams
+from seqhash.export import load_hasher, packaged
 from seqhash.index.catalogue import Collection, Row
 from seqhash.index.identify import Match, Searcher
 from seqhash.robustness.baselines import haitsma, wang
@@ -78,6 +79,8 @@ class Learned:
     name: str
     description: str
     hasher: Hasher
+    weighted: bool = True  # the query's bits, where its hasher can
+    variants: bool = True  # of the query are asked, where its hasher has some
 
     @property
     def bytes_per_second(self) -> float:
@@ -101,8 +104,9 @@ class Learned:
             Row(i, str(i), "", "", "", "", len(one) / self.hasher.code_rate, len(one), {})
             for i, one in enumerate(words)
         ]
+        collection = Collection(np.concatenate(words), starts, np.arange(len(words)))
         return Searcher(
-            self.hasher, rows, Collection(np.concatenate(words), starts, np.arange(len(words)))
+            self.hasher, rows, collection, variants=self.variants, weighted=self.weighted
         )
 
     def candidates(self, index: Searcher, clips: Sequence[np.ndarray]) -> list[list[Match]]:
@@ -356,12 +360,18 @@ def with_distractors(system: Learned, index: Searcher, *, codes: int, seed: int)
 
 def untrained(hasher: Hasher) -> Learned:
     """The control of a hasher that has its config and statistics, and no training."""
+    if hasher.config.encoder.front_end == "bands":
+        described = "unlearned differences of the same bands"
+        return Learned("untrained", described, controls.difference(hasher.config))
     control = controls.untrained(jax.random.key(0), hasher.config, hasher.statistics)
     return Learned("untrained", "the same LSTM with its initial weights", control)
 
 
 def projection(hasher: Hasher) -> Learned:
-    """The control of a hasher that has its config and statistics, and no LSTM."""
+    """The control of a hasher that has its config and statistics, and random weights."""
+    if hasher.config.encoder.front_end == "bands":
+        control = controls.random_kernel(jax.random.key(0), hasher.config)
+        return Learned("projection", "a random kernel of the same bands", control)
     control = controls.random_projection(jax.random.key(0), hasher.config, hasher.statistics)
     return Learned("projection", "random projection of the MFCC segment", control)
 
@@ -369,6 +379,15 @@ def projection(hasher: Hasher) -> Learned:
 NAMED: dict[str, Callable[[Hasher], System]] = {
     "hasher": lambda hasher: Learned(
         hasher.name, "this package's hasher, as seqhash identify searches it", hasher
+    ),
+    "bits": lambda hasher: Learned(
+        "bits", "the same, by the bits of the query as it is alone", hasher, False, False
+    ),
+    "unweighted": lambda hasher: Learned(
+        "unweighted", "the same, with all bits of the query alike", hasher, weighted=False
+    ),
+    "as it is": lambda hasher: Learned(
+        "as it is", "the same, without variants of the query", hasher, variants=False
     ),
     "untrained": untrained,
     "projection": projection,
@@ -394,14 +413,18 @@ NAMED: dict[str, Callable[[Hasher], System]] = {
 
 
 def named(name: str, hasher: Hasher) -> System:
-    """A system of the package; those of ``NAMED`` that learn, or do not, are of this hasher.
+    """A system of the package, or one of its hashers; those of ``NAMED`` that learn, or do not, are
+    of this hasher.
 
     Raises:
       ValueError: there is none of this name.
     """
-    if name not in NAMED:
-        raise ValueError(f"Unknown system {name!r}; there are {', '.join(NAMED)}.")
-    return NAMED[name](hasher)
+    if name in NAMED:
+        return NAMED[name](hasher)
+    if name in packaged():
+        return Learned(name, "a hasher of this package", load_hasher(name))
+    known = ", ".join([*NAMED, *packaged()])
+    raise ValueError(f"Unknown system {name!r}; there are {known}.")
 
 
 def outside(text: str, folder: Path) -> Outside:
