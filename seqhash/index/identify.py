@@ -389,7 +389,9 @@ class Searcher:
         promising = np.lexsort((nearest, chance))[:ALIGNMENTS]
         alignments = [self._align(query, hits, group, *pairs[:, i].tolist()) for i in promising]
         best = max(alignments, key=lambda alignment: alignment.gain)
-        chances = self._chances(query, typical, recording, best)
+        chances = np.zeros(len(query.begins))
+        if len(chances) > 1:  # an only window is among the hits
+            chances = self._chances(query, typical, recording, best)
         np.minimum.at(chances, hits.window[group], hits.chance[group])
         first, last = best.first, best.last
         words = self.collection.words.shape[1]  # bits are counted, whatever they weigh
