@@ -71,6 +71,11 @@ class BandHasher(Hasher):
         return True
 
     @property
+    def many_bits(self) -> bool:
+        """Whether nearness is counted in deviations: distances of bands' codes are nearly normal."""
+        return True
+
+    @property
     def shifts(self) -> int:
         """Beginnings inside one hop at which a query is hashed: one a frame."""
         return self.config.patch.hop

@@ -128,6 +128,13 @@ class Hasher:
         return self.config.segment.normalisation == "recording"
 
     @property
+    def many_bits(self) -> bool:
+        """Whether a window has so many effective bits that its distances to anything are nearly
+        normal, and nearness is best counted in their deviations (``index.calibration``).
+        """
+        return False
+
+    @property
     def shifts(self) -> int:
         """Beginnings inside one hop at which a query is hashed: the divisor of the hop's frames, of
         those up to SHIFTS, that brings two of them nearest to SHIFT_SECONDS apart (1, 2, 4, 5 for

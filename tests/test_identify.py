@@ -405,12 +405,14 @@ def _works(seed, count, rows=200):
 
 def test_the_false_positive_rate_is_as_stated():
     words, starts = _works(7, 40)
-    null = calibration.estimate(words, starts, np.arange(40), n=4, tries=2, code_rate=4.0)
+    null = calibration.estimate(
+        words, starts, np.arange(40), n=4, tries=2, code_rate=4.0, many_bits=False
+    )
     queries = np.random.default_rng(8).integers(0, 2**32, (4000, 4, 4), np.uint32)
     from seqhash.search import hamming, planar
 
     nearest = hamming.search(planar.build(words, starts), queries, 1).distance[:, 0]
-    usual = calibration.typical(null.sample, queries)
+    usual = calibration.typical(null.sample, queries, many_bits=False)
     nearness = calibration.nearness(nearest, usual).reshape(-1, 2).min(1)
     chance = 10 ** calibration.log_probability(null, nearness)
     for rate in (0.01, 0.05, 0.2):
@@ -422,8 +424,12 @@ def test_the_false_positive_rate_is_as_stated():
 def test_a_few_copies_do_not_spoil_the_rate():
     words, starts = _works(9, 40)
     words[starts[1] : starts[2]] = words[: starts[1]]  # two works of forty are one
-    null = calibration.estimate(words, starts, np.arange(40), n=4, tries=2, code_rate=4.0)
-    honest = calibration.estimate(*_works(9, 40), np.arange(40), n=4, tries=2, code_rate=4.0)
+    null = calibration.estimate(
+        words, starts, np.arange(40), n=4, tries=2, code_rate=4.0, many_bits=False
+    )
+    honest = calibration.estimate(
+        *_works(9, 40), np.arange(40), n=4, tries=2, code_rate=4.0, many_bits=False
+    )
     assert calibration.largest(null, 0.01) == pytest.approx(
         calibration.largest(honest, 0.01), rel=0.2
     )
@@ -432,7 +438,9 @@ def test_a_few_copies_do_not_spoil_the_rate():
 def test_versions_of_one_work_are_kept_together():
     words, starts = _works(10, 40)
     words[: starts[20]] = words[starts[20] :]  # every recording twice, and known to be
-    null = calibration.estimate(words, starts, np.arange(40) % 20, n=4, tries=2, code_rate=4.0)
+    null = calibration.estimate(
+        words, starts, np.arange(40) % 20, n=4, tries=2, code_rate=4.0, many_bits=False
+    )
     assert null.minima.min() > 0.5
 
 
@@ -440,14 +448,18 @@ def test_the_order_of_the_recordings_does_not_matter():
     words, starts = _works(12, 30)
     order = np.random.default_rng(13).permutation(30)
     mixed = words.reshape(30, 200, 4)[order].reshape(-1, 4)
-    one = calibration.estimate(words, starts, np.arange(30), n=4, tries=2, code_rate=4.0)
-    other = calibration.estimate(mixed, starts, order, n=4, tries=2, code_rate=4.0)
+    one = calibration.estimate(
+        words, starts, np.arange(30), n=4, tries=2, code_rate=4.0, many_bits=False
+    )
+    other = calibration.estimate(mixed, starts, order, n=4, tries=2, code_rate=4.0, many_bits=False)
     assert (one.mean, one.deviation, one.copies) == (other.mean, other.deviation, other.copies)
     np.testing.assert_array_equal(one.minima, other.minima)
 
 
 def test_windows_longer_than_every_recording():
     assert (
-        calibration.estimate(*_works(11, 10, rows=20), np.arange(10), n=30, tries=5, code_rate=4.0)
+        calibration.estimate(
+            *_works(11, 10, rows=20), np.arange(10), n=30, tries=5, code_rate=4.0, many_bits=False
+        )
         is None
     )

@@ -7,9 +7,11 @@ searched in the other, where they are not, and the smallest distances are kept. 
 independent bits enters: neighbouring codes and bits of real audio are far from independent.
 
 Some audio is near to everything (a plain, steady timbre), some to nothing, and weights of its bits
-make a query's distances smaller and wider. So distances are taken relative to the query's own:
-**nearness** is (d - mean) / deviation, by the query's distances to windows drawn from the
-collection.
+make a query's distances smaller and wider. So distances are taken relative to the query's own to
+windows drawn from the collection. **Nearness** is d as a share of a low quantile of these, where
+codes have few effective bits and are far from normal (the paper's); and (d - mean) / deviation
+where they have many (bands'), which there halves what is missed at the same rate of false answers
+(``Hasher.many_bits``).
 
 The left tail, which no affordable sample reaches, is continued as a normal distribution's through
 two quantiles that a few unlabelled copies of one recording in both halves, which are there after
@@ -44,8 +46,8 @@ class Typical(NamedTuple):
 
     low: np.ndarray  # the quantile LOW_SHARE
     median: np.ndarray
-    mean: np.ndarray
-    deviation: np.ndarray
+    centre: np.ndarray  # nearness is (d - centre) / scale
+    scale: np.ndarray
 
 
 class NullDistribution(NamedTuple):
@@ -58,24 +60,27 @@ class NullDistribution(NamedTuple):
     sample: np.ndarray  # uint32 (windows, n, words), of the collection
 
 
-def typical(sample: np.ndarray, queries: np.ndarray) -> Typical:
+def typical(sample: np.ndarray, queries: np.ndarray, *, many_bits: bool) -> Typical:
     """What distances queries have to anything.
 
     Args:
       sample: uint32 (windows, n, words), of the collection.
       queries: uint32 (queries, n, words), or (queries, n, 3 words) where bits are weighted.
+      many_bits: nearness is counted in deviations.
     """
     distances = np.stack(
         [hamming.code_distances(query[None], sample).sum(axis=1) for query in queries]
     )
     low, median = np.maximum(np.quantile(distances, (LOW_SHARE, 0.5), axis=1), 1.0)
+    if not many_bits:
+        return Typical(low, median, np.zeros(len(low)), low)
     return Typical(low, median, distances.mean(axis=1), np.maximum(distances.std(axis=1), 1.0))
 
 
 def nearness(distance: np.ndarray, typical: Typical) -> np.ndarray:
-    """(d - mean) / deviation of distances (queries, ...): the smaller, the nearer."""
+    """(d - centre) / scale of distances (queries, ...): the smaller, the nearer."""
     shape = (-1,) + (1,) * (distance.ndim - 1)
-    return (distance - typical.mean.reshape(shape)) / typical.deviation.reshape(shape)
+    return (distance - typical.centre.reshape(shape)) / typical.scale.reshape(shape)
 
 
 def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
@@ -103,6 +108,7 @@ def estimate(
     n: int,
     tries: int,
     code_rate: float,
+    many_bits: bool,
     seed: int = 0,
 ) -> NullDistribution | None:
     """The distribution for queries of n codes; None where the collection has no room for such
@@ -117,6 +123,7 @@ def estimate(
       tries: windows that a query is searched as (its shifts): each trial takes so many consecutive
         ones.
       code_rate: codes a second.
+      many_bits: nearness is counted in deviations.
     """
     rng = np.random.default_rng(seed)
     order = np.lexsort((np.diff(starts), works))
@@ -138,7 +145,7 @@ def estimate(
             queries = _windows(words, low[asked], high[asked], n, tries, TRIALS, rng)
             nearest = hamming.search(database, queries, 1, progressive=False).distance[:, 0]
             sample = _windows(words, low[there], high[there], n, 1, SAMPLE, rng)
-            usual = typical(sample, queries)
+            usual = typical(sample, queries, many_bits=many_bits)
             trial = np.stack([nearness(nearest, usual), nearest / usual.low])
             minima.append(trial.reshape(2, TRIALS, tries).min(axis=2))
             searched += database.rows

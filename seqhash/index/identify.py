@@ -284,6 +284,7 @@ class Searcher:
                 n=length,
                 tries=shifts,
                 code_rate=self.hasher.code_rate,
+                many_bits=self.hasher.many_bits,
             )
         return self._nulls[length, shifts]
 
@@ -297,7 +298,8 @@ class Searcher:
             windows = np.arange(len(query.begins))[low : low + 64]
             asked = np.stack([query.windows(windows, shift) for shift in range(shifts)], axis=1)
             asked = asked.reshape(-1, *asked.shape[2:])
-            typical = calibration.typical(query.null.sample, asked)
+            sample, many_bits = query.null.sample, self.hasher.many_bits
+            typical = calibration.typical(sample, asked, many_bits=many_bits)
             for field, values in zip(typicals, typical, strict=True):
                 field[windows] = values.reshape(-1, shifts)
             found = hamming.search(self._database, asked, NEIGHBOURS)
