@@ -11,11 +11,11 @@ class LaterMfccConfig(MfccConfig):
 
 
 @dataclass(frozen=True)
-class BandsConfig:
+class EarConfig:
     exponent: float = 0.5
 
 
 @dataclass(frozen=True)
 class LaterConfig(Config):
     mfcc: LaterMfccConfig = field(default_factory=LaterMfccConfig)
-    bands: BandsConfig = field(default_factory=BandsConfig)
+    ear: EarConfig = field(default_factory=EarConfig)

@@ -209,7 +209,7 @@ def test_digests_stay_what_they_were_whatever_fields_are_added(fields, request):
 
 
 def test_a_later_field_that_is_set_changes_the_digest(later):
-    config = override(configs.Config(), {"model.hidden_size": 32, "bands.exponent": 1.0})
+    config = override(configs.Config(), {"model.hidden_size": 32, "ear.exponent": 1.0})
     assert filled_in(config).digest not in WRITTEN
 
 

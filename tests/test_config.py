@@ -85,22 +85,22 @@ def test_configs_are_frozen():
 def test_identity_counts_a_later_field_only_where_it_is_set(later):
     was = configs.identity(Config())
     assert set(to_flat_dict(LaterConfig())) > set(to_flat_dict(Config()))
-    assert was == to_flat_dict(Config()) | {"mfcc.variant": "psf"}  # a field that is gone counts
+    assert was == configs._FIRST  # the first version's count, and no later one at its default
     assert configs.identity(LaterConfig()) == was
-    changed = override(LaterConfig(), {"bands.exponent": 1.0, "mfcc.dither": 0.1})
-    assert configs.identity(changed) == was | {"bands.exponent": 1.0, "mfcc.dither": 0.1}
+    changed = override(LaterConfig(), {"ear.exponent": 1.0, "mfcc.dither": 0.1})
+    assert configs.identity(changed) == was | {"ear.exponent": 1.0, "mfcc.dither": 0.1}
 
 
 def test_what_later_versions_add_has_its_default_in_what_was_written_before(later):
     assert from_flat_dict(to_flat_dict(Config())) == LaterConfig()
-    assert configs.encoding_part(override(LaterConfig(), {"bands.exponent": 1.0})) != LaterConfig()
+    assert configs.encoding_part(override(LaterConfig(), {"ear.exponent": 1.0})) != LaterConfig()
 
 
 def test_a_field_that_is_gone_may_be_there_with_the_value_that_is_left():
     assert "mfcc.variant" not in to_flat_dict(Config())
     written = to_flat_dict(Config()) | {"mfcc.variant": "psf"}
     assert from_flat_dict(written) == Config()
-    assert configs.identity(Config()) == written
+    assert configs.identity(Config())["mfcc.variant"] == "psf"
     with pytest.raises(ValueError, match=r"mfcc\.variant can only be 'psf' .*got 'librosa'"):
         from_flat_dict(written | {"mfcc.variant": "librosa"})
     with pytest.raises(ValueError, match=r"Unknown config field 'mfcc\.shape'"):

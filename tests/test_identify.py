@@ -12,6 +12,7 @@ import soundfile
 import seqhash
 from seqhash import songbook
 from seqhash.audio import AudioError
+from seqhash.codes import AS_IS
 from seqhash.index import calibration, identify, ingest
 from seqhash.index.catalogue import Collection, Entry, IndexFileError, Row, open_index
 from seqhash.search import planar
@@ -201,10 +202,10 @@ def _searcher(hasher, recordings, **options):
 class CodesAsSamples(SimpleNamespace):
     """A hasher of nothing: what is asked are the codes themselves."""
 
-    code_rate, segment_seconds, bits, shifts = 4.0, 1.0, 128, 1
+    code_rate, segment_seconds, bits, shifts, many_bits = 4.0, 1.0, 128, 1, False
 
-    def hash_shifts(self, blocks, shifts=None):
-        return [np.concatenate(list(blocks))]
+    def views(self, blocks, *, shifts, weighted):
+        yield AS_IS, [np.concatenate(list(blocks))]
 
 
 def test_one_query_has_one_answer_whatever_was_asked_before():
@@ -265,8 +266,8 @@ def test_where_chances_tie_the_smallest_distance_wins():
     class Shifted(CodesAsSamples):
         shifts = 3
 
-        def hash_shifts(self, blocks, shifts=None):
-            return [near[50:90], row[50:90], near[50:90]]
+        def views(self, blocks, *, shifts, weighted):
+            yield AS_IS, [near[50:90], row[50:90], near[50:90]]
 
     (match,) = _searcher(Shifted(), recordings)._identify([])
     assert (match.distance, match.score) == (0, 30.0)
