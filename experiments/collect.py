@@ -24,9 +24,10 @@ from typing import NamedTuple
 from absl import flags
 from tqdm import tqdm
 
-from experiments import workdir as layout
+from experiments import script
 from seqhash import audio, corpus, songbook
 from seqhash.export import load_hasher
+from seqhash.files import replacing
 from seqhash.trainingset import gather, overlap
 from seqhash.trainingset.archives import ArchiveError
 from seqhash.trainingset.sources import READ, SOURCES, packages
@@ -58,17 +59,17 @@ class Failure(NamedTuple):
 def main() -> int:
     """Collects; returns the exit status."""
     workdir = Path(_WORKDIR.value)
-    test_sets = [(path, corpus.recordings(path)) for path in _AGAINST.value]  # errors first
+    others = [  # errors first
+        ("/".join([*Path(path).parts[-2:], other.id]), other)
+        for path in _AGAINST.value
+        for other in corpus.recordings(path)
+    ]
     failed: list[Failure] = []
     files = _files(workdir, failed)
     rows = _record(_recordings(files), workdir, failed)
     music, noises = ([r for r in rows if bool(r["work_id"]) is music] for music in (True, False))
     music += _songbook(workdir) if _SONGBOOK.value else []
-    shared = [
-        found
-        for path, others in test_sets
-        for found in _overlaps([*music, *noises], workdir, path, others)
-    ]
+    shared = _overlaps([*music, *noises], workdir, others) if others else []
     left_out = _left_out([*music, *noises], shared)
     music, noises = (
         [r for r in part if r["recording_id"] not in left_out] for part in (music, noises)
@@ -77,9 +78,10 @@ def main() -> int:
         raise ValueError(f"{workdir}: no music could be had.")
     gather.write_manifest(workdir / "manifest.csv", music)
     gather.write_manifest(workdir / "noise.csv", noises)
-    used = sorted({file.package for file in files})
-    (workdir / "SOURCES.md").write_text(_sources(music, noises, used, shared), encoding="utf-8")
-    layout.report_failures(failed)
+    used = sorted({(file.package, file.package_digest) for file in files})
+    with replacing(workdir / "SOURCES.md") as file:
+        file.write(_sources(music, noises, used, shared).encode())
+    script.report_failures(failed)
     for found in shared:
         print(f"left out {found.id}: {found.other}, {found.why}")
     print(
@@ -87,7 +89,7 @@ def main() -> int:
         f"{_hours(music):.2f} h; {len(noises)} noises, {_hours(noises):.2f} h; "
         f"{len(left_out)} left out, {len(failed)} failed"
     )
-    return layout.EXIT_STRICT if failed and _STRICT.value else 0
+    return script.EXIT_STRICT if failed and _STRICT.value else 0
 
 
 def _files(workdir: Path, failed: list[Failure]) -> list[gather.File]:
@@ -173,20 +175,20 @@ def _songbook(workdir: Path) -> list[Row]:
 
 
 def _overlaps(
-    rows: Sequence[Row], workdir: Path, name: str, others: Sequence[corpus.Recording]
-) -> Iterable[overlap.Overlap]:
-    """What a corpus holds of rows, by title and by search."""
-    ids = [f"{Path(name).parent.name}/{other.id}" for other in others]
-    titles = {row["recording_id"]: row["title"] for row in rows if row["work_id"]}
-    yield from overlap.by_title(
-        titles, {id: other.title for id, other in zip(ids, others, strict=True) if other.title}
-    )
+    rows: Sequence[Row], workdir: Path, others: Sequence[tuple[str, corpus.Recording]]
+) -> list[overlap.Overlap]:
+    """What test sets hold of rows, by title and, of those that are not made here, by search."""
+    titles = [(row["recording_id"], row["title"]) for row in rows if row["work_id"]]
+    found = list(overlap.by_title(titles, [(id, other.title) for id, other in others]))
     hasher = load_hasher(_HASHER.value)
     read = functools.partial(audio.read, sample_rate=hasher.sample_rate)
-    bar = tqdm(others, f"hashing {name}", unit="recording")
-    index = overlap.searcher(hasher, (read(other.path) for other in bar))
-    for row in tqdm(rows, "searching", unit="recording"):
-        yield from overlap.by_search(index, ids, row["recording_id"], read(workdir / row["path"]))
+    names, bar = [id for id, _ in others], tqdm(others, "test sets", unit="recording")
+    index = overlap.searcher(hasher, (read(other.path) for _, other in bar))
+    foreign = [row for row in rows if gather.OWN not in row["licence"]]
+    for row in tqdm(foreign, "searching", unit="recording"):
+        samples = read(workdir / row["path"])
+        found += overlap.by_search(index, names, row["recording_id"], samples)
+    return found
 
 
 def _left_out(rows: Sequence[Row], shared: Iterable[overlap.Overlap]) -> set[str]:
@@ -203,7 +205,7 @@ def _hours(rows: Iterable[Row]) -> float:
 def _sources(
     music: Sequence[Row],
     noises: Sequence[Row],
-    used: Sequence[Path],
+    used: Sequence[tuple[str, str]],
     shared: Sequence[overlap.Overlap],
 ) -> str:
     """SOURCES.md: licences, packages, credits, and what was left out."""
@@ -215,14 +217,14 @@ def _sources(
             hours[row["licence"], row["artist"] or "-"] += float(row["duration_s"]) / 3600
         lines += [f"| {licence} | {by} | {h:.2f} |" for (licence, by), h in sorted(hours.items())]
     lines += ["", "## Packages", "", "| file | SHA-256 | its licences were read |", "|---|---|---|"]
-    for path in used:
-        same = READ[path.name.split("_")[0]] == gather.digest(path)
+    for package, digest in used:
+        same = READ[package.split("_")[0]] == digest
         read = "in this version" if same else "in another version: compare its copyright file"
-        lines.append(f"| {path.name} | {gather.digest(path)} | {read} |")
+        lines.append(f"| {package} | {digest} | {read} |")
     lines += ["", "## Left out, as an evaluation corpus has it too", ""]
     lines += [f"- {one.id}: {one.other}, {one.why}" for one in shared] or ["Nothing was found."]
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    layout.run(main)
+    script.run(main)

@@ -9,6 +9,7 @@ killed goes on, and what changed is made anew. Recordings are 16 kHz, mono, 16-b
 import csv
 import functools
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -22,12 +23,14 @@ import numpy as np
 import soundfile
 import soxr
 
-from seqhash import audio
+from seqhash import audio, digests
+from seqhash.files import replacing, replacing_folder
 from seqhash.robustness import degrade
 from seqhash.trainingset import archives
 from seqhash.trainingset.sources import Source, source_of
 
 SAMPLE_RATE = 16_000  # Hz
+MEMBERS = "members.csv"  # of an unpacked package: file, SHA-256, path in the package
 RENDER_RATE = 44_100  # Hz; at a lower one the instruments' overtones would fold
 SHORTEST = {"music": 10.0, "noise": 1.4, "speech": 1.0}  # s; shorter files are left out
 COLUMNS = (
@@ -58,14 +61,16 @@ class File(NamedTuple):
 
     id: str  # unique: package and name
     path: Path
+    digest: str  # SHA-256 of its content
     member: str  # path in the package
-    package: Path
+    package: str  # name of the .deb
+    package_digest: str
     source: Source
 
     @property
     def origin(self) -> str:
         """Package, version and path, as text."""
-        return " ".join((*self.package.name.split("_")[:2], self.member))
+        return " ".join((*self.package.split("_")[:2], self.member))
 
 
 @dataclass(frozen=True)
@@ -118,13 +123,6 @@ def fetch(package: str, folder: Path, *, download: bool) -> Path:
         return found[0].replace(folder / found[0].name)
 
 
-@functools.cache
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def unpack(package: Path, sources: Sequence[Source], folder: Path) -> list[File]:
     """The files of a package that are in a table, in the package's order, each under its id.
 
@@ -133,19 +131,17 @@ def unpack(package: Path, sources: Sequence[Source], folder: Path) -> list[File]
     Raises:
       ArchiveError: the package cannot be read, or its files are not there any more.
     """
-    key = hashlib.sha256(repr((digest(package), sources)).encode()).hexdigest()[:16]
+    content = digests.of_file(package)
+    key = digests.of([content, sources])[:16]
     unpacked = folder / f"{sources[0].package}-{key}"
     if not unpacked.is_dir():
-        partial = folder / f".{unpacked.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _unpack(package, sources, partial)
-        partial.rename(unpacked)
-    with (unpacked / "members.csv").open(newline="", encoding="utf-8") as file:
+        with replacing_folder(unpacked) as fresh:
+            _unpack(package, sources, fresh)
+    with (unpacked / MEMBERS).open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     files = [
-        File(Path(name).stem, unpacked / name, member, package, source)
-        for name, member in rows
+        File(Path(name).stem, unpacked / name, digest, member, package.name, content, source)
+        for name, digest, member in rows
         if (source := source_of(member, sources))
     ]
     for source in sources:
@@ -157,19 +153,18 @@ def unpack(package: Path, sources: Sequence[Source], folder: Path) -> list[File]
 
 
 def _unpack(package: Path, sources: Sequence[Source], folder: Path) -> None:
-    seen, rows = set[bytes](), list[tuple[str, str]]()
+    rows: dict[str, tuple[str, str, str]] = {}
     folders = {source.folder for source in sources}
     for member, content in archives.package_members(package, folders=folders):
         source = source_of(member, sources)
-        fingerprint = hashlib.sha256(content).digest()
-        if source is None or fingerprint in seen:
+        digest = hashlib.sha256(content).hexdigest()
+        if source is None or digest in rows:
             continue
-        seen.add(fingerprint)
         name = _file_name(source, member)
         (folder / name).write_bytes(content)
-        rows.append((name, member))
-    with (folder / "members.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
+        rows[digest] = name, digest, member
+    with (folder / MEMBERS).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows.values())
 
 
 def _file_name(source: Source, member: str) -> str:
@@ -196,7 +191,7 @@ def decoded(file: File) -> Recording:
         file.source.author,
         file.source.licence,
         file.origin,
-        digest(file.path),
+        file.digest,
         functools.partial(
             audio.read, file.path, sample_rate=SAMPLE_RATE, minimum_seconds=SHORTEST[use]
         ),
@@ -216,7 +211,7 @@ def rendered(midi: File, fonts: Sequence[File], *, seconds: float) -> list[Recor
             midi.source.author,
             f"{midi.source.licence} (sound font: {font.source.licence})",
             f"{midi.origin}, rendered with {font.origin}",
-            f"{digest(midi.path)} {digest(font.path)} {seconds}",
+            f"{midi.digest} {font.digest} {seconds}",
             functools.partial(render, midi.path, font.path, seconds=seconds),
         )
         for i, font in enumerate(fonts)
@@ -338,7 +333,7 @@ def speech(speakers: dict[str, list[File]], espeak: bool, *, seed: int) -> list[
         for i, part in enumerate(samples[: count * _excerpt()].reshape(count, -1)):
             found.append(
                 _noise(f"{name}_{i}", "speech", file.source.author, file.source.licence,
-                       file.package.name, part)
+                       file.package, part)
             )  # fmt: skip
     for voice, samples in made.items():
         name = f"espeak-ng_{voice.replace('+', '_')}"
@@ -398,11 +393,12 @@ def record(recording: Recording, folder: Path) -> float:
         pass
     samples = np.clip(recording.make(), -1, 1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
-    with soundfile.SoundFile(partial, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as file:
+    with (
+        replacing(path) as whole,
+        soundfile.SoundFile(whole, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as file,
+    ):
         file.comment = tag
         file.write(samples)
-    partial.replace(path)
     return len(samples) / SAMPLE_RATE
 
 
@@ -417,9 +413,9 @@ def row(recording: Recording, seconds: float) -> dict[str, str]:
 
 def write_manifest(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """A manifest, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())

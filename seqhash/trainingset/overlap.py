@@ -2,7 +2,7 @@
 work)."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -66,22 +66,25 @@ def _levelled(samples: np.ndarray) -> np.ndarray:
     return samples * np.float32(0.1 / np.sqrt(np.mean(samples**2)))
 
 
-def by_title(titles: Mapping[str, str], others: Mapping[str, str]) -> Iterator[Overlap]:
+def by_title(
+    titles: Iterable[tuple[str, str]], others: Sequence[tuple[str, str]]
+) -> Iterator[Overlap]:
     """Recordings whose title a recording of a test set has too, or has within its own; both are
-    {id: title}.
+    (id, title).
     """
-    words = {id: [_words(name) for name in _names(title)] for id, title in others.items()}
-    for id, title in titles.items():
-        mine = [_words(name) for name in _names(title)]
-        for other, theirs in words.items():
+    known = [(id, title, _names(title)) for id, title in others]
+    for id, title in titles:
+        mine = _names(title)
+        for other, its, theirs in known:
             if any(_one_in_another(a, b) for a in mine for b in theirs):
-                yield Overlap(id, other, f"title {title!r}, there {others[other]!r}")
+                yield Overlap(id, other, f"title {title!r}, there {its!r}")
 
 
-def _names(title: str) -> list[str]:
-    """A title, and what else the tune is called."""
+def _names(title: str) -> list[frozenset[str]]:
+    """The words of a title, and of what else the tune is called."""
     plain = _plain(title)
-    return [plain, *(name for names in ALIASES if any(n in plain for n in names) for name in names)]
+    others = [name for names in ALIASES if any(n in plain for n in names) for name in names]
+    return [_words(name) for name in (plain, *others)]
 
 
 def _plain(title: str) -> str:

@@ -18,7 +18,7 @@ class Source(NamedTuple):
 
     package: str
     folder: str  # in the package; an archive on the way is a folder too
-    names: tuple[str, ...]  # of files in the folder and below it, with * and ? as in a shell
+    names: tuple[str, ...]  # of files in the folder and below it, with *, ? and [] as in a shell
     use: str  # one of USES
     licence: str  # one of PERMISSIVE
     author: str
@@ -148,7 +148,7 @@ SOURCES = (
             "Environment.ocg/Lightning.ocg/Thunder?.ogg",
             "Liquids.ocg/StereoRain.ogg",
             "Liquids.ocg/*Sizzle.ogg",
-            "Liquids.ocg/Splash?.wav",
+            "Liquids.ocg/Splash[13].wav",
             "Liquids.ocg/Swim3.ogg",
             "Fire.ocg/Fire.ogg",
             "Clonk.ocg/Movement.ocg/DivingLoop?.ogg",
@@ -172,7 +172,8 @@ SOURCES = (
         (
             "Animals.ocg/MosquitoBuzz.ogg",
             "Environment.ocg/Disasters.ocg/Earthquake.ogg",
-            "Fire.ocg/Fuse*.ogg",
+            "Fire.ocg/Fuse.ogg",
+            "Fire.ocg/FuseLoop.ogg",
             "Liquids.ocg/Boiling.ogg",
             "Structures.ocg/Furnace.ocg/Loop.ogg",
             "Structures.ocg/Pumpjack.ogg",
@@ -188,7 +189,7 @@ SOURCES = (
         _SONIC_PI,
         _names(
             "ambi_dark_woosh ambi_drone ambi_glass_hum ambi_glass_rub ambi_haunted_hum "
-            "ambi_lunar_land ambi_sauna ambi_swoosh loop_3d_printer misc_crow vinyl_hiss",
+            "ambi_lunar_land ambi_sauna ambi_swoosh loop_3d_printer vinyl_hiss",
             ".flac",
         ),
         "noise",
