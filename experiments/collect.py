@@ -9,7 +9,7 @@ are there; keeps the files under CC0, CC BY, MIT, BSD or in the public domain
 espeak-ng is, and adds the built-in songbook. What an evaluation corpus (--against) holds too, by
 search or by title, is left out with all recordings of its work, and said. Writes
 WORKDIR/manifest.csv (music), WORKDIR/noise.csv and WORKDIR/SOURCES.md; a run that was stopped goes
-on by the same command. Expect 15 minutes on 2 cores and 3 GB of disk.
+on by the same command. Expect 10 minutes on 2 cores, 3 more for each hour of test audio, and 3 GB of disk.
 """
 
 import functools

@@ -12,7 +12,7 @@ from seqhash.codes import Hasher
 from seqhash.index.identify import Searcher
 from seqhash.robustness.systems import Learned
 
-# a recording that shares nothing is found as often, by the search's own reckoning
+# so often a recording that shares nothing is found all the same, as the search reckons
 FALSE_POSITIVE_RATE = 1e-3
 ALIASES = (  # names of one tune
     ("turkey in the straw", "old zip coon"),
