@@ -238,14 +238,18 @@ def measure(
 
 
 def _key(task: Task, survey: Survey) -> str:
-    """Of what decides a cell: the settings, the audio and the hasher, whatever their paths."""
-    made = [
-        one if isinstance(one, str) else dataclasses.asdict(one) | {"folder": ""}
-        for one in task.systems
-    ]
+    """Of what decides a cell: the settings, the audio and the hashers, whatever their paths."""
+
+    def identity(system: systems.System) -> dict[str, Any]:
+        if isinstance(system, systems.Learned):
+            hasher, asked = system.hasher, (system.weighted, system.variants)
+            return {"name": system.name, "digest": hasher.digest, "asked": asked}
+        if isinstance(system, systems.Outside):
+            return dataclasses.asdict(system) | {"folder": ""}
+        return {"name": system.name}
+
     decides = task._replace(corpus="", noise=None, rooms=None, hasher="", systems=())
-    hasher = load_hasher(task.hasher)
-    return digests.of([decides, made, survey.digest, hasher.name, hasher.digest])[:12]
+    return digests.of([decides, list(map(identity, contestants(task))), survey.digest])[:12]
 
 
 def examples(

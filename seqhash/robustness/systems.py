@@ -421,8 +421,9 @@ def named(name: str, hasher: Hasher) -> System:
     """
     if name in NAMED:
         return NAMED[name](hasher)
-    if name in packaged():
-        return Learned(name, "a hasher of this package", load_hasher(name))
+    if name in packaged() or (Path(name) / "hasher.json").is_file():
+        other = load_hasher(name)
+        return Learned(other.name, f"the hasher {other.name}", other)
     known = ", ".join([*NAMED, *packaged()])
     raise ValueError(f"Unknown system {name!r}; there are {known}.")
 
