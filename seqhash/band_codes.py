@@ -27,6 +27,7 @@ LEAST = 64  # frames of the smallest program
 PITCHES = 2  # semitones up and down that a query is asked as
 STRETCH = 0.1  # of speed and tempo, up and down
 DRIFT_SECONDS = 0.08  # that the ends of a query may lie off
+LONGEST_SECONDS = 10.0  # of a query at once; longer ones are asked in windows
 AS_IS_PRIOR = 0.8  # of a query to be as its recording is
 
 
@@ -72,7 +73,7 @@ class BandHasher(Hasher):
 
     @property
     def many_bits(self) -> bool:
-        """Whether nearness is counted in deviations: distances of bands' codes are nearly normal."""
+        """Whether nearness is counted in deviations: these distances are nearly normal."""
         return True
 
     @property
@@ -226,10 +227,8 @@ def variants(frames: int, config: Config) -> list[Variant]:
     Tempi lie so near to each other that the ends of the query are off by DRIFT_SECONDS at most,
     speeds besides so near that the bands between are off by half a semitone.
     """
-    seconds, most = (
-        frames * config.bands.frame_step / config.bands.sample_rate,
-        math.log(1 + STRETCH),
-    )
+    seconds = frames * config.bands.frame_step / config.bands.sample_rate
+    seconds, most = min(seconds, LONGEST_SECONDS), math.log(1 + STRETCH)
     drift = seconds / 2 * most  # of the ends, where nothing but the tempo as it is is asked
     steps = 0 if drift <= DRIFT_SECONDS else math.ceil(drift / (2 * DRIFT_SECONDS))
     tempi = [math.exp(most * i / steps) for i in range(-steps, steps + 1) if i]

@@ -37,8 +37,9 @@ LOW_SHARE = 0.1  # a low quantile of the distances to them
 ROWS = 2**17  # codes of each half at most: what is left out enters as ``copies``
 KNEE, LOW = 0.3, 0.1  # quantiles through which the tail goes; it begins at KNEE
 LEAST = 1e-30  # probabilities stop here: nothing is that sure
-PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for works
-FEW_WORKS = 8
+ASSUMED = 1.3  # deviations of nearness to absent queries, where nothing is known of them
+PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for works, ...
+FEW_WORKS = 8  # ... unless nearness is counted in deviations, which are known beforehand
 
 
 class Typical(NamedTuple):
@@ -132,6 +133,8 @@ def estimate(
         starts[1:][order],
         np.unique(works[order], return_inverse=True)[1],
     )
+    if len(np.unique(works)) < FEW_WORKS and many_bits:
+        return assumed(words, starts, n=n, tries=tries)
     if len(np.unique(works)) < FEW_WORKS:
         low, high = _pieces(low, high, max(round(PIECE_SECONDS * code_rate), 2 * (n + tries)))
         works = np.arange(len(low))
@@ -150,7 +153,7 @@ def estimate(
             minima.append(trial.reshape(2, TRIALS, tries).min(axis=2))
             searched += database.rows
     if not minima:
-        return None
+        return assumed(words, starts, n=n, tries=tries) if many_bits else None
     trials, shares = np.concatenate(minima, axis=1)
     if n >= COPY_CODES and (shares >= COPY).mean() > 0.5:
         trials = trials[shares >= COPY]
@@ -161,6 +164,36 @@ def estimate(
     copies = max(1.0, len(words) * len(minima) / searched)
     sample = _windows(words, low, high, n, 1, SAMPLE, rng)
     return NullDistribution(trials, float(knee) - deviation * z_knee, deviation, copies, sample)
+
+
+def assumed(
+    words: np.ndarray, starts: np.ndarray, *, n: int, tries: int
+) -> NullDistribution | None:
+    """The distribution for a collection of few works, where nearness is counted in deviations: each
+    window is a normal variable, a little wider than that, and none knows of the others.
+
+    In collections of 1, 20 and 40 recordings 1 % of absent queries came nearer than 1.1 to 1.5
+    times what a normal variable does. None where the collection has no room for n codes.
+    """
+    low, high = starts[:-1], starts[1:]
+    windows = int(np.maximum(high - low - n + 1, 0).sum())
+    if not windows:
+        return None
+    sample = _windows(words, low, high, n, 1, SAMPLE, np.random.default_rng(n))
+    return NullDistribution(np.array([-np.inf]), 0.0, ASSUMED, float(windows * tries), sample)
+
+
+def of_length(
+    null: NullDistribution, words: np.ndarray, starts: np.ndarray, n: int
+) -> NullDistribution | None:
+    """The distribution for windows of nearly as many codes: its sample is of n; None where the
+    collection has no room for them.
+    """
+    low, high = starts[:-1], starts[1:]
+    if (high - low < n).all():
+        return None
+    rng = np.random.default_rng(n)
+    return null._replace(sample=_windows(words, low, high, n, 1, SAMPLE, rng))
 
 
 def _deal(works: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -181,10 +181,11 @@ class Searcher:
         return self._identify([check_samples(samples)], everything=True)
 
     def _identify(self, blocks: Iterable[np.ndarray], *, everything: bool = False) -> list[Match]:
-        matches = list[Match]()
+        matches, as_it_is = list[Match](), 0
         for variant, codes in self.hasher.views(blocks, shifts=self.shifts, weighted=self.weighted):
+            as_it_is = as_it_is or min(len(shift) for shift in codes)
             if len(self.collection.words):
-                matches += self._matches_of(codes, variant, everything=everything)
+                matches += self._matches_of(codes, variant, as_it_is, everything=everything)
             if not self.variants or any(match.score >= SURE for match in matches):
                 break
             if matches and not everything:
@@ -192,13 +193,21 @@ class Searcher:
         return without_repeats(sorted(matches, key=_rank))
 
     def _matches_of(
-        self, codes: list[np.ndarray], variant: Variant, *, everything: bool
+        self, codes: list[np.ndarray], variant: Variant, as_it_is: int, *, everything: bool
     ) -> list[Match]:
-        """Matches of a query as one variant: its codes at each shift."""
+        """Matches of a query as one variant: its codes at each shift.
+
+        Another tempo makes a few codes more or less, and nearness is of the same distribution as
+        that of the ``as_it_is`` codes that the query has: it is not estimated anew.
+        """
         count, code_rate = min(len(shift) for shift in codes), self.hasher.code_rate
         rate = 1.0 if everything else self.false_positive_rate
         length, begins = _cut(count, code_rate)
-        null = self._null(length, len(codes))
+        null = self._null(_cut(as_it_is, code_rate)[0], len(codes))
+        if null is not None and null.sample.shape[1] != length:
+            null = calibration.of_length(
+                null, self.collection.words, self.collection.starts, length
+            )
         matches = self._matches(codes, length, begins, rate, null, variant)
         room = int(np.median(np.diff(self.collection.starts))) - len(codes) + 1
         piece = min(_codes(PIECE_SECONDS, code_rate), room)
