@@ -9,7 +9,7 @@ are there; keeps the files under CC0, CC BY, MIT, BSD or in the public domain
 espeak-ng is, and adds the built-in songbook. What an evaluation corpus (--against) holds too, by
 search or by title, is left out with all recordings of its work, and said. Writes
 WORKDIR/manifest.csv (music), WORKDIR/noise.csv and WORKDIR/SOURCES.md; a run that was stopped goes
-on by the same command. Expect 10 minutes on 2 cores, 3 more for each hour of test audio, and 3 GB of disk.
+on by the same command. Expect 10 minutes on 2 cores and 2 GB of disk.
 """
 
 import functools
@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from experiments import script
 from seqhash import audio, corpus, songbook
-from seqhash.export import load_hasher
 from seqhash.files import replacing
 from seqhash.trainingset import gather, overlap
 from seqhash.trainingset.archives import ArchiveError
@@ -37,7 +36,6 @@ _PACKAGES = flags.DEFINE_string("packages", None, "folder of .deb files; default
 _AGAINST = flags.DEFINE_multi_string(
     "against", [], "manifest or folder of an evaluation corpus, to have nothing in common with"
 )
-_HASHER = flags.DEFINE_string("hasher", "paper-128", "hasher that searches for what is shared")
 _MIDI_SECONDS = flags.DEFINE_float(
     "midi_seconds", 40.0, "rendered of each MIDI piece by each sound font; 0: none", 0.0
 )
@@ -180,14 +178,13 @@ def _overlaps(
     """What test sets hold of rows, by title and, of those that are not made here, by search."""
     titles = [(row["recording_id"], row["title"]) for row in rows if row["work_id"]]
     found = list(overlap.by_title(titles, [(id, other.title) for id, other in others]))
-    hasher = load_hasher(_HASHER.value)
-    read = functools.partial(audio.read, sample_rate=hasher.sample_rate)
+    read = functools.partial(audio.read, sample_rate=overlap.SAMPLE_RATE)
     names, bar = [id for id, _ in others], tqdm(others, "test sets", unit="recording")
-    index = overlap.searcher(hasher, (read(other.path) for _, other in bar))
+    landmarks = overlap.index(read(other.path) for _, other in bar)
     foreign = [row for row in rows if gather.OWN not in row["licence"]]
     for row in tqdm(foreign, "searching", unit="recording"):
         samples = read(workdir / row["path"])
-        found += overlap.by_search(index, names, row["recording_id"], samples)
+        found += overlap.by_search(landmarks, names, row["recording_id"], samples)
     return found
 
 

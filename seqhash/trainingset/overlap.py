@@ -1,19 +1,24 @@
 """What a training set and a test set share, by search (the same audio) and by title (the same
-work)."""
+work).
 
+The search is by landmarks (``baselines.wang``): between copies they agree at any level, in steady
+noise too, and their scores leave a wide gap. Of 60 tracks of music against 40 others, six shared
+audio; the six had scores of 8 to 940, the rest below 3.
+"""
+
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from seqhash.codes import Hasher
-from seqhash.index.identify import Searcher
-from seqhash.robustness.systems import Learned
+from seqhash.robustness.baselines import wang
 
-# so often a recording that shares nothing is found all the same, as the search reckons
-FALSE_POSITIVE_RATE = 1e-3
+CONFIG = wang.WangConfig(shifts=2)  # copies need no more grids
+SAMPLE_RATE = CONFIG.sample_rate  # Hz, of all samples here
+CLIP_SECONDS = 10.0
+CHANCE = 1e-3  # of a recording that shares nothing to be left out all the same, as the score says
 ALIASES = (  # names of one tune
     ("turkey in the straw", "old zip coon"),
     ("brighton camp", "the girl i left behind me"),
@@ -35,35 +40,39 @@ class Overlap(NamedTuple):
     why: str
 
 
-def searcher(hasher: Hasher, references: Iterable[np.ndarray]) -> Searcher:
-    """An index of a test set, float32 (samples,) of each recording at the hasher's rate."""
-    words = [hasher.hash_samples(_levelled(samples)) for samples in references]
-    made = Learned("overlap", "", hasher).add_codes(words)
-    return replace(made, false_positive_rate=FALSE_POSITIVE_RATE)
+def index(references: Iterable[np.ndarray]) -> wang.Landmarks:
+    """The landmarks of a test set, float32 (samples,) of each recording, one after the other."""
+    prints, frames = list[np.ndarray](), list[int]()
+    for samples in references:
+        prints.append(wang.fingerprint(samples, config=CONFIG))
+        frames.append(len(samples) // CONFIG.frame_step + 1)
+    return wang.from_fingerprints(prints, frames, config=CONFIG)
 
 
-def by_search(index: Searcher, names: Sequence[str], id: str, samples: np.ndarray) -> list[Overlap]:
-    """The recordings of a test set of which a recording holds a part.
+def by_search(
+    landmarks: wang.Landmarks, names: Sequence[str], id: str, samples: np.ndarray
+) -> list[Overlap]:
+    """The recordings of a test set of which a recording holds a part; for each its surest clip.
 
     Args:
-      index: of ``searcher``.
+      landmarks: of ``index``.
       names: ids of the recordings in it, in order.
       id, samples: of the recording, float32 (samples,).
     """
-    return [
-        Overlap(
-            id,
-            names[match.recording],
-            f"{match.start:.0f} to {match.end:.0f} s sound there from {match.offset:.0f} s on "
-            f"({match.bit_error_rate:.0%} of bits differ, score {match.score:.1f})",
-        )
-        for match in index.identify(_levelled(samples))
-    ]
-
-
-def _levelled(samples: np.ndarray) -> np.ndarray:
-    """At an RMS of 0.1: cepstra, and so the bits of a hash of them, change with the level."""
-    return samples * np.float32(0.1 / np.sqrt(np.mean(samples**2)))
+    size = round(CLIP_SECONDS * SAMPLE_RATE)
+    begins = range(0, max(1, len(samples) - size // 2), size)
+    least = math.log10(len(begins) / CHANCE)
+    surest: dict[int, tuple[float, str]] = {}
+    answers = wang.identify(landmarks, [samples[i : i + size] for i in begins], all_candidates=True)
+    for begin, matches in zip(begins, answers, strict=True):
+        for match in matches:
+            if match.score >= max(least, surest.get(match.recording, (0.0, ""))[0]):
+                start = begin / SAMPLE_RATE + match.start
+                why = (
+                    f"{start:.1f} s sounds there at {match.offset:.1f} s (score {match.score:.0f})"
+                )
+                surest[match.recording] = match.score, why
+    return [Overlap(id, names[recording], why) for recording, (_, why) in sorted(surest.items())]
 
 
 def by_title(
