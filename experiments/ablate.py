@@ -10,8 +10,8 @@ changes add rows to those of the same base, seeds and recordings. Writes WORKDIR
 ablation.md. The last epoch is reported, none is picked.
 
 Expect one training a row: 5 to 12 minutes for 40 epochs over an hour or two on 2 cores. One seed
-moves accuracy by 1 to 3 points, more than most changes do (BUILD_NOTES.md has the table on which
-the defaults were chosen).
+moves accuracy by 1 to 3 points, more than most changes do (docs/decisions.md has the table on
+which the defaults were chosen).
 """
 
 import itertools

@@ -13,8 +13,8 @@ in the extras dev and test; what is not installed is left out, and said.
 
 Expect 1 to 5 minutes each (search on all cores: 8), and on cores with AVX-512 2.2 x librosa and 8.7
 x python_speech_features (mfcc), 1.4 to 1.6 x PyTorch (train), 2 to 9 x FAISS (search; 27 x by the
-progressive scan), 12 hours of audio a minute (index). BUILD_NOTES.md has the tables, with what the
-machine could do.
+progressive scan), 12 hours of audio a minute (index). docs/performance.md has the tables, with
+what the machine could do.
 """
 
 import json

@@ -13,7 +13,7 @@ of them need the same WORKDIR, on a disk that they share, and as many devices ea
 Expect 1,000 segments a second on a core with AVX-512 (400 to 500 without): 5 minutes for 40 epochs
 over 0.8 h, 12 for 1.86 h on 2 cores. On that, the loss goes from 13 (nothing is reconstructed) to
 4.1 with H alone handed over; it falls further with model.handover=hidden_and_cell, around the hash
-(BUILD_NOTES.md).
+(docs/decisions.md).
 """
 
 from pathlib import Path
