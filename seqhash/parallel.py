@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 SEGMENTS_A_CORE = 32  # smallest part of a batch that keeps a core busy
@@ -63,7 +64,8 @@ def in_processes(
 ) -> Iterator[tuple[tuple, Result]]:
     """(arguments, what the function returned) of each call, as they end, by new processes.
 
-    Ctrl-C does not reach them; where it or an error ends the iteration, they are killed.
+    Ctrl-C does not reach them; where it or an error ends the iteration, they are killed, and where
+    this process is killed they end by themselves.
 
     Args:
       calls: arguments of each.
@@ -71,7 +73,7 @@ def in_processes(
     """
     others = {process.pid for process in multiprocessing.active_children()}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, start, start_with) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (start, start_with)) as pool:
         try:
             with ignoring_interrupts():
                 running = {pool.submit(function, *call): call for call in calls}
@@ -82,6 +84,20 @@ def in_processes(
                 if process.pid not in others:
                     process.kill()
             raise
+
+
+def _begin(start: Callable[..., Any] | None, start_with: tuple) -> None:
+    """A worker's first call: it shall not outlive the one that it works for."""
+
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    if start is not None:
+        start(*start_with)
 
 
 @contextlib.contextmanager

@@ -110,3 +110,28 @@ def test_every_core_is_a_device_that_has_a_part_of_the_batch(
     monkeypatch.setattr(jax.config, "update", made.__setitem__)
     parallel.use_all_cores(batch_size)
     assert made == {"jax_num_cpu_devices": devices}
+
+
+def note_and_sleep(path: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def sleep_in_a_process(path: str) -> None:
+    list(parallel.in_processes(note_and_sleep, [(path,)], workers=1))
+
+
+def test_workers_end_with_the_process_that_they_work_for(tmp_path):
+    """It was killed, and could not end them."""
+    note = tmp_path / "pid"
+    running = Running(sleep_in_a_process, str(note))
+    deadline = time.monotonic() + 60
+    while not (note.is_file() and note.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(running.process.pid, signal.SIGKILL)
+    running.ended(timeout=20)
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{note.read_text()}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

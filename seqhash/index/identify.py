@@ -66,6 +66,7 @@ ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)
 STEADY = 0.15
 PLAIN = 0.3  # ... and a hit has to be nearer than this share of that
 PLACES = 64  # of a recording, that a hit is compared with
+COMPARED = 2**20  # words that are compared at a time
 # where a tenth of them are nearer than this share of the median distance, it repeats itself (music
 # does from 0.23 on), and a hit has to be as much nearer
 REPEATED = 0.2
@@ -249,7 +250,9 @@ class Searcher:
             return []
         rate = rate if rate >= 1 else rate * variant.prior / len(begins)
         largest = calibration.largest(null, rate if len(begins) == 1 else max(rate, CANDIDATE_RATE))
-        query = _Query(codes, length, begins, null, np.inf if rate >= 1 else largest, variant)
+        if rate >= 1:  # all that is near, and of a variant what is nearer than most absent queries
+            largest = np.inf if variant == AS_IS else calibration.largest(null, 1.0)
+        query = _Query(codes, length, begins, null, largest, variant)
         hits, typical = self._hits(query)
         matches = [
             self._match(query, hits, group, typical)
@@ -328,6 +331,8 @@ class Searcher:
         silence or held tone, nor a rhythm that repeats itself so nearly that any other like it is
         as near.
         """
+        if not len(hits.row):
+            return np.zeros(0, bool)
         longer = max(0, math.ceil(self.hasher.segment_seconds) - 1)
         near = np.array(ELSEWHERE) + np.copysign(longer, ELSEWHERE)
         near = np.rint(near * self.hasher.code_rate).astype(np.int64)[:, None]
@@ -380,10 +385,13 @@ class Searcher:
         asked = np.stack([code[: len(query.codes[-1])] for code in query.codes])
         asked = asked[shift[:, None], query.begins[window, None] + codes]
         distances = np.full(places.shape, np.nan)
-        for place, hits in enumerate(map(np.flatnonzero, valid)):
-            there = starts[recording[hits]] + places[place, hits]
+        place, hit = np.nonzero(valid)
+        step = max(1, COMPARED // (query.length * asked.shape[2]))
+        for low in range(0, len(place), step):
+            some = place[low : low + step], hit[low : low + step]
+            there = starts[recording[some[1]]] + places[some]
             beside = self.collection.words[there[:, None] + codes]
-            distances[place, hits] = hamming.code_distances(asked[hits], beside).sum(axis=1)
+            distances[some] = hamming.code_distances(asked[some[1]], beside).sum(axis=1)
         distances[0, ~valid.any(axis=0)] = np.inf  # too short a recording to say
         return np.nanquantile(distances, share, axis=0, method="lower")
 
