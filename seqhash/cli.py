@@ -434,14 +434,19 @@ def _print_answer(
         print(f"{_plain(file)}: no match", flush=True)
     else:
         print(f"{_plain(file)}:")
-        header = ("recording", "query", "offset", "bit error rate", "score")
-        _print_table(header, (_match_cells(match) for match in matches))
+        header = ("recording", "query", "offset", "bit error rate", "score", "played")
+        rows = [_match_cells(match) for match in matches]
+        columns = len(header) if any(row[-1] for row in rows) else len(header) - 1
+        _print_table(header[:columns], (row[:columns] for row in rows))
 
 
 def _match_cells(match: "Match") -> tuple[str, ...]:
     times = f"{_time(match.start)}-{_time(match.end)}"
     name = f"{match.title} ({match.path})" if match.title else match.path
-    return name, times, _time(match.offset), f"{match.bit_error_rate:.1%}", f"{match.score:.2f}"
+    numbers = f"{match.bit_error_rate:.1%}", f"{match.score:.2f}"
+    pitch = f"{match.pitch:+.1f} semitones" if match.pitch else ""
+    tempo = f"{match.tempo - 1:+.0%} tempo" if match.tempo != 1 else ""
+    return name, times, _time(match.offset), *numbers, ", ".join(filter(None, (pitch, tempo)))
 
 
 def _try_plot(
