@@ -55,7 +55,7 @@ PIECES_RATE = 0.1  # ... which may bring so much of the false-positive rate more
 # windows of a long query, for recordings of less than one and a half of its windows
 JINGLE_SECONDS = 2.0
 NEIGHBOURS = 16  # of each window
-SURE = 4.0  # score of a match beside which no other variant of the query is asked
+SURE = 4.0  # score of a match of the query as it is beside which no variant is asked
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
 GAP_SECONDS = 15.0  # between two windows of one match
 AGREE_SECONDS = 0.26  # between alignments of two windows of one match; or a hop, where that is more
@@ -187,10 +187,9 @@ class Searcher:
             as_it_is = as_it_is or min(len(shift) for shift in codes)
             if len(self.collection.words):
                 matches += self._matches_of(codes, variant, as_it_is, everything=everything)
-            if not self.variants or any(match.score >= SURE for match in matches):
-                break
-            if matches and not everything:
-                break
+            sure = any(match.score >= SURE for match in matches) or (matches and not everything)
+            if variant == AS_IS and (sure or not self.variants):
+                break  # the others are asked all, or none
         return without_repeats(sorted(matches, key=_rank))
 
     def _matches_of(
