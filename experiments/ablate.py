@@ -25,7 +25,7 @@ import numpy as np
 from absl import flags
 
 from experiments import script
-from seqhash import batches, checkpoint, digests, evaluate, features, parallel, train
+from seqhash import batches, checkpoint, digests, evaluate, features, parallel, tables, train
 from seqhash.config import Config, from_flat_dict, identity, override, to_flat_dict
 
 _WORKDIR = flags.DEFINE_string(
@@ -133,7 +133,7 @@ def _table(rows: dict[str, list[dict[str, Any]]]) -> str:
     """Markdown: means over seeds; accuracies strict, in %, at 1 / 9 / 17 / 37 hashes."""
     head = ["change", "train loss", "validation loss", "collisions, %", "dead bits", "eff. bits"]
     head += ["accuracy, threshold 0", "threshold median"]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for change, seeds in rows.items():
         if not seeds:
             continue
@@ -151,7 +151,7 @@ def _table(rows: dict[str, list[dict[str, Any]]]) -> str:
             ]
             cells.append(" / ".join(f"{100 * value:.1f}" for value in by_length))
         lines.append(cells)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return tables.markdown(lines)
 
 
 def _mean(values: list[float | None]) -> float:

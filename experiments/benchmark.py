@@ -2,6 +2,7 @@ r"""Speed against named peers and the machine's limit, as ratios measured in one
 
     python -m experiments.benchmark mfcc                # librosa, python_speech_features; one core
     python -m experiments.benchmark mfcc --corpora=DIR  # the largest error over all recordings, too
+    python -m experiments.benchmark bands               # librosa's mel spectrogram, our MFCC
     python -m experiments.benchmark train               # PyTorch's LSTM, tied weights; GEMM peak
     python -m experiments.benchmark search              # FAISS, C loops for the limit; one core
     python -m experiments.benchmark search --all_cores  # and on all cores
@@ -32,10 +33,10 @@ import numpy as np
 from absl import flags
 
 from experiments import script
-from seqhash import parallel
+from seqhash import parallel, tables
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "times that every system is measured", lower_bound=1)
-_SECONDS = flags.DEFINE_float("seconds", 120.0, "length of the audio (mfcc)", lower_bound=2)
+_SECONDS = flags.DEFINE_float("seconds", 120.0, "length of the audio (mfcc, bands)", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 48, "train steps of a measurement (train)", lower_bound=16)
 _CORPORA = flags.DEFINE_string(
     "corpora", None, "folder of manifests to measure the MFCC error on (mfcc)"
@@ -73,29 +74,39 @@ def main(benchmark: str) -> int:
 
 def _benchmark_mfcc() -> dict[str, Any]:
     names = ["ours, stream", "ours, jitted mfcc", "librosa", "python_speech_features"]
-    rates = _rounds("mfcc", {name: (name, {}, True) for name in names})
-    ours = rates["ours, stream"]
-    print("\nAudio seconds per CPU second, one core\n")
-    print("| system | median | ours is faster by | goal |\n|---|---|---|---|")
-    for name, rate in rates.items():
-        ratio = ours and rate and ours / rate
-        print(f"| {name} | {_shown(rate)} | {_shown(ratio, 2)} | {GOALS.get(name, '')} |")
-    result: dict[str, Any] = {"rates": rates, "machine": _machine()}
+    result = _front_ends("mfcc", names)
     if _CORPORA.value:
         result["errors"] = _mfcc_errors(Path(_CORPORA.value))
     return result
 
 
-def _audio() -> np.ndarray:
+def _benchmark_bands() -> dict[str, Any]:
+    return _front_ends("bands", ["ours, bands", "librosa, melspectrogram", "ours, stream"])
+
+
+def _front_ends(benchmark: str, names: list[str]) -> dict[str, Any]:
+    """Rates of front ends, of which the first is ours."""
+    rates = _rounds(benchmark, {name: (name, {}, True) for name in names})
+    ours = rates[names[0]]
+    print("\nAudio seconds per CPU second, one core\n")
+    table = [["system", "median", f"{names[0]}: faster by", "goal"]]
+    for name, rate in rates.items():
+        ratio = ours and rate and ours / rate
+        table.append([name, _shown(rate), _shown(ratio, 2), GOALS.get(name, "")])
+    print(tables.markdown(table))
+    return {"rates": rates, "machine": _machine()}
+
+
+def _audio(sample_rate: int) -> np.ndarray:
     """Noise under slow swells: no silence, no shortcuts."""
-    samples = round(_SECONDS.value * 16_000)
+    samples = round(_SECONDS.value * sample_rate)
     swell = 0.6 + 0.4 * np.sin(np.arange(samples) / 5_000)
     return (0.1 * swell * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
 
 
-def _mfcc_rate(function: Callable[[np.ndarray], Any]) -> float:
+def _audio_rate(function: Callable[[np.ndarray], Any], *, sample_rate: int = 16_000) -> float:
     """Audio seconds per CPU second of this process, the best of three after one to warm up."""
-    audio, times = _audio(), []
+    audio, times = _audio(sample_rate), []
     function(audio)
     for _ in range(3):
         start = time.process_time()
@@ -108,7 +119,7 @@ def _mfcc_stream() -> float:
     from seqhash import mfcc
     from seqhash.config import MfccConfig
 
-    return _mfcc_rate(lambda audio: mfcc.stream([audio], config=MfccConfig()))
+    return _audio_rate(lambda audio: mfcc.stream([audio], config=MfccConfig()))
 
 
 def _mfcc_jitted() -> float:
@@ -120,7 +131,7 @@ def _mfcc_jitted() -> float:
     from seqhash.config import MfccConfig
 
     jitted = jax.jit(functools.partial(mfcc.mfcc, config=MfccConfig()))
-    return _mfcc_rate(lambda audio: jitted(audio).block_until_ready())
+    return _audio_rate(lambda audio: jitted(audio).block_until_ready())
 
 
 def _mfcc_librosa() -> float:
@@ -138,7 +149,7 @@ def _mfcc_librosa() -> float:
             center=False,
         )
 
-    return _mfcc_rate(same_grid)
+    return _audio_rate(same_grid)
 
 
 def _mfcc_psf() -> float | None:
@@ -146,9 +157,40 @@ def _mfcc_psf() -> float | None:
         import python_speech_features
     except ImportError:
         return None
-    return _mfcc_rate(
+    return _audio_rate(
         lambda audio: python_speech_features.mfcc(audio.astype(np.float64), 16_000, nfft=512)
     )
+
+
+def _bands_ours() -> float:
+    from seqhash import bands
+    from seqhash.config import BandsConfig
+
+    config = BandsConfig()
+    return _audio_rate(
+        lambda audio: bands.stream([audio], config=config), sample_rate=config.sample_rate
+    )
+
+
+def _bands_librosa() -> float:
+    import librosa
+
+    from seqhash.config import BandsConfig
+
+    config = BandsConfig()
+
+    def same_grid(audio: np.ndarray) -> np.ndarray:
+        return librosa.feature.melspectrogram(
+            y=audio,
+            sr=config.sample_rate,
+            n_fft=config.fft_length,
+            win_length=config.frame_length,
+            hop_length=config.frame_step,
+            n_mels=config.bands,
+            center=False,
+        )
+
+    return _audio_rate(same_grid, sample_rate=config.sample_rate)
 
 
 def _mfcc_errors(folder: Path) -> dict[str, Any]:
@@ -162,9 +204,7 @@ def _mfcc_errors(folder: Path) -> dict[str, Any]:
 
     config, errors = MfccConfig(), {}
     print("\nLargest error against python_speech_features 0.6\n")
-    print(
-        "| corpus | recordings | absolute | relative to max(abs(reference), 1) |\n|---|---|---|---|"
-    )
+    table = [["corpus", "recordings", "absolute", "relative to max(abs(reference), 1)"]]
     for manifest in sorted(folder.glob("*/manifest.csv")):
         absolute, relative, count = 0.0, 0.0, 0
         for recording in corpus.recordings(manifest):
@@ -174,12 +214,13 @@ def _mfcc_errors(folder: Path) -> dict[str, Any]:
             absolute = max(absolute, float(error.max()))
             relative = max(relative, float((error / np.maximum(np.abs(expected), 1)).max()))
             count += 1
-        print(f"| {manifest.parent.name} | {count} | {absolute:.1e} | {relative:.1e} |", flush=True)
+        table.append([manifest.parent.name, str(count), f"{absolute:.1e}", f"{relative:.1e}"])
         errors[manifest.parent.name] = {
             "recordings": count,
             "absolute": absolute,
             "relative": relative,
         }
+    print(tables.markdown(table, left=1))
     return errors
 
 
@@ -204,8 +245,7 @@ def _benchmark_train() -> dict[str, Any]:
         f"\nTrain step, batch {_batch_size()}, {flop / 1e6:.1f} MFLOP a segment; "
         f"matrix-multiply peak {peak:.0f} GFLOP/s a core\n"
     )
-    print("| system | segments/s, median | share of the peak | ours is faster by | goal |")
-    print("|---|---|---|---|---|")
+    table = [["system", "segments/s, median", "share of the peak", "ours is faster by", "goal"]]
     for name, rate in rates.items():
         if name.startswith("GEMM"):
             continue
@@ -213,8 +253,9 @@ def _benchmark_train() -> dict[str, Any]:
         ours = rates[name.replace("torch", "ours")]
         share = rate and 100 * rate * flop / (peak * 1e9 * cores)
         ratio = ours and rate and ours / rate
-        rates_and_share = f"{_shown(rate)} | {_shown(share)} % | {_shown(ratio, 2)}"
-        print(f"| {name} | {rates_and_share} | {GOALS.get(name, '')} |")
+        measured = [_shown(rate), f"{_shown(share)} %", _shown(ratio, 2)]
+        table.append([name, *measured, GOALS.get(name, "")])
+    print(tables.markdown(table))
     print(
         "\nGoal of ours: half of the peak, aim 60 %. "
         "Products that rematerialisation repeats are not counted."
@@ -365,6 +406,7 @@ def _benchmark_index() -> dict[str, Any]:
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "mfcc": _benchmark_mfcc,
+    "bands": _benchmark_bands,
     "train": _benchmark_train,
     "search": _benchmark_search,
     "index": _benchmark_index,
@@ -374,6 +416,8 @@ SYSTEMS: dict[str, Callable[[], Any]] = {
     "ours, jitted mfcc": _mfcc_jitted,
     "librosa": _mfcc_librosa,
     "python_speech_features": _mfcc_psf,
+    "ours, bands": _bands_ours,
+    "librosa, melspectrogram": _bands_librosa,
     "ours": _train_ours,
     "torch": _train_torch,
     "gemm jax": _gemm_jax,

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqhash import parallel
+from seqhash import parallel, tables
 from seqhash.search import hamming, multi_index, planar
 
 Clock = Callable[[], float]
@@ -120,17 +120,15 @@ def show(result: dict[str, Any]) -> None:
     print(
         f"\nExact search of 128-bit codes, {how}; FAISS {result['faiss'] or 'is not installed'}\n"
     )
-    print(
-        "| case | ours | FAISS | floor | ratio | floor's ratio | reach | aim | distances equal |\n"
-        + "|---" * 9
-        + "|"
-    )
+    head = ["case", "ours", "FAISS", "floor", "ratio", "floor's ratio", "reach", "aim"]
+    table = [[*head, "distances equal"]]
     for row in result["exact"]:
         ours, faiss, floor = row["ours"], row["faiss"], row["floor"]
         times = [_shown(ours), _shown(faiss, "not installed"), _shown(floor, "not measured")]
         ratios = [_shown(faiss and faiss / ours), _shown(faiss and floor and faiss / floor)]
         goals = [_goal(row["reach"]), _goal(row["aim"])]
-        print("| " + " | ".join([row["case"], *times, *ratios, *goals, row["equal"]]) + " |")
+        table.append([row["case"], *times, *ratios, *goals, row["equal"]])
+    print(tables.markdown(table))
     print(
         "\nThe floor is a pass that reads the codes once where n = Q = 1, "
         "else a loop of vector popcounts."
@@ -139,15 +137,13 @@ def show(result: dict[str, Any]) -> None:
         return
     found = result["sublinear"]
     print(f"\nMulti-index hashing against our full scan: {found['case']}; a query's {how}\n")
-    print(
-        "| mode | recall@1 | proven by the tables | ms | full scan's ms | ratio | reach |\n"
-        + "|---" * 7
-        + "|"
-    )
+    head = ["mode", "recall@1", "proven by the tables", "ms", "full scan's ms", "ratio", "reach"]
+    table = [head]
     for row in found["modes"]:
         shares = [f"{row['recall']:.4f}", f"{row['proven']:.4f}"]
         numbers = [_shown(value) for value in (row["ours"], row["flat"], row["flat"] / row["ours"])]
-        print("| " + " | ".join([row["mode"], *shares, *numbers, _goal(row["reach"])]) + " |")
+        table.append([row["mode"], *shares, *numbers, _goal(row["reach"])])
+    print(tables.markdown(table, left=1))
     print(f"\nTables: {found['tables']}. Recall over {found['queries']} queries.")
 
 

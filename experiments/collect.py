@@ -25,7 +25,7 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import script
-from seqhash import audio, corpus, songbook
+from seqhash import audio, corpus, songbook, tables
 from seqhash.files import replacing
 from seqhash.trainingset import gather, overlap
 from seqhash.trainingset.archives import ArchiveError
@@ -208,16 +208,18 @@ def _sources(
     """SOURCES.md: licences, packages, credits, and what was left out."""
     lines = ["# Sources of this training set", "", "All recordings were cut, mixed or resampled."]
     for title, rows in (("Music", music), ("Noises", noises)):
-        lines += ["", f"## {title}", "", "| licence | by | hours |", "|---|---|---|"]
         hours: dict[tuple[str, str], float] = defaultdict(float)
         for row in rows:
             hours[row["licence"], row["artist"] or "-"] += float(row["duration_s"]) / 3600
-        lines += [f"| {licence} | {by} | {h:.2f} |" for (licence, by), h in sorted(hours.items())]
-    lines += ["", "## Packages", "", "| file | SHA-256 | its licences were read |", "|---|---|---|"]
+        cells = [[licence, by, f"{h:.2f}"] for (licence, by), h in sorted(hours.items())]
+        table = [["licence", "by", "hours"], *cells]
+        lines += ["", f"## {title}", "", tables.markdown(table, left=2)]
+    table = [["file", "SHA-256", "its licences were read"]]
     for package, digest in used:
         same = READ[package.split("_")[0]] == digest
         read = "in this version" if same else "in another version: compare its copyright file"
-        lines.append(f"| {package} | {digest} | {read} |")
+        table.append([package, digest, read])
+    lines += ["", "## Packages", "", tables.markdown(table)]
     lines += ["", "## Left out, as an evaluation corpus has it too", ""]
     lines += [f"- {one.id}: {one.other}, {one.why}" for one in shared] or ["Nothing was found."]
     return "\n".join(lines) + "\n"

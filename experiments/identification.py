@@ -19,7 +19,7 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import script
-from seqhash import audio, corpus, metrics
+from seqhash import audio, corpus, metrics, tables
 from seqhash.export import DEFAULT, load_hasher
 from seqhash.index import ingest
 from seqhash.index.catalogue import open_index
@@ -164,16 +164,13 @@ def _rate(rows: list[dict], what: Callable[[dict], bool]) -> dict:
 
 
 def _table(result: dict) -> str:
-    lines = [
-        "| excerpt | found, % | wrong, % | absent and answered, % | median offset error, ms "
-        "| within 100 ms, % |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = ["excerpt", "found, %", "wrong, %", "absent and answered, %"]
+    lines = [[*head, "median offset error, ms", "within 100 ms, %"]]
     for length, row in result["lengths"].items():
         cells = (_interval(row[name]) for name in ("hit", "wrong", "false_positive"))
         offset, near = row["offset_error_median"] * 1000, row["within_100_ms"] * 100
-        lines.append(f"| {length} s | {' | '.join(cells)} | {offset:.0f} | {near:.1f} |")
-    return "\n".join(lines)
+        lines.append([f"{length} s", *cells, f"{offset:.0f}", f"{near:.1f}"])
+    return tables.markdown(lines, left=1)
 
 
 def _interval(rate: dict) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 from absl import flags
 
 from experiments import script
-from seqhash import corpus, evaluate, paper, songbook
+from seqhash import corpus, evaluate, paper, songbook, tables
 from seqhash.config import Config, override
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder of the run")
@@ -84,22 +84,19 @@ def main() -> int:
 def _compare_with_paper(result: dict[str, Any]) -> None:
     """The paper's own table, ours beside it."""
     rows, accuracy = result["training"]["epochs"], result["cover_accuracy"]
-    ours = {
-        "accuracy, 1 hash (1 s)": (_percent(paper.ACCURACY[1]), _percent(accuracy["1"]["value"])),
-        "accuracy, 9 hashes (3 s)": (_percent(paper.ACCURACY[9]), _percent(accuracy["9"]["value"])),
-        "collision rate": (_percent(paper.COLLISION_RATE), _percent(result["collision_rate"])),
-        "loss before training; mean of epoch 1": (
-            f"{paper.FIRST_LOSS}",
-            f"{rows[0]['train_loss']:.3f}; {rows[1]['train_loss']:.3f}",
-        ),
-        f"loss, epoch {rows[-1]['epoch']}": (
-            f"{paper.LAST_LOSS}",
-            f"{rows[-1]['train_loss']:.3f}",
-        ),
-    }
-    print(f"\n{'':40}{'paper':>10}  {'here':>20}")
-    for name, (reported, here) in ours.items():
-        print(f"{name:40}{reported:>10}  {here:>20}")
+    shares = [
+        ("accuracy, 1 hash (1 s)", paper.ACCURACY[1], accuracy["1"]["value"]),
+        ("accuracy, 9 hashes (3 s)", paper.ACCURACY[9], accuracy["9"]["value"]),
+        ("collision rate", paper.COLLISION_RATE, result["collision_rate"]),
+    ]
+    first, second, last = (f"{row['train_loss']:.3f}" for row in (*rows[:2], rows[-1]))
+    table = [
+        ["", "paper", "here"],
+        *([name, _percent(reported), _percent(here)] for name, reported, here in shares),
+        ["loss before training; mean of epoch 1", f"{paper.FIRST_LOSS}", f"{first}; {second}"],
+        [f"loss, epoch {rows[-1]['epoch']}", f"{paper.LAST_LOSS}", last],
+    ]
+    print(f"\n{tables.text(table, left=1)}")
 
 
 def _percent(value: float | None) -> str:

@@ -6,8 +6,8 @@ report.
     python -m experiments.robustness --corpus=music.csv --workdir=runs/quick --quick  # 5 minutes
 
 Every system is asked the same clips. Two fifths of the works are left out of the index: one half
-of them says how often a system answers falsely, the other sets the scores for 1 % false answers, with
-noises and rooms of their own (every other one of the lists, or other synthesised ones). Writes
+of them says how often a system answers falsely, the other sets the scores for 1 % false answers,
+with noises and rooms of their own (every other one of the lists, or other synthesised ones). Writes
 WORKDIR/robustness.json, WORKDIR/report.html and pictures. A run that was stopped goes on by the
 same command. About an hour for 60 recordings, 500 queries and 2 cores.
 """

@@ -109,7 +109,9 @@ class Autoencoder(nn.Module):
         values, time = frame
         return self._cells(self._truncate(carry, time), values), None
 
-    def _decode_step(self, carry: tuple[Carry, jax.Array], frame: tuple[jax.Array, jax.Array]):
+    def _decode_step(
+        self, carry: tuple[Carry, jax.Array], frame: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[Carry, jax.Array], jax.Array]:
         (cells, previous), (values, time) = carry, frame
         cells = self._cells(
             self._truncate(cells, time), previous if self.config.decoder_input == "own" else values

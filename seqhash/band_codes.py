@@ -21,6 +21,7 @@ from seqhash import bands, equivariant, parallel, patches
 from seqhash.codes import AS_IS, Hasher, Variant, check_samples, pack
 from seqhash.config import Config, encoding_part
 from seqhash.mfcc import Statistics
+from seqhash.sizes import power_of_two
 
 PIECE = 2_048  # frames hashed at a time: 64 s
 LEAST = 64  # frames of the smallest program
@@ -191,7 +192,7 @@ class BandHasher(Hasher):
         parts = [np.zeros((0, self.words * (3 if weighted else 1)), np.uint32)]
         for piece in _pieces(arrays, config):
             codes = (len(piece) - config.patch.frames) // config.patch.hop + 1
-            size = max(LEAST, 1 << (len(piece) - 1).bit_length())
+            size = max(LEAST, power_of_two(len(piece)))
             padded = np.pad(piece, ((0, size - len(piece)), (0, 0)))
             made = _words(
                 self._weights[0], padded, np.int32(codes), config=config, weighted=weighted

@@ -24,6 +24,7 @@ import numpy as np
 
 from seqhash.config import BandsConfig
 from seqhash.mfcc import frame, power_spectrum
+from seqhash.sizes import round_up
 
 CHUNK = (
     128  # frames walked at a time: 4 s, 0.4 MB of samples and spectra, in the second-level cache
@@ -112,7 +113,7 @@ def chunked(padded: jax.Array, count: jax.Array, *, frames: int, config: BandsCo
     step, table = config.frame_step, jnp.asarray(_filters(config), jnp.float32)
     size = padded_length(CHUNK, config)
 
-    def one_chunk(index, bands):
+    def one_chunk(index: jax.Array, bands: jax.Array) -> jax.Array:
         piece = jax.lax.dynamic_slice_in_dim(padded, index * (CHUNK * step), size)
         pieces = frame(piece, frames=CHUNK, length=config.frame_length, step=step)
         made = of_frames(pieces, table, config=config)
@@ -131,7 +132,7 @@ def bands(samples: jax.Array, *, config: BandsConfig) -> jax.Array:
     count = frame_count(samples.shape[0], config)
     if count == 0:
         return jnp.zeros((0, config.bands), jnp.float32)
-    frames = -(-count // CHUNK) * CHUNK
+    frames = round_up(count, CHUNK)
     size = padded_length(frames, config)
     padded = jnp.pad(samples.astype(jnp.float32), (0, max(0, size - samples.shape[0])))[:size]
     return chunked(padded, jnp.int32(count), frames=frames, config=config)[:count]

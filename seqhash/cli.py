@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from absl import flags
 
-from seqhash import audio, files, parallel
+from seqhash import audio, files, parallel, tables
 from seqhash.index import compare, exchange, ingest
 from seqhash.index.catalogue import Index, Row, delete_empty, open_index
 
@@ -515,11 +515,7 @@ def _time(seconds: float) -> str:
 
 def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     lines = [list(header), *([_plain(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print(
-            "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+    print(tables.text(lines))
 
 
 def _plain(text: str) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 
 from seqhash import audio, autoencoder, mfcc, parallel
 from seqhash.config import Config, encoding_part, identity
+from seqhash.sizes import power_of_two, round_up
 
 SHIFT_SECONDS = 0.05  # between two shifts of a query, about: a fifth of the paper's hop
 SHIFTS = 5  # at most
@@ -228,7 +229,7 @@ class Hasher:
         lengths = [len(samples) for samples in recordings]
         counts = [mfcc.frame_count(length, self.config.mfcc) for length in lengths]
         frames = _bucket(max(counts, default=0))
-        height = 1 << (len(recordings) - 1).bit_length()
+        height = power_of_two(len(recordings))
         padded = np.zeros((height, mfcc.padded_length(frames, self.config.mfcc)), np.float32)
         valid, valid_frames = np.zeros((2, height), np.int32)
         valid[: len(lengths)], valid_frames[: len(counts)] = lengths, counts
@@ -278,7 +279,12 @@ class Hasher:
         return {"encode": self.encode, "config": encoding_part(config), "chunk": chunk}
 
     def _from_samples(
-        self, program: Callable[..., jax.Array], padded, valid, count, frames: int
+        self,
+        program: Callable[..., jax.Array],
+        padded: np.ndarray,
+        valid: np.ndarray | np.integer,
+        count: np.ndarray | np.integer,
+        frames: int,
     ) -> np.ndarray:
         static = self._static(self.config)
         return np.asarray(program(*self._weights, padded, valid, count, frames=frames, **static))
@@ -405,12 +411,19 @@ def _finer(config: Config, shifts: int) -> Config:
 
 
 def _bucket(frames: int) -> int:
-    """The power of two of CHUNKs that holds that many frames."""
-    return mfcc.CHUNK * (1 << max(0, -(-frames // mfcc.CHUNK) - 1).bit_length())
+    """The power of two, at least a CHUNK, that holds that many frames."""
+    return max(mfcc.CHUNK, power_of_two(frames))
 
 
 def _encode_recording(
-    params, statistics, cepstra, count, *, encode: Encode, config: Config, chunk: int
+    params: Any,
+    statistics: mfcc.Statistics,
+    cepstra: jax.Array,
+    count: jax.Array,
+    *,
+    encode: Encode,
+    config: Config,
+    chunk: int,
 ) -> jax.Array:
     """States (rows, hidden) of padded cepstra (frames, coeffs); rows past the recording's segments
     are zero.
@@ -418,11 +431,11 @@ def _encode_recording(
     segment = config.segment
     if segment.normalisation == "recording":
         statistics = mfcc.frame_statistics(cepstra, count)
-    rows = -(-max(1, mfcc.segment_count(cepstra.shape[0], config=segment)) // chunk) * chunk
+    rows = round_up(max(1, mfcc.segment_count(cepstra.shape[0], config=segment)), chunk)
     span = (chunk - 1) * segment.hop + segment.frames
     cepstra = jnp.pad(cepstra, ((0, span), (0, 0)))
 
-    def one_chunk(index, states):
+    def one_chunk(index: jax.Array, states: jax.Array) -> jax.Array:
         piece = jax.lax.dynamic_slice_in_dim(cepstra, index * (chunk * segment.hop), span)
         segments = mfcc.normalise(
             mfcc.cut_segments(piece, config=segment), statistics, config=segment
@@ -431,16 +444,24 @@ def _encode_recording(
         return jax.lax.dynamic_update_slice_in_dim(states, state, index * chunk, 0)
 
     shape = (chunk, segment.frames, config.mfcc.coeffs)
-    bits = jax.eval_shape(functools.partial(encode, config=config), params, jnp.zeros(shape)).shape[
-        -1
-    ]
+    states = jax.eval_shape(functools.partial(encode, config=config), params, jnp.zeros(shape))
     segments = jnp.maximum(0, (count - segment.frames) // segment.hop + 1)
     chunks = (segments + chunk - 1) // chunk
-    return jax.lax.fori_loop(0, chunks, one_chunk, jnp.zeros((rows, bits), jnp.float32))
+    return jax.lax.fori_loop(0, chunks, one_chunk, jnp.zeros((rows, states.shape[-1]), jnp.float32))
 
 
 @functools.partial(jax.jit, static_argnames=("encode", "config", "chunk"))
-def _states_of_cepstra(params, statistics, thresholds, cepstra, count, *, encode, config, chunk):
+def _states_of_cepstra(
+    params: Any,
+    statistics: mfcc.Statistics,
+    thresholds: jax.Array,
+    cepstra: jax.Array,
+    count: jax.Array,
+    *,
+    encode: Encode,
+    config: Config,
+    chunk: int,
+) -> jax.Array:
     del thresholds
     return _encode_recording(
         params, statistics, cepstra, count, encode=encode, config=config, chunk=chunk
@@ -448,7 +469,17 @@ def _states_of_cepstra(params, statistics, thresholds, cepstra, count, *, encode
 
 
 @functools.partial(jax.jit, static_argnames=("encode", "config", "chunk"))
-def _words_of_cepstra(params, statistics, thresholds, cepstra, count, *, encode, config, chunk):
+def _words_of_cepstra(
+    params: Any,
+    statistics: mfcc.Statistics,
+    thresholds: jax.Array,
+    cepstra: jax.Array,
+    count: jax.Array,
+    *,
+    encode: Encode,
+    config: Config,
+    chunk: int,
+) -> jax.Array:
     states = _encode_recording(
         params, statistics, cepstra, count, encode=encode, config=config, chunk=chunk
     )
@@ -457,8 +488,18 @@ def _words_of_cepstra(params, statistics, thresholds, cepstra, count, *, encode,
 
 @functools.partial(jax.jit, static_argnames=("frames", "encode", "config", "chunk"))
 def _words_of_samples(
-    params, statistics, thresholds, padded, valid, count, *, frames, encode, config, chunk
-):
+    params: Any,
+    statistics: mfcc.Statistics,
+    thresholds: jax.Array,
+    padded: jax.Array,
+    valid: jax.Array,
+    count: jax.Array,
+    *,
+    frames: int,
+    encode: Encode,
+    config: Config,
+    chunk: int,
+) -> jax.Array:
     cepstra = mfcc.chunked(padded, valid, count, frames=frames, config=config.mfcc)
     states = _encode_recording(
         params, statistics, cepstra, count, encode=encode, config=config, chunk=chunk
@@ -468,8 +509,18 @@ def _words_of_samples(
 
 @functools.partial(jax.jit, static_argnames=("frames", "encode", "config", "chunk"))
 def _words_of_stacked(
-    params, statistics, thresholds, padded, valid, count, *, frames, encode, config, chunk
-):
+    params: Any,
+    statistics: mfcc.Statistics,
+    thresholds: jax.Array,
+    padded: jax.Array,
+    valid: jax.Array,
+    count: jax.Array,
+    *,
+    frames: int,
+    encode: Encode,
+    config: Config,
+    chunk: int,
+) -> jax.Array:
     one = functools.partial(
         _words_of_samples, frames=frames, encode=encode, config=config, chunk=chunk
     )

@@ -306,8 +306,8 @@ def _check_bands(config: Config) -> None:
     top = bands.low_hz * 2.0 ** (bands.bands / bands.bands_per_octave)  # where the last band ends
     if bands.low_hz <= 0 or top > bands.sample_rate / 2:
         raise ValueError(
-            f"bands.low_hz to {top:.0f} Hz, where the last of {bands.bands} bands ends, must lie in "
-            f"0 to half of bands.sample_rate = {bands.sample_rate}."
+            f"bands.low_hz to {top:.0f} Hz, where the last of {bands.bands} bands ends, must lie "
+            f"in 0 to half of bands.sample_rate = {bands.sample_rate}."
         )
     if bands.fft_length < bands.frame_length:
         raise ValueError(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from seqhash import controls, metrics, mfcc, paper
+from seqhash import controls, metrics, mfcc, paper, tables
 from seqhash.codes import Hasher
 from seqhash.config import Config, to_flat_dict
 from seqhash.corpus import Recording
@@ -234,7 +234,7 @@ def table(result: Mapping[str, Any], *, name: str = "trained") -> str:
         _row(name, result, lengths),
     ]
     rows += [_row(floor, values, lengths) for floor, values in result["floors"].items()]
-    return _markdown([[*head, "dead bits", "effective bits"], *rows])
+    return tables.markdown([[*head, "dead bits", "effective bits"], *rows])
 
 
 def split_table(result: Mapping[str, Any], *, name: str = "trained") -> str:
@@ -253,7 +253,7 @@ def split_table(result: Mapping[str, Any], *, name: str = "trained") -> str:
         for split in result["cover_accuracy"][lengths[0]]["splits"]
         for system, values in systems.items()
     ]
-    return _markdown([["", *(_hashes(n) for n in lengths)], *rows]) if rows else ""
+    return tables.markdown([["", *(_hashes(n) for n in lengths)], *rows]) if rows else ""
 
 
 def verdict(result: Mapping[str, Any]) -> str:
@@ -383,15 +383,6 @@ def _row(name: str, values: Mapping[str, Any], lengths: Sequence[str]) -> list[s
 
 def _hashes(n: str) -> str:
     return f"{n} hash{'es' if n != '1' else ''}"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
 
 
 def _percent(value: float | None, digits: int = 2) -> str:

@@ -28,6 +28,8 @@ ROOM_SECONDS = 0.75  # of an impulse response that is kept
 PITCHES = 17  # filter banks between the largest changes of pitch
 STRETCH = 10  # steps of one program
 
+State = tuple[Any, optax.OptState]  # parameters, and what the optimizer keeps of them
+
 
 class Material(NamedTuple):
     """What is trained on, at the sample rate of the front end."""
@@ -69,11 +71,11 @@ def make_material(
     if not len(chosen):
         seconds = (past + length + 2 * spare + step) / rate
         raise ValueError(f"Training needs recordings of {seconds:.1f} s that sound, got none.")
-    if not noises or not rooms:
-        raise ValueError(f"Training needs noises and rooms, got {len(noises)} and {len(rooms)}.")
     circles = [
         circle for noise in noises for circle in _circles(noise, round(NOISE_SECONDS * rate))
     ]
+    if not circles or not rooms:  # silence is no noise
+        raise ValueError(f"Training needs noises and rooms, got {len(circles)} and {len(rooms)}.")
     taps = round(ROOM_SECONDS * rate)
     responses = [np.pad(room[:taps], (0, max(0, taps - len(room)))) for room in rooms]
     return Material(
@@ -183,19 +185,21 @@ def make_optimizer(config: PairsConfig) -> optax.GradientTransformation:
 
 
 @functools.partial(jax.jit, static_argnames=("config",))
-def _stretch(state, material: Material, key: jax.Array, step, count, *, config: Config):
+def _stretch(
+    state: State, material: Material, key: jax.Array, step: int, count: int, *, config: Config
+) -> tuple[State, jax.Array]:
     """Some steps, and the mean of their losses; ``count`` is a run-time value."""
     optimizer = make_optimizer(config.pairs)
 
-    def one_step(i, carry):
-        params, opt_state, total = carry
+    def one_step(i: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+        (params, opt_state), total = carry
         pair = draw_pairs(jax.random.fold_in(key, step + i), material, config=config)
         loss, grads = jax.value_and_grad(pair_loss)(params, *pair, config=config)
         updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, total + loss
+        return (optax.apply_updates(params, updates), opt_state), total + loss
 
-    *state, total = jax.lax.fori_loop(0, count, one_step, (*state, jnp.float32(0)))
-    return tuple(state), total / count
+    state, total = jax.lax.fori_loop(0, count, one_step, (state, jnp.float32(0)))
+    return state, total / count
 
 
 def _pair(

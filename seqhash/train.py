@@ -154,7 +154,9 @@ def make_stretch(
     )
 
     def stretch(state: TrainState, count: jax.Array, source: Any) -> tuple[TrainState, jax.Array]:
-        def one_step(i, carry):
+        def one_step(
+            i: jax.Array, carry: tuple[TrainState, jax.Array]
+        ) -> tuple[TrainState, jax.Array]:
             state, values = carry
             state, loss = step(state, batch_at(source, i, config=config))
             return state, values.at[i].set(loss)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from seqhash import batches, codes, export, train
-from seqhash.config import override
+from seqhash import batches, codes, equivariant, export, pairs, train
+from seqhash.config import Config, override
 from seqhash.search import hamming, kernels, planar, plans
 from tests.test_train import small_store
 
@@ -115,3 +115,19 @@ def test_every_shape_of_a_scan(monkeypatch, words, n, queries, devices):
             mesh=mesh,
         )
     assert len(scans) > 1
+
+
+@pytest.mark.parametrize("kind", ["kernel", "lstm"])
+def test_the_step_of_training_by_pairs(kind):
+    changes = {"front_end": "bands", "kind": kind, "hidden": 4}
+    config = override(Config(), {f"encoder.{name}": value for name, value in changes.items()})
+    config = override(config, {"pairs.batch_size": 4})
+    samples = np.random.default_rng(0).uniform(-1, 1, 24_000).astype(np.float32)
+    material = pairs.make_material([samples], [samples], [samples[:9]], config=config)
+    params = equivariant.init_params(jax.random.key(0), config)
+    state = (params, pairs.make_optimizer(config.pairs).init(params))
+    (moved, _), loss = lowered(
+        pairs._stretch, state, material, jax.random.key(0), np.int32(0), np.int32(1), config=config
+    )
+    assert jax.tree.structure(moved) == jax.tree.structure(params)
+    assert loss.shape == ()

@@ -68,7 +68,10 @@ def _sql(path: Path, *statements: str) -> list:
 
 
 def test_needs_no_jax():
-    code = "import sys, seqhash.index.catalogue, seqhash.index.exchange; sys.exit('jax' in sys.modules)"
+    code = (
+        "import sys, seqhash.index.catalogue, seqhash.index.exchange; "
+        "sys.exit('jax' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
@@ -299,9 +302,9 @@ def test_another_hasher_is_refused(tmp_path):
     with pytest.raises(IndexFileError) as error:
         open_index(path, identity=other)
     assert str(error.value) == (
-        f"{path}: made with hasher 'paper-128' (digest abababababab, 128 bits, 4 codes/s), not with "
-        "'mine' (digest cdcdcdcdcdcd, 64 bits, 8 codes/s); their codes cannot be compared. Use the first one, or "
-        "another index."
+        f"{path}: made with hasher 'paper-128' (digest abababababab, 128 bits, 4 codes/s), not "
+        "with 'mine' (digest cdcdcdcdcdcd, 64 bits, 8 codes/s); their codes cannot be compared. "
+        "Use the first one, or another index."
     )
     for change in (
         {"digest": "cd" * 32},
@@ -403,7 +406,8 @@ def test_a_failed_migration_changes_nothing(tmp_path, monkeypatch):
         ),
         ("DELETE FROM codes WHERE recording = 2", "recording 2 .* has no words"),
         (
-            "UPDATE codes SET (words, checksum) = (SELECT words, checksum FROM codes WHERE recording = 1) "
+            "UPDATE codes SET (words, checksum) = "
+            "(SELECT words, checksum FROM codes WHERE recording = 1) "
             "WHERE recording = 2",
             "recording 2 .* words are not as they were",  # another recording's, whole
         ),

@@ -32,7 +32,8 @@ from seqhash.index.catalogue import Entry, Identity, open_index
 
 def entry(i):  # as _entry
     words = np.random.default_rng(i).integers(0, 2**32, (i * 7919 % 2000, 4), np.uint32)
-    return Entry(f"/music/{i}.flac", f"{i:064x}", words, float(i), f"title {i}", metadata={"n": str(i)})
+    metadata = {"n": str(i)}
+    return Entry(f"/music/{i}.flac", f"{i:064x}", words, float(i), f"title {i}", metadata=metadata)
 
 path, first, last, group, pause = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
 if len(sys.argv) > 6:  # bytes that a file may have
@@ -40,7 +41,8 @@ if len(sys.argv) > 6:  # bytes that a file may have
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[6]),) * 2)
 print("ready", flush=True)
 sys.stdin.readline()
-with open_index(path, identity=Identity("paper-128", "ab" * 32, 4.0, 4, 8_000), create=True) as index:
+identity = Identity("paper-128", "ab" * 32, 4.0, 4, 8_000)
+with open_index(path, identity=identity, create=True) as index:
     there = index.known(f"{i:064x}" for i in range(first, last))
     todo = [i for i in range(first, last) if f"{i:064x}" not in there]
     for start in range(0, len(todo), group):
@@ -289,8 +291,8 @@ def test_disk_full(tmp_path):
     reported = [int(word) for word in output.split()]
     assert process.returncode == 1
     assert (
-        f"IndexFileError: {path}: reading or writing failed; what was added before is kept. If the disk"
-        in errors
+        f"IndexFileError: {path}: reading or writing failed; what was added before is kept. "
+        "If the disk" in errors
     )
     assert 0 < len(reported) < 100
     assert _check(path) == {*range(1, 5), *reported}
@@ -318,7 +320,8 @@ def test_no_space_for_an_export(tmp_path):
     path = _make(tmp_path / "i", range(1, 9))
     (tmp_path / "x.npz").write_text("older")
     code = (
-        "import sys, resource; from seqhash.index import exchange; from seqhash.index.catalogue import open_index\n"
+        "import sys, resource; from seqhash.index import exchange\n"
+        "from seqhash.index.catalogue import open_index\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "exchange.export_npz(open_index(sys.argv[1], readonly=True), sys.argv[2])"
     )

@@ -226,7 +226,13 @@ def _collection(
 
 
 def _windows(
-    words, low, high, n: int, tries: int, count: int, rng: np.random.Generator
+    words: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    n: int,
+    tries: int,
+    count: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Windows (count * tries, n, words): so many consecutive ones from each of ``count`` random
     places.

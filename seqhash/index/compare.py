@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:  # numpy alone unless there is something to hash
+    from matplotlib.figure import Figure
+
     from seqhash.codes import Hasher
     from seqhash.index.catalogue import Index
     from seqhash.index.identify import Match
-
-_DPI = 150
 
 
 class Comparison(NamedTuple):
@@ -149,7 +149,7 @@ def compare_match(
     return one._replace(start_a=begin, start_b=first / rate)
 
 
-def draw_differences(comparison: Comparison, *, title: str, code_rate: float):
+def draw_differences(comparison: Comparison, *, title: str, code_rate: float) -> "Figure":
     """The bits that differ, black, over the overlap's time, and below them the bit error rate of
     each code.
 
@@ -163,6 +163,8 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float):
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    from seqhash import style  # late, for matplotlib
 
     codes, bits = comparison.differences.shape
     end = comparison.start_a + codes / code_rate
@@ -184,8 +186,8 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float):
         matrix.text(0.5, 0.5, "no bit differs", transform=matrix.transAxes, ha="center")
     matrix.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     times = comparison.start_a + np.arange(codes + 1) / code_rate
-    rates.stairs(comparison.differences.mean(axis=1), times, color="#0072b2", linewidth=1.5)
-    rates.axhline(comparison.chance, color="#8c8c8c", linestyle="--", linewidth=1.2)
+    rates.stairs(comparison.differences.mean(axis=1), times, color=style.BLUE, linewidth=1.5)
+    rates.axhline(comparison.chance, color=style.GREY, linestyle="--", linewidth=1.2)
     rates.annotate(
         "all pairs",
         (end, comparison.chance),
@@ -199,7 +201,7 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float):
     )
     rates.set_ylim(0, max(0.55, 1.05 * float(comparison.differences.mean(axis=1).max())))
     rates.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    rates.spines[["top", "right"]].set_visible(False)
+    style.tidy(rates)
     return figure
 
 
@@ -209,13 +211,9 @@ def differences_figure(
     """Writes ``draw_differences`` as a PNG, into a folder that is made where it is missing; returns
     the path.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"path must end in .png, got {path}.")
-    figure = draw_differences(comparison, title=title, code_rate=code_rate)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=_DPI)
-    return path
+    from seqhash import style  # late, for matplotlib
+
+    return style.save(draw_differences(comparison, title=title, code_rate=code_rate), path)
 
 
 def match_figure(

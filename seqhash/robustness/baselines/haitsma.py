@@ -46,6 +46,7 @@ from seqhash.codes import check_samples, pack
 from seqhash.index.identify import Match, without_repeats
 from seqhash.mfcc import frame, power_spectrum
 from seqhash.search import hamming, planar
+from seqhash.sizes import power_of_two, round_up
 
 BANDS = 33  # of which the differences are one word
 BITS = BANDS - 1
@@ -151,7 +152,7 @@ def band_energies(samples: jax.Array, *, config: HaitsmaConfig = DEFAULT) -> jax
     it as you like.
     """
     count = frame_count(samples.shape[0], config)
-    frames = -(-max(1, count) // CHUNK) * CHUNK
+    frames = round_up(max(1, count), CHUNK)
     before, total = _padding(frames, config)
     padded = jnp.pad(
         samples.astype(jnp.float32), (before, max(0, total - before - samples.shape[0]))
@@ -198,7 +199,7 @@ def _analyse(samples: np.ndarray, config: HaitsmaConfig) -> tuple[np.ndarray, np
     count = frame_count(len(samples), config)
     if count < 2:
         return np.zeros((0, BITS), np.float32), np.zeros((0, 1), np.uint32)
-    frames = CHUNK << (-(-count // CHUNK) - 1).bit_length()
+    frames = max(CHUNK, power_of_two(count))
     before, total = _padding(frames, config)
     padded = np.zeros(total, np.float32)
     used = samples[: total - before]
