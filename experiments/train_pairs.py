@@ -53,6 +53,7 @@ def main() -> int:
 
     begun = time.perf_counter()
     config = override(override(Config(), BASE), _SET.value)
+    directory = export.check_directory(_DIRECTORY.value)  # before minutes of training
     rate = config.bands.sample_rate
     listed, music, skipped = _read(_CORPUS.value, rate, leave_out=_LEAVE_OUT.value)
     _, noises, bad_noises = _read(_NOISE.value, rate)
@@ -62,7 +63,7 @@ def main() -> int:
     params, rows = pairs.train_pairs(config, material, progress=_PROGRESS.value)
     hasher = make_band_hasher(config, params, name=_NAME.value)
     card = _card(hasher, listed, music, len(noises), rows, time.perf_counter() - begun)
-    directory = export.export_hasher(hasher, _DIRECTORY.value, card=card)
+    export.export_hasher(hasher, directory, card=card)
     script.write_json(directory / "losses.json", rows)
     print(
         f"{directory}: loss {rows[0]['loss']:.3f} to {rows[-1]['loss']:.3f}, {hasher.digest[:12]}"

@@ -1,8 +1,8 @@
 """A trained hasher as a directory of plain files: ``hasher.json``, ``weights.npz``, ``README.md``
 (its model card).
 
-It loads without orbax, and ``reference`` reads it with numpy alone. The package carries one,
-``paper-128``.
+It loads without orbax, and ``reference`` reads it with numpy alone. The package carries
+two, ``paper-128`` and ``semitone-32``.
 """
 
 import importlib.resources
@@ -44,12 +44,7 @@ def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
         raise ValueError(
             f"Only hashers of the autoencoder and of bands are exported, got {hasher.name!r}."
         )
-    directory = Path(directory)
-    there = files.present(directory)
-    if there.is_dir() and any(there.iterdir()) and not (there / "hasher.json").is_file():
-        raise ValueError(
-            f"{directory}: holds something else than a hasher; name another directory."
-        )
+    directory = check_directory(directory)
     weights = {name: np.asarray(value, np.float32) for name, value in _flat(hasher.params).items()}
     with files.replacing_folder(directory) as fresh:
         np.savez(fresh / "weights.npz", **weights)  # type: ignore[arg-type]
@@ -64,6 +59,17 @@ def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
         }
         (fresh / "hasher.json").write_text(json.dumps(description, indent=1) + "\n")
         (fresh / "README.md").write_text(card)
+    return directory
+
+
+def check_directory(directory: str | Path) -> Path:
+    """The directory, if a hasher may be written there; ValueError if it holds something else."""
+    directory = Path(directory)
+    there = files.present(directory)
+    if there.is_dir() and any(there.iterdir()) and not (there / "hasher.json").is_file():
+        raise ValueError(
+            f"{directory}: holds something else than a hasher; name another directory."
+        )
     return directory
 
 

@@ -135,6 +135,8 @@ def is_picture(path: Path) -> bool:
         ("export", "workdir directory name made_by"),
         ("ablate", "workdir change seeds set"),
         ("reproduce", "workdir corpus training_corpus set export"),
+        ("train_pairs", "corpus noise rooms directory name leave_out set progress"),
+        ("collect", "workdir packages against midi_seconds songbook seed workers strict"),
     ],
 )
 def test_help_names_the_flags(name, flags):
