@@ -182,14 +182,17 @@ class Searcher:
         return self._identify([check_samples(samples)], everything=True)
 
     def _identify(self, blocks: Iterable[np.ndarray], *, everything: bool = False) -> list[Match]:
-        matches, as_it_is = list[Match](), 0
-        for variant, codes in self.hasher.views(blocks, shifts=self.shifts, weighted=self.weighted):
-            as_it_is = as_it_is or min(len(shift) for shift in codes)
-            if len(self.collection.words):
+        views = self.hasher.views(blocks, shifts=self.shifts, weighted=self.weighted)
+        variant, codes = next(views)  # as it is
+        if not len(self.collection.words):
+            return []
+        as_it_is = min(len(shift) for shift in codes)
+        matches = self._matches_of(codes, variant, as_it_is, everything=everything)
+        enough = SURE if everything else -math.inf
+        if self.variants and not any(match.score >= enough for match in matches):
+            # All of them: beside the right one, others are near too.
+            for variant, codes in views:
                 matches += self._matches_of(codes, variant, as_it_is, everything=everything)
-            sure = any(match.score >= SURE for match in matches) or (matches and not everything)
-            if variant == AS_IS and (sure or not self.variants):
-                break  # the others are asked all, or none
         return without_repeats(sorted(matches, key=_rank))
 
     def _matches_of(

@@ -1,0 +1,114 @@
+"""Identification by a hasher of bands: half-second clips, transpositions, other tempi, levels."""
+
+from dataclasses import replace
+
+import librosa
+import numpy as np
+import pytest
+import soxr
+
+import seqhash
+from seqhash import songbook
+from seqhash.index import identify
+from seqhash.index.catalogue import Collection, Row
+
+WORKS = [work.work_id for work in songbook.works()][:15]
+ABSENT = 3  # of them are not in the index
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+
+@pytest.fixture(scope="module")
+def hasher():
+    return seqhash.load_hasher("semitone-32")
+
+
+@pytest.fixture(scope="module")
+def music(hasher):
+    rendered = {work: songbook.render(work, "orig", seed=0) for work in WORKS}
+    return {
+        work: soxr.resample(samples, songbook.SAMPLE_RATE, hasher.sample_rate).astype("f")
+        for work, samples in rendered.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def searcher(hasher, music):
+    there = WORKS[:-ABSENT]
+    recordings = [hasher.hash_samples(music[work]) for work in there]
+    rows = [
+        Row(i, f"{work}.flac", f"{i:064x}", work, "", "", 0.0, len(recordings[i]), {})
+        for i, work in enumerate(there)
+    ]
+    return identify.Searcher(hasher, rows, Collection.of(recordings))
+
+
+def excerpts(music, works, seconds, *, seed, each, rate=8_000):
+    """(work, s, samples) from where it sounds."""
+    rng, count = np.random.default_rng(seed), round(seconds * rate)
+    for work in works:
+        samples = music[work]
+        for place in rng.integers(rate, len(samples) - count - rate, each):
+            yield work, place / rate, samples[place : place + count]
+
+
+def answers(searcher, clips):
+    """(title asked, s asked, match or None) of each clip."""
+    return [(work, place, next(iter(searcher.identify(clip)), None)) for work, place, clip in clips]
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(1.0, 0.9), (0.5, 0.5)])
+def test_short_clips_are_found_at_their_offset(searcher, music, seconds, least):
+    asked = answers(searcher, excerpts(music, WORKS[:-ABSENT], seconds, seed=1, each=2))
+    right = [(place, match) for work, place, match in asked if match and match.title == work]
+    assert len(right) >= least * len(asked)
+    errors = [abs(match.offset - match.start - place) for place, match in right]
+    assert np.median(errors) <= 0.02
+
+
+def transposed(clip, rate, semitones):
+    return librosa.effects.pitch_shift(clip, sr=rate, n_steps=semitones).astype("f")
+
+
+def faster(clip, rate, factor):
+    """As a record played too fast: pitch and tempo together."""
+    return soxr.resample(clip, rate * factor, rate).astype("f")
+
+
+@pytest.mark.parametrize(
+    ("change", "by", "pitch", "tempo"),
+    [(transposed, 2, 2.0, 1.0), (transposed, -2, -2.0, 1.0), (faster, 1.1, 12 * np.log2(1.1), 1.1)],
+    ids=["up", "down", "faster"],
+)
+def test_what_was_changed_is_found_as_a_variant(searcher, music, change, by, pitch, tempo):
+    rate = searcher.hasher.sample_rate
+    clips = [
+        (work, place, change(clip, rate, by))
+        for work, place, clip in excerpts(music, WORKS[:-ABSENT:2], 2.0, seed=2, each=1)
+    ]
+    asked = answers(searcher, clips)
+    right = [match for work, _, match in asked if match and match.title == work]
+    as_is = answers(replace(searcher, variants=False), clips)
+    assert len(right) >= 0.8 * len(asked)
+    assert np.median([match.pitch for match in right]) == pytest.approx(pitch, abs=0.5)
+    assert np.median([match.tempo for match in right]) == pytest.approx(tempo, abs=0.02)
+    assert sum(match is not None for *_, match in as_is) <= 1
+
+
+def test_what_is_not_there_is_not_found(searcher, music):
+    clips = [
+        clip
+        for seconds in (0.5, 1.0, 3.0)
+        for _, _, clip in excerpts(music, WORKS[-ABSENT:], seconds, seed=3, each=5)
+    ]
+    found = [bool(searcher.identify(clip)) for clip in clips]
+    assert sum(found) <= 1
+
+
+def test_an_answer_is_the_same_again_and_heeds_no_level_nor_offset(searcher, music):
+    for _, _, clip in excerpts(music, WORKS[:-ABSENT:2], 1.0, seed=4, each=1):
+        first = searcher.identify(clip)
+        assert first
+        assert searcher.identify(clip) == first
+        assert searcher.identify((clip * 0.01).astype("f")) == first
+        assert searcher.identify(clip + np.float32(0.1)) == first
