@@ -13,9 +13,9 @@ one), in turn, for several rounds; medians are quoted. PyTorch, FAISS and python
 in the extras dev and test; what is not installed is left out, and said.
 
 Expect 1 to 5 minutes each (search on all cores: 8), and on cores with AVX-512 2.2 x librosa and 8.7
-x python_speech_features (mfcc), 1.4 to 1.6 x PyTorch (train), 2 to 9 x FAISS (search; 27 x by the
-progressive scan), 12 hours of audio a minute (index). docs/performance.md has the tables, with
-what the machine could do.
+x python_speech_features (mfcc), 1.6 x librosa (bands), 1.4 to 1.6 x PyTorch (train), 2 to 9 x FAISS
+(search; 27 x by the progressive scan), 12 hours of audio a minute (index). docs/performance.md has
+the tables, with what the machine could do.
 """
 
 import json
@@ -74,22 +74,23 @@ def main(benchmark: str) -> int:
 
 def _benchmark_mfcc() -> dict[str, Any]:
     names = ["ours, stream", "ours, jitted mfcc", "librosa", "python_speech_features"]
-    result = _front_ends("mfcc", names)
+    result = _front_ends("mfcc", {name: name for name in names})
     if _CORPORA.value:
         result["errors"] = _mfcc_errors(Path(_CORPORA.value))
     return result
 
 
 def _benchmark_bands() -> dict[str, Any]:
-    return _front_ends("bands", ["ours, bands", "librosa, melspectrogram", "ours, stream"])
+    systems = {"ours": "ours, bands", "our MFCC": "ours, stream"}
+    return _front_ends("bands", systems | {"librosa's mel spectrogram": "librosa, melspectrogram"})
 
 
-def _front_ends(benchmark: str, names: list[str]) -> dict[str, Any]:
+def _front_ends(benchmark: str, systems: dict[str, str]) -> dict[str, Any]:
     """Rates of front ends, of which the first is ours."""
-    rates = _rounds(benchmark, {name: (name, {}, True) for name in names})
-    ours = rates[names[0]]
+    rates = _rounds(benchmark, {name: (system, {}, True) for name, system in systems.items()})
+    ours = next(iter(rates.values()))
     print("\nAudio seconds per CPU second, one core\n")
-    table = [["system", "median", f"{names[0]}: faster by", "goal"]]
+    table = [["system", "median", "ours is faster by", "goal"]]
     for name, rate in rates.items():
         ratio = ours and rate and ours / rate
         table.append([name, _shown(rate), _shown(ratio, 2), GOALS.get(name, "")])

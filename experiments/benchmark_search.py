@@ -72,6 +72,8 @@ CASES = (
     Case(n=9, queries=64, rows=10**7, k=1, reach=None, aim=20, progressive=True),
 )
 QUICK = (Case(1, 1, 10**5, 10, None, None), Case(9, 16, 10**5, 1, None, None, progressive=True))
+WEIGHTED = (CASES[0], CASES[6])  # asked with weights too
+QUICK_WEIGHTED = (QUICK[0], QUICK[1]._replace(progressive=False))
 SUBLINEAR_GOALS = {  # times as fast as our own full scan
     "radius 1, one query": 25,
     "radius 1, batched": 60,
@@ -95,6 +97,7 @@ def measure(*, rounds: int, quick: bool, sublinear: bool) -> dict[str, Any]:
     clock = time.process_time if cores == 1 else time.perf_counter
     collections: dict[int, _Collection] = {}
     floor, results = _compiled_floor(), []
+    plain = QUICK_WEIGHTED if quick else WEIGHTED
     for case in QUICK if quick else CASES:
         if case.rows not in collections:
             collections[case.rows] = _collection(case.rows)
@@ -105,6 +108,7 @@ def measure(*, rounds: int, quick: bool, sublinear: bool) -> dict[str, Any]:
         "rounds": rounds,
         "faiss": _faiss_version(),
         "exact": results,
+        "weighted": [_weighted(case, collections[case.rows], rounds, clock) for case in plain],
     }
     if sublinear:
         result["sublinear"] = _sublinear(collections[max(collections)], rounds, clock, quick=quick)
@@ -133,6 +137,12 @@ def show(result: dict[str, Any]) -> None:
         "\nThe floor is a pass that reads the codes once where n = Q = 1, "
         "else a loop of vector popcounts."
     )
+    print(f"\nQueries whose bits weigh 0 to 3 against plain ones: {how}\n")
+    table = [["case", "plain", "weighted", "times as long"]]
+    for row in result["weighted"]:
+        measured = (row["plain"], row["weighted"], row["weighted"] / row["plain"])
+        table.append([row["case"], *map(_shown, measured)])
+    print(tables.markdown(table, left=1))
     if "sublinear" not in result:
         return
     found = result["sublinear"]
@@ -223,6 +233,27 @@ def _exact(
     return {"case": case.name, **milliseconds, "reach": case.reach, "aim": case.aim, "equal": equal}
 
 
+def _weighted(
+    case: Case, collection: _Collection, rounds: int, clock: Clock
+) -> dict[str, str | float]:
+    """Times of plain queries and of the same ones with two planes of weights, answers checked."""
+    queries, _ = _queries(collection.words, case.queries, case.n)
+    shape = (*queries.shape[:-1], 2 * WORDS)
+    planes = np.random.default_rng(2).integers(0, 2**32, shape, np.uint32)
+    asked = {"plain": queries, "weighted": np.concatenate([queries, planes], axis=-1)}
+    calls = {
+        name: functools.partial(
+            hamming.search, collection.database, query, case.k, progressive=False
+        )
+        for name, query in asked.items()
+    }
+    some = asked["weighted"][:CHECKED]
+    expected = np.stack([_nearest(collection.words, query, case.k) for query in some])
+    if not np.array_equal(calls["weighted"]().distance[: len(some)], expected):
+        raise RuntimeError(f"{case.name}: our weighted distances are not equal to numpy's.")
+    return {"case": case.name, **_times(calls, rounds, clock)}
+
+
 def _times(calls: Mapping[str, Callable[[], Any]], rounds: int, clock: Clock) -> dict[str, float]:
     """Median milliseconds of a call of each, measured in turn."""
     repeats: dict[str, int] = {}
@@ -259,11 +290,18 @@ def _checked(
 
 
 def _nearest(words: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:
-    """Distances of the k nearest windows by brute force, int32 (k,)."""
+    """Distances of the k nearest windows by brute force, int32 (k,); of a query (n, WORDS), or (n,
+    3 WORDS) where its bits are weighted.
+    """
     n, begins = len(query), len(words) - len(query) + 1
     distances = np.zeros(begins, np.uint16)
+    bits, *planes = np.split(query, query.shape[1] // WORDS, axis=1)
     for code, word in np.ndindex(n, WORDS):
-        distances += np.bitwise_count(words[code : code + begins, word] ^ query[code, word])
+        different = words[code : code + begins, word] ^ bits[code, word]
+        if not planes:
+            distances += np.bitwise_count(different)
+        for weight, plane in enumerate(planes, 1):
+            distances += weight * np.bitwise_count(different & plane[code, word])
     inside = np.arange(begins) % CODES <= CODES - n
     return np.sort(np.partition(distances[inside], k - 1)[:k]).astype(np.int32)
 

@@ -475,14 +475,9 @@ def _words_of_cepstra(
     thresholds: jax.Array,
     cepstra: jax.Array,
     count: jax.Array,
-    *,
-    encode: Encode,
-    config: Config,
-    chunk: int,
+    **static: Any,
 ) -> jax.Array:
-    states = _encode_recording(
-        params, statistics, cepstra, count, encode=encode, config=config, chunk=chunk
-    )
+    states = _states_of_cepstra(params, statistics, thresholds, cepstra, count, **static)
     return pack(threshold(states, thresholds))
 
 
@@ -515,15 +510,7 @@ def _words_of_stacked(
     padded: jax.Array,
     valid: jax.Array,
     count: jax.Array,
-    *,
-    frames: int,
-    encode: Encode,
-    config: Config,
-    chunk: int,
+    **static: Any,
 ) -> jax.Array:
-    one = functools.partial(
-        _words_of_samples, frames=frames, encode=encode, config=config, chunk=chunk
-    )
-    return jax.vmap(one, in_axes=(None, None, None, 0, 0, 0))(
-        params, statistics, thresholds, padded, valid, count
-    )
+    one = functools.partial(_words_of_samples, params, statistics, thresholds, **static)
+    return jax.vmap(one)(padded, valid, count)

@@ -72,10 +72,19 @@ def test_a_system_is_measured_in_a_process_of_its_own():
     )
 
 
-@pytest.mark.parametrize(("name", "rows"), [("mfcc", 4), ("train", 6)])
-def test_tables_have_medians_and_ratios_to_ours(quick, monkeypatch, capsys, name, rows):
+@pytest.mark.parametrize(
+    ("name", "rows", "ours", "other", "rate", "ratio"),
+    [
+        ("mfcc", 4, "ours, stream", "librosa", 10, "3.00"),
+        ("bands", 3, "ours", "librosa's mel spectrogram", 10, "3.00"),
+        ("train", 6, "ours, one core", "torch, one core", None, "not installed"),
+    ],
+)
+def test_tables_have_medians_and_ratios_to_ours(
+    quick, monkeypatch, capsys, name, rows, ours, other, rate, ratio
+):
     """Ours takes 100, 20 and 30; torch is not there, all others take 10."""
-    rounds = {"ours": iter([100.0, 20.0, 30.0]), "ours, stream": iter([100.0, 20.0, 30.0])}
+    rounds = {name: iter([100.0, 20.0, 30.0]) for name in ("ours", "ours, stream", "ours, bands")}
 
     def measure(_, system, environment, pinned):
         return (
@@ -89,10 +98,7 @@ def test_tables_have_medians_and_ratios_to_ours(quick, monkeypatch, capsys, name
     rounds |= {other: itertools.repeat(10.0) for other in benchmark.SYSTEMS.keys() - rounds.keys()}
     monkeypatch.setattr(benchmark, "_measure", measure)
     result = getattr(benchmark, f"_benchmark_{name}")()
-    ours, other = (
-        ("ours, stream", "librosa") if name == "mfcc" else ("ours, one core", "torch, one core")
-    )
-    assert (result["rates"][ours], result["rates"][other]) == (30, 10 if name == "mfcc" else None)
+    assert (result["rates"][ours], result["rates"][other]) == (30, rate)
     table = [
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in capsys.readouterr().out.splitlines()
@@ -100,7 +106,7 @@ def test_tables_have_medians_and_ratios_to_ours(quick, monkeypatch, capsys, name
     ][1:]
     assert len(table) == rows
     shown = {row[0]: row[-2] for row in table}
-    assert (shown[ours], shown[other]) == ("1.00", "3.00" if name == "mfcc" else "not installed")
+    assert (shown[ours], shown[other]) == ("1.00", ratio)
 
 
 def test_an_unknown_benchmark_is_said():
@@ -128,6 +134,7 @@ def test_search_measures_checks_and_writes_json(tmp_path):
         if row["mode"].startswith("proven")
     }
     assert proven == {"proven, one query": 1, "proven, batched": 1}
+    assert all(0.5 < row["weighted"] / row["plain"] < 50 for row in result["weighted"])
     assert "| n=1, Q=1, N=1e5, k=10 " in done.out
     assert re.search(r"\| proven, batched +\| +1\.0000 \|", done.out)
 
