@@ -57,8 +57,8 @@ def main() -> int:
     rate = config.bands.sample_rate
     listed, music, skipped = _read(_CORPUS.value, rate, leave_out=_LEAVE_OUT.value)
     _, noises, bad_noises = _read(_NOISE.value, rate)
-    rooms = _read(_ROOMS.value, rate)[1] if _ROOMS.value else _synthetic_rooms(rate)
-    script.report_failures([*skipped, *bad_noises])
+    _, rooms, bad_rooms = _read(_ROOMS.value, rate) if _ROOMS.value else _synthetic_rooms(rate)
+    script.report_failures([*skipped, *bad_noises, *bad_rooms])
     material = pairs.make_material(music, noises, rooms, config=config)
     params, rows = pairs.train_pairs(config, material, progress=_PROGRESS.value)
     hasher = make_band_hasher(config, params, name=_NAME.value)
@@ -71,9 +71,10 @@ def main() -> int:
     return 0
 
 
-def _read(
-    listed: str, sample_rate: int, *, leave_out: str = ""
-) -> tuple[list, list[np.ndarray], list[tuple[Path, str]]]:
+Files = tuple[list, list[np.ndarray], list[tuple[Path, str]]]
+
+
+def _read(listed: str, sample_rate: int, *, leave_out: str = "") -> Files:
     """(recordings, their samples, files that cannot be used) of a manifest or folder."""
     from seqhash import audio, corpus
 
@@ -92,13 +93,13 @@ def _read(
     return kept, samples, skipped
 
 
-def _synthetic_rooms(sample_rate: int) -> list[np.ndarray]:
+def _synthetic_rooms(sample_rate: int) -> Files:
     import soxr
 
     from seqhash.robustness import degrade
 
     rooms = [room for seed in ROOM_SEEDS for room in degrade.synthetic_rooms(seed)]
-    return [soxr.resample(room, degrade.SAMPLE_RATE, sample_rate) for room in rooms]
+    return [], [soxr.resample(room, degrade.SAMPLE_RATE, sample_rate) for room in rooms], []
 
 
 def _card(

@@ -163,6 +163,17 @@ def test_search_says_what_is_not_there(monkeypatch, capsys):
     assert "FAISS is not installed" in printed
     assert printed.count("| not installed | not measured |") == 2
     assert printed.count("to numpy's") == 2
+    assert all(row["weighted"] > 0 < row["plain"] for row in result["weighted"])
+
+
+def test_weighted_distances_by_brute_force():
+    words = np.random.default_rng(0).integers(0, 2**32, (1_920, 4), np.uint32)
+    query = np.random.default_rng(1).integers(0, 2**32, (2, 12), np.uint32)
+    windows = words[np.arange(1_919)[:, None] + np.arange(2)]
+    distances = hamming.code_distances(query, windows).sum(axis=1)
+    inside = np.arange(1_919) != 959  # the last window of the first recording ends there
+    found = benchmark_search._nearest(words, query, 5)
+    np.testing.assert_array_equal(found, np.sort(distances[inside])[:5])
 
 
 @pytest.mark.parametrize("faiss", [False, True])

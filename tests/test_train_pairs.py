@@ -68,9 +68,14 @@ def test_a_hasher_is_trained_exported_and_described(folder):
 
 
 def test_what_cannot_be_read_is_listed(folder):
-    done = train(folder, directory="all")
+    rooms = folder / "rooms"
+    rooms.mkdir()
+    soundfile.write(rooms / "room.wav", np.exp(-np.arange(900) / 200), 8_000)
+    (rooms / "ruin.wav").write_text("no audio at all")
+    done = train(folder, f"--rooms={rooms}", directory="all")
     assert done.status == 0
     assert "broken.wav" in done.err
+    assert "ruin.wav" in done.err
     assert "on 3 recordings" in (folder / "all" / "README.md").read_text()
 
 
