@@ -59,6 +59,11 @@ class Variant(NamedTuple):
     tempo: float = 1.0  # times as fast as its recording
     prior: float = 1.0  # how likely that is before anything is heard; those of all sum to 1
 
+    @property
+    def changed(self) -> bool:
+        """Whether it is not the query as it is."""
+        return self.pitch != 0 or self.tempo != 1
+
 
 AS_IS = Variant()
 

@@ -184,6 +184,8 @@ class Searcher:
     def _identify(self, blocks: Iterable[np.ndarray], *, everything: bool = False) -> list[Match]:
         views = self.hasher.views(blocks, shifts=self.shifts, weighted=self.weighted)
         variant, codes = next(views)  # as it is
+        if not self.variants:
+            variant = AS_IS
         if not len(self.collection.words):
             return []
         as_it_is = min(len(shift) for shift in codes)
@@ -253,7 +255,7 @@ class Searcher:
         rate = rate if rate >= 1 else rate * variant.prior / len(begins)
         largest = calibration.largest(null, rate if len(begins) == 1 else max(rate, CANDIDATE_RATE))
         if rate >= 1:  # all that is near, and of a variant what is nearer than most absent queries
-            largest = np.inf if variant == AS_IS else calibration.largest(null, 1.0)
+            largest = calibration.largest(null, 1.0) if variant.changed else np.inf
         query = _Query(codes, length, begins, null, largest, variant)
         hits, typical = self._hits(query)
         matches = [
