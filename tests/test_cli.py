@@ -26,6 +26,9 @@ class Done(NamedTuple):
     err: str
 
 
+PAPER = ["--hasher=paper-128"]
+
+
 @pytest.fixture
 def run(capsys):
     """run("list", "--index=..."): what the command ended with."""
@@ -59,7 +62,8 @@ def music(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, music):
     path = tmp_path_factory.mktemp("index") / "index"
-    assert cli.main(["add", f"--index={path}", str(music / "list.csv"), str(music)]) == 0
+    files = [str(music / "list.csv"), str(music)]
+    assert cli.main(["add", f"--index={path}", "--hasher=paper-128", *files]) == 0
     return path
 
 
@@ -128,7 +132,7 @@ def test_help_lists_the_commands_and_their_flags(run):
         flag in flags
         for flag in ("--index=INDEX", "--hasher=HASHER", "--workers=WORKERS", "--strict")
     )
-    assert "paper-128" in flags
+    assert "semitone-32" in flags
 
 
 def test_add_counts_what_it_did(run, tmp_path, music):
@@ -138,7 +142,8 @@ def test_add_counts_what_it_did(run, tmp_path, music):
     )
     assert first.status == 0
     assert first.out == "added 1, already there 0, failed 1\n"
-    assert first.err.startswith(f"failed {tmp_path / 'bad.wav'}: ")
+    assert first.err.splitlines()[0] == "new index, hasher semitone-32"
+    assert first.err.splitlines()[1].startswith(f"failed {tmp_path / 'bad.wav'}: ")
     again = run(
         "add", f"--index={tmp_path / 'i'}", music / "one.wav", tmp_path / "bad.wav", "--strict"
     )
@@ -150,7 +155,7 @@ def test_add_of_nothing_that_can_be_used_fails_and_leaves_no_index(run, tmp_path
     bad.write_text("no")
     done = run("add", f"--index={index}", bad)
     assert (done.status, done.out) == (cli.EXIT_FAILED, "added 0, already there 0, failed 1\n")
-    assert done.err.startswith(f"failed {tmp_path / 'bad .wav'}: ")
+    assert done.err.splitlines()[-1].startswith(f"failed {tmp_path / 'bad .wav'}: ")
     assert not index.exists()
     run("add", f"--index={index}", music / "one.wav")
     assert run("add", f"--index={index}", bad).status == cli.EXIT_FAILED
@@ -218,12 +223,18 @@ def test_export_import_and_merge(run, index, tmp_path):
 
 def test_compare(run, music, tmp_path):
     soundfile.write(tmp_path / "part.wav", tune(0)[32_000:80_000], RATE)
-    done = run("compare", music / "one.wav", tmp_path / "part.wav", "--json")
+    done = run("compare", "--hasher=paper-128", music / "one.wav", tmp_path / "part.wav", "--json")
     found = json.loads(done.out)
     assert (found["a"], found["b"]) == (str(music / "one.wav"), str(tmp_path / "part.wav"))
     assert (found["start_a"], found["start_b"], found["codes"]) == (2.0, 0.0, 8)
     assert found["bit_error_rate"] < 0.02
-    table = run("compare", music / "one.wav", tmp_path / "part.wav", f"--plot={tmp_path / 'p.png'}")
+    table = run(
+        "compare",
+        "--hasher=paper-128",
+        music / "one.wav",
+        tmp_path / "part.wav",
+        f"--plot={tmp_path / 'p.png'}",
+    )
     assert found["seconds"] == 2.75  # as the table says
     assert "0:02.00" in table.out
     assert "in 8 codes" in table.out
@@ -236,7 +247,7 @@ def test_compare(run, music, tmp_path):
 
 def test_compare_says_which_file_is_too_short(run, music, tmp_path):
     soundfile.write(tmp_path / "short.wav", tune(0)[:16_000], RATE)
-    done = run("compare", music / "one.wav", tmp_path / "short.wav")
+    done = run("compare", "--hasher=paper-128", music / "one.wav", tmp_path / "short.wav")
     reason = "too short: 1.000 s, at least 1.00506 s needed"
     assert done == (cli.EXIT_BAD_INPUT, "", f"error: {tmp_path / 'short.wav'}: {reason}\n")
 
@@ -255,9 +266,13 @@ class FakeMatch(NamedTuple):
     bit_error_rate: float
     score: float
     artist: str
+    pitch: float
+    tempo: float
 
 
-FOUND = FakeMatch(2, "/music/two.flac", "Second", 0.25, 4.0, 61.5, 12, 0.0125, 8.5, "Someone")
+FOUND = FakeMatch(
+    2, "/music/two.flac", "Second", 0.25, 4.0, 61.5, 12, 0.0125, 8.5, "Someone", 0.0, 1.0
+)
 
 
 @pytest.fixture
@@ -295,7 +310,16 @@ MATCH = {
     "distance": 12,
     "bit_error_rate": 0.0125,
     "score": 8.5,
+    "pitch": 0.0,
+    "tempo": 1.0,
 }
+
+
+def test_a_match_that_was_played_otherwise_says_so(run, searcher):
+    assert "played" not in run("identify", "--index=i", "some.wav").out
+    shifted = FOUND._replace(pitch=-2.0, tempo=1.1)
+    assert cli._match_cells(shifted)[-1] == "-2.0 semitones, +10% tempo"
+    assert cli._match_cells(FOUND)[-1] == ""
 
 
 def test_identify_prints_one_json_line_a_file(run, searcher):
@@ -362,15 +386,15 @@ def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, sca
     samples = np.array([0, 0.5, -1, 0.25] * 5000)
     data = (samples * scale).astype(dtype).tobytes()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
-    done = run("identify", "--index=i", "--json", f"--format={name}", "-")
+    done = run("identify", "--index=i", *PAPER, "--json", f"--format={name}", "-")
     assert json.loads(done.out)["query"] == "-"
     np.testing.assert_array_equal(searcher.samples, samples.astype(np.float32))
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
-    run("identify", "--index=i", f"--format={name}", "--rate=8000", "-")
+    run("identify", "--index=i", *PAPER, f"--format={name}", "--rate=8000", "-")
     assert searcher.samples.shape == (40_000,)
     for broken in (data[:5], b""):
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(broken)))
-        done = run("identify", "--index=i", "--json", f"--format={name}", "-")
+        done = run("identify", "--index=i", *PAPER, "--json", f"--format={name}", "-")
         assert done.status == cli.EXIT_FAILED
         assert f"got {len(broken)} bytes" in json.loads(done.out)["error"]
 
@@ -456,7 +480,7 @@ def test_an_interrupted_add_says_how_many_were_added(run, monkeypatch, music, tm
     monkeypatch.setattr(cli.ingest, "add_files", interrupted)
     done = run("add", f"--index={tmp_path / 'i'}", music)
     assert done.status == cli.EXIT_INTERRUPTED
-    assert done.err.startswith("interrupted; added 2; the index is whole")
+    assert "\ninterrupted; added 2; the index is whole" in done.err
 
 
 def test_ctrl_c_ends_the_program_with_status_130():
@@ -523,3 +547,17 @@ def test_add_and_identify_as_a_user_does(tmp_path, music):
     assert best["path"] == str(music / "two.flac")
     assert best["offset"] - best["start"] == pytest.approx(20_000 / RATE, abs=0.26)
     assert answer["error"] is None
+
+
+def test_a_new_index_has_the_first_choice_and_an_old_one_keeps_its_hasher(
+    run, tmp_path, music, index
+):
+    new = tmp_path / "new"
+    assert run("add", f"--index={new}", music / "one.wav").err.startswith("new index, hasher semi")
+    grown = run("add", f"--index={index}", music)
+    assert (grown.status, grown.out) == (0, "added 0, already there 3, failed 0\n")
+    for path, name in ((new, "semitone-32"), (index, "paper-128")):
+        info = json.loads(run("info", f"--index={path}", "--json").out)
+        assert info["hasher"]["name"] == name
+        (answer,) = run("identify", f"--index={path}", "--json", music / "one.wav").out.splitlines()
+        assert Path(json.loads(answer)["matches"][0]["path"]).name == "one.wav"
