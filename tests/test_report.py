@@ -399,6 +399,9 @@ def test_heat_map_shows_the_hit_rates():
     assert texts[6 * 3 + 1] == "-"
     assert texts[0] == f"{100 * shares[0, 0]:.1f}"
     assert [label.get_text() for label in axes.get_yticklabels()] == list(DEGRADATIONS)
+    sizes = [RESULT["systems"][name]["bytes_per_second"] for name in SYSTEMS]
+    for label, size in zip(axes.get_xticklabels(), sizes, strict=True):
+        assert (f", {size or 0:,.0f} B/s" in label.get_text()) == (size is not None)
     assert len(axes.lines) == 7  # between eight families
 
 

@@ -168,7 +168,7 @@ def draw_heat_map(result: Result, length: float) -> Figure:
         )
     axes.set_xticks(
         range(len(systems)),
-        map(style.plain, systems),
+        [style.plain(_with_bytes(name, result["systems"][name])) for name in systems],
         rotation=35,
         ha="left",
         rotation_mode="anchor",
@@ -182,6 +182,12 @@ def draw_heat_map(result: Result, length: float) -> Figure:
     axes.spines[:].set_visible(False)
     axes.set_xlabel(f"Hit rate (%) of {length:g} s queries")
     return figure
+
+
+def _with_bytes(name: str, system: dict[str, Any]) -> str:
+    """A system's name and, where it is known, what a second of its fingerprint takes."""
+    size = system["bytes_per_second"]
+    return name if size is None else f"{name}, {size:,.0f} B/s"
 
 
 def _snr_families(result: Result) -> list[str]:
