@@ -141,7 +141,7 @@ def test_what_is_no_hasher_is_refused_by_name(tmp_path):
         export.load_hasher(directory)
 
 
-def test_only_the_papers_model_is_exported(tmp_path):
+def test_what_is_no_packaged_kind_is_not_exported(tmp_path):
     hasher = codes.make_hasher(
         override(Config(), {"model.hidden_size": 32}),
         np.zeros((1, 32), np.float32),
@@ -149,7 +149,7 @@ def test_only_the_papers_model_is_exported(tmp_path):
         name="floor",
         encode=lambda params, segments, config: segments[:, 0, :1] + params,
     )
-    with pytest.raises(ValueError, match="Only the autoencoder's"):
+    with pytest.raises(ValueError, match="Only hashers of the autoencoder and of bands"):
         export.export_hasher(hasher, tmp_path / "x", card="")
 
 

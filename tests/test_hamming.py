@@ -329,7 +329,7 @@ def test_shapes_in_signatures_are_checked_in_this_run():
 def test_mistakes_are_named():
     codes, starts = _collection(21, 5, 4)
     database = planar.build(codes, starts)
-    with pytest.raises(ValueError, match="4 words, the query's 2"):
+    with pytest.raises(ValueError, match=r"4 words \(12 where bits are weighted\), the query's 2"):
         hamming.search(database, np.zeros((1, 3, 2), np.uint32))
     with pytest.raises(ValueError, match="uint32"):
         hamming.search(database, np.zeros((1, 3, 4), np.int64))

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import soundfile
@@ -244,9 +244,8 @@ def _key(task: Task, survey: Survey) -> str:
         if isinstance(system, systems.Learned):
             hasher, asked = system.hasher, (system.weighted, system.variants)
             return {"name": system.name, "digest": hasher.digest, "asked": asked}
-        if isinstance(system, systems.Outside):
-            return dataclasses.asdict(system) | {"folder": ""}
-        return {"name": system.name}
+        settings = dataclasses.asdict(cast("Any", system))
+        return settings | {"folder": ""} if isinstance(system, systems.Outside) else settings
 
     decides = task._replace(corpus="", noise=None, rooms=None, hasher="", systems=())
     return digests.of([decides, list(map(identity, contestants(task))), survey.digest])[:12]
