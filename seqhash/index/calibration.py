@@ -15,7 +15,8 @@ where they have many (bands'), which there halves what is missed at the same rat
 
 The left tail, which no affordable sample reaches, is continued as a normal distribution's through
 two quantiles that a few unlabelled copies of one recording in both halves, which are there after
-all, hardly move.
+all, hardly move. Where nearness is counted in deviations it is heavier, since strangers may share a
+rhythm: it falls exponentially there, by the mean excess of the nearest tenth.
 """
 
 import math
@@ -59,6 +60,7 @@ class NullDistribution(NamedTuple):
     deviation: float
     copies: float  # collections of the size that was searched in the whole
     sample: np.ndarray  # uint32 (windows, n, words), of the collection
+    exponential: bool = False  # tail: log p = (nearness - mean) / deviation
 
 
 def typical(sample: np.ndarray, queries: np.ndarray, *, many_bits: bool) -> Typical:
@@ -89,7 +91,8 @@ def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
     the shape of ``nearness``; at most 0, and not below log10 LEAST.
     """
     share = np.searchsorted(null.minima, nearness, side="right") / len(null.minima)
-    tail = log_ndtr((nearness - null.mean) / null.deviation)
+    tail = (nearness - null.mean) / null.deviation
+    tail = np.minimum(tail, 0.0) if null.exponential else log_ndtr(tail)
     beyond = np.log(np.maximum(share, KNEE))
     log = np.log(null.copies) + np.where(tail < math.log(KNEE), tail, beyond)
     return np.clip(log / math.log(10), math.log10(LEAST), 0.0)
@@ -98,7 +101,7 @@ def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
 def largest(null: NullDistribution, rate: float) -> float:
     """The largest nearness whose probability is at most ``rate``, or KNEE where that is less."""
     share = max(LEAST, min(KNEE, rate / null.copies))
-    return null.mean + null.deviation * float(ndtri(share))
+    return null.mean + null.deviation * float(math.log(share) if null.exponential else ndtri(share))
 
 
 def estimate(
@@ -159,10 +162,14 @@ def estimate(
         trials = trials[shares >= COPY]
     trials = np.sort(trials)
     knee, edge = np.quantile(trials, [KNEE, LOW])
-    z_knee, z_low = float(ndtri(KNEE)), float(ndtri(LOW))
-    deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)
     copies = max(1.0, len(words) * len(minima) / searched)
     sample = _windows(words, low, high, n, 1, SAMPLE, rng)
+    if many_bits:
+        excess = max(WIDER * float((edge - trials[trials < edge]).mean()), 1e-3)
+        mean = float(edge) - excess * math.log(LOW)
+        return NullDistribution(trials, mean, excess, copies, sample, exponential=True)
+    z_knee, z_low = float(ndtri(KNEE)), float(ndtri(LOW))
+    deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)
     return NullDistribution(trials, float(knee) - deviation * z_knee, deviation, copies, sample)
 
 
