@@ -99,14 +99,16 @@ class Learned:
 
     def add_codes(self, words: Sequence[np.ndarray]) -> Searcher:
         """An index in memory from codes, uint32 (codes, words) of each recording."""
-        starts = np.concatenate([[0], np.cumsum([len(one) for one in words])]).astype(np.int64)
         rows = [
             Row(i, str(i), "", "", "", "", len(one) / self.hasher.code_rate, len(one), {})
             for i, one in enumerate(words)
         ]
-        collection = Collection(np.concatenate(words), starts, np.arange(len(words)))
         return Searcher(
-            self.hasher, rows, collection, variants=self.variants, weighted=self.weighted
+            self.hasher,
+            rows,
+            Collection.of(words),
+            variants=self.variants,
+            weighted=self.weighted,
         )
 
     def candidates(self, index: Searcher, clips: Sequence[np.ndarray]) -> list[list[Match]]:
