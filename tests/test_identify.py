@@ -304,7 +304,7 @@ def test_a_bare_rhythm_at_another_tempo_is_no_match(hasher, searcher):
         for bpm in (110, 123, 128)
         for seconds in (5, 10, 30)
     ]
-    assert sum(map(bool, answers)) <= 1  # one in forty is answered, all the same
+    assert sum(map(bool, answers)) <= 1  # one in sixteen is answered, all the same
     for seconds in (5, 30):  # of the very recording it is
         (match,) = together.identify(drums[10 * RATE : (10 + seconds) * RATE])
         assert (match.recording, match.offset - match.start) == (len(parts), 10)
