@@ -15,7 +15,6 @@ from seqhash.index.catalogue import Collection, Row
 WORKS = [work.work_id for work in songbook.works()][:15]
 ABSENT = 3  # of them are not in the index
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +111,21 @@ def test_an_answer_is_the_same_again_and_heeds_no_level_nor_offset(searcher, mus
         assert searcher.identify(clip) == first
         assert searcher.identify((clip * 0.01).astype("f")) == first
         assert searcher.identify(clip + np.float32(0.1)) == first
+
+
+def test_a_groove_that_two_pieces_share_is_no_copy():
+    rng = np.random.default_rng(0)
+
+    def differ(codes, share):
+        flips = np.packbits(rng.random((len(codes), 32)) < share, axis=1).view(np.uint32)
+        return codes ^ flips
+
+    groove, piece = rng.integers(0, 2**32, (2, 64, 1), dtype=np.uint32)
+    same_groove = np.concatenate([differ(groove, 0.3) for _ in range(30)])
+    query = np.concatenate([differ(groove, 0.3) for _ in range(2)])
+    assert identify.stands_out(query, same_groove, 640, 20, 32) < 0.1
+    copy = differ(same_groove[640:768], 0.35)
+    assert identify.stands_out(copy, same_groove, 640, 20, 32) > 0.6
+    loop = np.concatenate([piece] * 30)  # a copy of one repeat is a copy of all
+    assert identify.stands_out(differ(loop[640:768], 0.3), loop, 640, 20, 32) > 0.6
+    assert identify.stands_out(query, same_groove[640:768], 0, 20, 32) == np.inf  # nothing beside

@@ -13,7 +13,8 @@ may miss a recording of a few seconds, a jingle: those are searched by windows o
 
 A hit where the recording is as near a few seconds earlier and later is none: silence is near to all
 silence. Neither is one where the recording is nearly as near all over: a bare rhythm is near to all
-like it, at other tempos too.
+like it, at other tempos too. Nor is one whose query is as near to other places of the recording as
+its music is alike: two pieces may share a groove and not a note.
 
 **Offsets.** ``offset`` is the time in the reference that sounds at ``start`` of the query, in
 seconds. With the paper's codes shifts lie 50 ms apart, so it is within 25 ms of the truth where the
@@ -70,6 +71,13 @@ COMPARED = 2**20  # words that are compared at a time
 # where a tenth of them are nearer than this share of the median distance, it repeats itself (music
 # does from 0.23 on), and a hit has to be as much nearer
 REPEATED = 0.2
+# of what a copy stands out from other places of its recording, at least so much, where ...
+OWN = 0.3
+OWN_SECONDS = 2.0  # ... a match is so long, ...
+OWN_CODES = 160  # ... its middle ...
+AROUND_CODES = 2**12  # ... beside what is so near in the recording, ...
+APART_SECONDS = 1.25  # ... but not nearer, ...
+ALIKE = 0.25  # ... and has at least so many other bits: repeats of a loop are all the same
 
 
 class Match(NamedTuple):
@@ -259,8 +267,9 @@ class Searcher:
         query = _Query(codes, length, begins, null, largest, variant)
         hits, typical = self._hits(query)
         matches = [
-            self._match(query, hits, group, typical)
+            match
             for group in _groups(hits, begins, self._shifts, self.hasher.code_rate)
+            if (match := self._match(query, hits, group, typical))
         ]
         prior = np.log10(variant.prior)
         return [match for match in matches if prior - match.score <= np.log10(rate)]
@@ -401,8 +410,10 @@ class Searcher:
 
     def _match(
         self, query: _Query, hits: _Hits, group: np.ndarray, typical: calibration.Typical
-    ) -> Match:
-        """The match of some hits, which agree: at that of their alignments where it is nearest."""
+    ) -> Match | None:
+        """The match of some hits, which agree: at that of their alignments where it is nearest;
+        None where the query has no more than the recording's style.
+        """
         recording, lag = int(hits.recording[group[0]]), hits.row - query.begins[hits.window]
         pairs = np.stack([hits.shift[group], lag[group]])
         pairs, which = np.unique(pairs, axis=1, return_inverse=True)
@@ -418,10 +429,16 @@ class Searcher:
         np.minimum.at(chances, hits.window[group], hits.chance[group])
         first, last = best.first, best.last
         words = self.collection.words.shape[1]  # bits are counted, whatever they weigh
-        bits = query.codes[best.shift][first:last, :words]
-        beside = self._words(recording)[first + best.lag : last + best.lag]
-        distance = int(hamming.code_distances(bits, beside).sum())
+        bits, there = query.codes[best.shift][first:last, :words], self._words(recording)
+        distances = hamming.code_distances(bits, there[first + best.lag : last + best.lag])
+        distance = int(distances.sum())
         row, code_rate = self.rows[recording], self.hasher.code_rate
+        if self.hasher.many_bits and last - first >= OWN_SECONDS * code_rate:
+            skipped = max(0, last - first - OWN_CODES) // 2
+            apart, place = _codes(APART_SECONDS, code_rate), first + best.lag + skipped
+            own = stands_out(bits[skipped:][:OWN_CODES], there, place, apart, self.hasher.bits)
+            if own < OWN:
+                return None
         tempo = query.variant.tempo  # seconds of the recording in one of the query
         later = best.shift / (code_rate * self._shifts)  # s
         return Match(
@@ -525,6 +542,43 @@ def _accelerators() -> Mesh | None:
     """All devices of this process that are no CPU; None unless there are several."""
     devices = [device for device in jax.local_devices() if device.platform != "cpu"]
     return Mesh(np.array(devices), (planar.AXIS,)) if len(devices) > 1 else None
+
+
+def stands_out(
+    query: np.ndarray, reference: np.ndarray, place: int, apart: int, bits: int
+) -> float:
+    """How much nearer a query is to its place in a recording than to others, as a share of what a
+    copy would be.
+
+    Let e be the share of bits in which query and place differ, and s that in which the place and
+    another one do. If the query is a copy whose errors know nothing of the other place, it differs
+    there in e + s - 2 e s. So (d - e) / (s (1 - 2 e)) is about 1 for a copy, and 0 for what is as
+    near there. The least of all places that differ by ``ALIKE``; inf where there is none.
+
+    Args:
+      query: uint32 (n, words).
+      reference: uint32 (codes, words), the recording.
+      place: of the query's first code in it.
+      apart: codes by which another place lies off, at least.
+      bits: of a code.
+    """
+    n, low = len(query), max(0, place - AROUND_CODES)
+    here = reference[place : place + n]
+    e = float(hamming.code_distances(query, here).sum() / (n * bits))
+    if e >= 0.5:
+        return 0.0
+    around = reference[low : place + AROUND_CODES + n]
+    windows = np.lib.stride_tricks.sliding_window_view(around, n, axis=0)
+    windows = windows[np.abs(np.arange(low, low + len(windows)) - place) >= apart]
+    both, step = np.stack([query, here])[:, None].mT, max(1, COMPARED // query.size)
+    least = math.inf
+    for first in range(0, len(windows), step):
+        differ = np.bitwise_count(both ^ windows[first : first + step])
+        d, s = differ.sum(axis=(2, 3)) / (n * bits)
+        others = s >= ALIKE
+        share = (d[others] - e) / (s[others] * (1 - 2 * e))
+        least = min(least, float(share.min(initial=math.inf)))
+    return least
 
 
 # ------------------------------------------------------------------------------- windows to matches
