@@ -5,18 +5,21 @@ without these beside it. Each is a ``Hasher``: same segments, same normalisation
 bits, same rules.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 
-from seqhash import autoencoder, equivariant, mfcc
+from seqhash import autoencoder, equivariant, mfcc, pairs, patches
 from seqhash.band_codes import make_band_hasher
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, override
 
 PCA_SEGMENTS = 8_192  # segments the components are fitted on
+CCA_BATCHES = 20  # of pairs, from which the closed form is made
 
 
 def project(params: dict, segments: jax.Array, *, config: Config) -> jax.Array:
@@ -58,6 +61,45 @@ def random_kernel(key: jax.Array, config: Config) -> Hasher:
     shape = (config.patch.frames, config.patch.width)
     params = {"kernel": np.asarray(jax.random.normal(key, shape))}
     return make_band_hasher(override(config, kernel), params, name="random kernel")
+
+
+def correlated(material: pairs.Material, config: Config) -> Hasher:
+    """The kernel in closed form: the linear function of a patch that correlates most between a clip
+    and its degraded self (canonical correlation with one function for both, Hotelling 1936):
+
+        maximise  w' (C_xy + C_yx) w / w' (C_xx + C_yy) w
+
+    Args:
+      material: of ``pairs.make_material``; what is trained on.
+      config: of front end, patches and degradations.
+    """
+    config = override(config, {"encoder.front_end": "bands", "encoder.kind": "kernel"})
+    size = config.patch.frames * config.patch.width
+    within, between = np.zeros((2, size, size))
+    for key in jax.random.split(jax.random.key(config.pairs.seed), CCA_BATCHES):
+        x, y = (np.asarray(one, np.float64) for one in _patches_of_pairs(key, material, config))
+        within += x.T @ x + y.T @ y
+        between += x.T @ y + y.T @ x
+    # A patch is divided by its mean, so its values sum to nothing: one direction has no variance.
+    ridge = 1e-3 * np.trace(within) / size * np.eye(size)
+    kernel = scipy.linalg.eigh(between, within + ridge)[1][:, -1]
+    params = {"kernel": kernel.reshape(config.patch.frames, -1).astype(np.float32)}
+    return make_band_hasher(config, params, name="closed form")
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _patches_of_pairs(
+    key: jax.Array, material: pairs.Material, config: Config
+) -> tuple[jax.Array, jax.Array]:
+    """Patches of clips and of what became of them, (patches, frames x width) each."""
+    patch = config.patch
+
+    def flat(bands: jax.Array) -> jax.Array:
+        cut = jax.vmap(lambda one: patches.cut(patches.around(one, patch), patch))(bands)
+        return patches.normalise(cut).reshape(-1, patch.frames * patch.width)
+
+    clean, degraded = pairs.draw_pairs(key, material, config=config)
+    return flat(clean), flat(degraded)
 
 
 def pca_sign(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Statistics) -> Hasher:
