@@ -209,10 +209,9 @@ def make_band_hasher(config: Config, params: Any, *, name: str) -> BandHasher:
       params: of ``equivariant.init_params`` or ``pairs.train_pairs``.
       name: shown beside results and stored in an index.
     """
-    if config.encoder.front_end != "bands" or config.encoder.kind == "autoencoder":
+    if config.encoder.front_end != "bands":
         raise ValueError(
-            "A band hasher needs encoder.front_end=bands and an encoder that all bands share, "
-            f"got {config.encoder.front_end} and {config.encoder.kind}."
+            f"A band hasher needs encoder.front_end=bands, got {config.encoder.front_end}."
         )
     nothing = np.zeros(0, np.float32)  # neither statistics nor thresholds but 0
     thresholds = np.zeros(config.patch.bits, np.float32)

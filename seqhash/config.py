@@ -139,6 +139,7 @@ class PairsConfig:
     temperature: float = 0.1  # of nt_xent
     hash_distance: float = 0.0  # weight of SAMAF's second term
     entropy: float = 0.0  # weight of SAMAF's third term
+    reconstruction: float = 0.0  # weight of the paper's objective: encoder.kind=autoencoder alone
     decorrelation: float = 0.0  # weight of losses.decorrelation
     seed: int = 0  # root of everything random
 
@@ -297,11 +298,17 @@ def check(config: Config) -> None:
 def _check_bands(config: Config) -> None:
     """The same of the second front end, its patches and its encoders."""
     bands, patch, encoder = config.bands, config.patch, config.encoder
-    wanted = "mfcc" if encoder.kind == "autoencoder" else "bands"
-    if encoder.front_end != wanted:
+    if encoder.front_end == "mfcc" and encoder.kind != "autoencoder":
+        raise ValueError(f"encoder.kind={encoder.kind} needs encoder.front_end=bands, got mfcc.")
+    whole = (encoder.front_end, encoder.kind) == ("bands", "autoencoder")
+    if whole and config.model.hidden_size != patch.bits:
         raise ValueError(
-            f"encoder.kind={encoder.kind} needs encoder.front_end={wanted}, "
-            f"got {encoder.front_end}."
+            f"model.hidden_size must be patch.bits = {patch.bits} where encoder.front_end is bands "
+            f"and encoder.kind is autoencoder, got {config.model.hidden_size}."
+        )
+    if config.pairs.reconstruction and encoder.kind != "autoencoder":
+        raise ValueError(
+            f"pairs.reconstruction needs encoder.kind=autoencoder, got {encoder.kind}."
         )
     top = bands.low_hz * 2.0 ** (bands.bands / bands.bands_per_octave)  # where the last band ends
     if bands.low_hz <= 0 or top > bands.sample_rate / 2:

@@ -8,6 +8,9 @@ functions, by ``EncoderConfig.kind``, of normalised patches (..., frames, width)
 ``lstm``:   the paper's cell (``nn.scan``) over the frames of the patch; the read-out of its last
             state is the bit before the threshold.
 
+Beside them, for what sharing is worth: ``autoencoder``, the paper's LSTM over the frames of all
+bands at once, each unit of its final state a bit. A transposition means nothing to it.
+
 ``difference`` is the control that learned nothing: the kernel of two differences, in time and
 between neighbouring bands (Haitsma and Kalker, 2002, on wider frames and semitones).
 """
@@ -20,6 +23,7 @@ import numpy as np
 from flax import linen as nn
 
 from seqhash import patches
+from seqhash.autoencoder import Autoencoder
 from seqhash.config import Config, PatchConfig
 
 CODES = 64  # whose patches are cut at a time, where they are cut: 2 MB
@@ -64,6 +68,9 @@ def init_params(key: jax.Array, config: Config) -> Any:
     start = difference(patch)
     if kind == "kernel":
         return {"kernel": start}
+    if kind == "autoencoder":
+        frames = jnp.zeros((1, patch.frames, patch.bits + patch.width - 1), jnp.float32)
+        return make_autoencoder(config).init(key, frames)["params"]
     one = jnp.zeros((1, patch.frames, patch.width), jnp.float32)
     if kind == "lstm":
         return SharedLstm(config.encoder.hidden).init(key, one)["params"]
@@ -97,8 +104,25 @@ def encode(params: Any, bands: jax.Array, *, config: Config, rotation: int = 0) 
     seen = patches.around(bands, config.patch, rotation=rotation)
     if config.encoder.kind == "kernel":
         return _convolved(params["kernel"], seen, config.patch)
+    if config.encoder.kind == "autoencoder":
+        model, windows = make_autoencoder(config), whole(seen, config.patch)
+        return model.apply({"params": params}, windows, method=Autoencoder.encode)  # type: ignore[return-value]
     cut = patches.normalise(patches.cut(seen, config.patch))
     return of_patches(params, cut, config=config)
+
+
+def make_autoencoder(config: Config) -> Autoencoder:
+    """The paper's model of frames of bands: all that the bits of a code see."""
+    return Autoencoder(config.model, coeffs=config.patch.bits + config.patch.width - 1)
+
+
+def whole(seen: jax.Array, config: PatchConfig) -> jax.Array:
+    """All that a code sees as one patch, normalised: (frames, seen bands) -> (codes, patch frames,
+    seen bands).
+    """
+    codes = (seen.shape[0] - config.frames) // config.hop + 1
+    rows = jnp.arange(codes)[:, None] * config.hop + jnp.arange(config.frames)[None]
+    return patches.normalise(seen[rows])
 
 
 def of_patches(params: Any, cut: jax.Array, *, config: Config) -> jax.Array:

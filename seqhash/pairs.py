@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from seqhash import augment, bands, equivariant, losses
+from seqhash import augment, bands, equivariant, losses, patches
 from seqhash.config import Config, PairsConfig
 
 PLACE_SECONDS = 0.1  # between places that clips are drawn from; each draw moves up to that on
@@ -132,6 +132,7 @@ def pair_loss(params: Any, clean: jax.Array, degraded: jax.Array, *, config: Con
         "hash_distance": lambda: losses.hash_distance(queries, references),
         "entropy": lambda: losses.bitwise_entropy(codes),
         "decorrelation": lambda: losses.decorrelation(codes),
+        "reconstruction": lambda: _reconstruction(params, clean, config),
     }
     weights = {name: getattr(wanted, name) for name in terms}
     return jnp.sum(jnp.stack([w * terms[name]() for name, w in weights.items() if w > 0]))
@@ -243,6 +244,16 @@ def _lengths(config: Config) -> tuple[int, int, int]:
     length = round(frames)
     stretch = length * config.augment.tempo / 2 + config.augment.jitter * config.bands.frame_step
     return round(0.5 * rate), length, int(np.ceil(stretch)) + 1
+
+
+def _reconstruction(params: Any, clean: jax.Array, config: Config) -> jax.Array:
+    """The paper's objective, on what the codes of the clean clips see."""
+    edge = ((config.patch.edge, config.patch.edge), (0, 0))
+    seen = [patches.around(jnp.pad(one, edge, mode="edge"), config.patch) for one in clean]
+    windows = jnp.concatenate([equivariant.whole(one, config.patch) for one in seen])
+    model = equivariant.make_autoencoder(config)
+    reconstruction: Any = model.apply({"params": params}, windows)[1]
+    return losses.reconstruction_error(windows, reconstruction)
 
 
 def _weights(states: jax.Array) -> jax.Array:

@@ -33,9 +33,11 @@ def states_of(description: dict[str, Any], weights: Weights, samples: np.ndarray
     """H of every segment, or the states of every patch: float64 (codes, bits)."""
     config = description["config"]
     if config.get("encoder.front_end") == "bands":
-        return shared(
-            weights, patches(bands(np.asarray(samples, np.float64), config), config), config
-        )
+        frames = bands(np.asarray(samples, np.float64), config)
+        if config.get("encoder.kind", "autoencoder") == "autoencoder":
+            size = config["model.layers"], config["model.hidden_size"]
+            return lstm(weights, windows(frames, config), *size)
+        return shared(weights, patches(frames, config), config)
     cepstra = mfcc(np.asarray(samples, np.float64), config)
     starts = np.arange(0, len(cepstra) - config["segment.frames"] + 1, config["segment.hop"])
     segments = cepstra[starts[:, None] + np.arange(config["segment.frames"])]
@@ -147,6 +149,14 @@ def patches(frames: np.ndarray, config: dict[str, Any]) -> np.ndarray:
     columns = np.arange(bits)[:, None, None] + first - width // 2 + np.arange(width)
     cut = padded[rows, columns]
     return cut / (cut.mean(axis=(2, 3), keepdims=True) + 1e-12) - 1
+
+
+def windows(frames: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """All that a code sees, divided by its mean: (codes, patch frames, seen bands)."""
+    seen = config["patch.bits"] + config["patch.width"] - 1
+    one = config | {"patch.bits": 1, "patch.width": seen}
+    first = config["patch.first"] - config["patch.width"] // 2 + seen // 2
+    return patches(frames, one | {"patch.first": first})[:, 0]
 
 
 def shared(weights: Weights, cut: np.ndarray, config: dict[str, Any]) -> np.ndarray:

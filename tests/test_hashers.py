@@ -56,12 +56,12 @@ def config(rate: int, hop: int, bits: int, seconds: float) -> Config:
 @pytest.mark.parametrize(
     ("rate", "hop", "bits", "seconds"),
     [
-        (8_000, 10, 32, 2.0),
-        (8_000, 32, 128, 0.5),
-        (16_000, 32, 512, 1.0),
         (16_000, 50, 64, 2.0),
-        (22_050, 10, 128, 1.0),
-        (22_050, 50, 256, 0.5),
+        pytest.param(8_000, 10, 32, 2.0, marks=pytest.mark.slow),
+        pytest.param(8_000, 32, 128, 0.5, marks=pytest.mark.slow),
+        pytest.param(16_000, 32, 512, 1.0, marks=pytest.mark.slow),
+        pytest.param(22_050, 10, 128, 1.0, marks=pytest.mark.slow),
+        pytest.param(22_050, 50, 256, 0.5, marks=pytest.mark.slow),
     ],
 )
 def test_any_hasher_finds_and_is_measured(files, tmp_path, rate, hop, bits, seconds):

@@ -12,9 +12,8 @@ from seqhash import songbook
 from seqhash.index import identify
 from seqhash.index.catalogue import Collection, Row
 
-WORKS = [work.work_id for work in songbook.works()][:15]
-ABSENT = 3  # of them are not in the index
-
+WORKS = [work.work_id for work in songbook.works()][:9]
+ABSENT = 2  # of them are not in the index
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +93,12 @@ def test_what_was_changed_is_found_as_a_variant(searcher, music, change, by, pit
     assert sum(match is not None for *_, match in as_is) <= 1
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_not_found(searcher, music):
     clips = [
         clip
         for seconds in (0.5, 1.0, 3.0)
-        for _, _, clip in excerpts(music, WORKS[-ABSENT:], seconds, seed=3, each=5)
+        for _, _, clip in excerpts(music, WORKS[-ABSENT:], seconds, seed=3, each=8)
     ]
     found = [bool(searcher.identify(clip)) for clip in clips]
     assert sum(found) <= 1

@@ -145,6 +145,7 @@ def test_the_product_and_the_popcount_search_are_one(compiled_quickly, words, le
     assert levels > 2 or (product[1].positions > 1).any()
 
 
+@pytest.mark.slow
 def test_the_product_and_the_popcount_search_are_one_on_real_codes(compiled_quickly, corpora):
     hasher = export.load_hasher("paper-128")
     files = sorted((corpora / "covers-real" / "audio").iterdir())[:4]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqhash import augment, losses, pairs
+from seqhash import augment, controls, equivariant, losses, pairs
 from seqhash.config import AugmentConfig, Config, override
 
 RATE = 8_000
@@ -268,9 +268,19 @@ def test_material_that_cannot_be_trained_on_is_refused(config, recordings, noise
 # ----------------------------------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("kind", ["kernel", "mlp", "lstm"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "kernel",
+        pytest.param("mlp", marks=pytest.mark.slow),
+        pytest.param("lstm", marks=pytest.mark.slow),
+        pytest.param("autoencoder", marks=pytest.mark.slow),
+    ],
+)
 def test_training_moves_the_parameters_and_is_the_same_again(config, material, kind):
-    config = override(config, {"encoder.kind": kind})
+    config = override(config, {"encoder.kind": kind, "model.hidden_size": 32})
+    if kind == "autoencoder":
+        config = override(config, {"pairs.separation": 0.5, "pairs.reconstruction": 0.5})
     params, rows = pairs.train_pairs(config, material, progress=False)
     assert [row["step"] for row in rows] == [6]
     assert np.isfinite(rows[0]["loss"])
@@ -285,6 +295,7 @@ def test_training_moves_the_parameters_and_is_the_same_again(config, material, k
         assert np.abs(after - before).max() > 0
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_result_and_all_terms_count(config, material):
     every = override(
         config,
@@ -316,3 +327,19 @@ def test_bands_of_a_pair_without_any_degradation_are_equal(config, material):
     )
     assert clean.shape == heard.shape == (8, 17, 60)
     assert np.abs(heard - clean).max() < 0.02 * clean.max()
+
+
+@pytest.mark.slow
+def test_the_closed_form_correlates_more_than_what_it_is_a_control_of(config, material):
+    closed = controls.correlated(material, config)
+    clean, heard = pairs.draw_pairs(jax.random.key(7), material, config=config)
+
+    def correlation(hasher):
+        states = [
+            np.asarray(jax.vmap(lambda x: equivariant.encode(hasher.params, x, config=config))(one))
+            for one in (clean, heard)
+        ]
+        return np.corrcoef(*(one.reshape(-1) for one in states))[0, 1]
+
+    others = controls.difference(config), controls.random_kernel(KEY, config)
+    assert all(correlation(closed) > correlation(other) + 0.02 for other in others)

@@ -160,7 +160,10 @@ def works():
     return [songbook.render(name, "orig", seed=0)[: 20 * SAMPLE_RATE] for name in names]
 
 
-@pytest.mark.parametrize("name", GRID)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "hop of 32" else pytest.mark.slow) for name in GRID],
+)
 def test_any_hasher_is_asked_at_its_own_rate(name, works):
     """Clean clips are found, and where they are in seconds; too short ones have no answer."""
     system = Learned("grid", "test", _projection(**GRID[name]))
@@ -185,6 +188,7 @@ def test_any_hasher_is_asked_at_its_own_rate(name, works):
     assert system.bit_errors(index, short, [(0, 0.0)]) == []
 
 
+@pytest.mark.slow
 def test_the_published_forms_have_doors(works):
     """Philips as published looks up with flipped bits and answers by its bit error rate."""
     hasher = load_hasher("paper-128")
