@@ -403,6 +403,14 @@ def _benchmark_index() -> dict[str, Any]:
     return result | {"machine": _machine()}
 
 
+def _benchmark_identify() -> dict[str, Any]:
+    from experiments import benchmark_identify
+
+    result = benchmark_identify.measure(rounds=_ROUNDS.value, quick=_QUICK.value)
+    benchmark_identify.show(result)
+    return result | {"machine": _machine()}
+
+
 # ------------------------------------------------------------------------------------------- inside
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -411,6 +419,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "train": _benchmark_train,
     "search": _benchmark_search,
     "index": _benchmark_index,
+    "identify": _benchmark_identify,
 }
 SYSTEMS: dict[str, Callable[[], Any]] = {
     "ours, stream": _mfcc_stream,
