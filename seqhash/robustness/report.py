@@ -201,13 +201,12 @@ def _half_found(result: Result) -> Table:
     found = {(one["noise"], one["length"], one["system"]): one for one in result["half_found_snr"]}
     rows = []
     for noise, length in dict.fromkeys((noise, length) for noise, length, _ in found):
-        cells = (found.get((noise, length, system)) for system in result["systems"])
-        rows.append([noise, f"{length:g}", *(NONE if one is None else _snr(one) for one in cells)])
+        row = [noise, f"{length:g}"]
+        for system in result["systems"]:
+            one = found.get((noise, length, system), {"snr_db": None, "note": NONE})
+            row.append(_signed(one["snr_db"]) if known(one["snr_db"]) else one["note"] or NONE)
+        rows.append(row)
     return _table(["noise", "length, s", *result["systems"]], rows)
-
-
-def _snr(one: Mapping[str, Any]) -> str:
-    return _signed(one["snr_db"]) if known(one["snr_db"]) else one["note"] or NONE
 
 
 def _signed(value: float | None) -> str:

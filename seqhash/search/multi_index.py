@@ -160,7 +160,8 @@ def search(
         row[block][found.query, rank] = found.key & _ROW_MASK
     # Where all windows are found, nothing could have been missed; k is large only then.
     if k >= len(tables.words) - (n - 1) * (len(tables.starts) - 1):
-        exact |= (row >= 0).sum(axis=1) == _window_count(tables, n)
+        windows = np.maximum(np.diff(tables.starts) - n + 1, 0).sum()
+        exact |= (row >= 0).sum(axis=1) == windows
     return Neighbours(distance, row, exact)
 
 
@@ -189,7 +190,9 @@ def _search_block(
             break
         query, chunk = np.nonzero(_choose(proven == shell, hits, need) & active[:, None])
         pieces = [found]
-        for piece in _pieces(len(query), math.comb(tables.bits, shell)):
+        step = max(1, _BLOCK // max(1, math.comb(tables.bits, shell)))
+        for begin in range(0, len(query), step):
+            piece = slice(begin, begin + step)
             pair = query[piece], chunk[piece]
             first, size, hits[pair], whole = _buckets(
                 tables, values[pair], chunk[piece], shell=shell
@@ -217,11 +220,6 @@ def _choose(
         chosen[query] = False
         chosen[query, np.argsort(cost, kind="stable")[: max(need[query], 0)]] = True
     return chosen
-
-
-def _pieces(pairs: int, masks: int) -> Iterator[slice]:
-    size = max(1, _BLOCK // max(1, masks))
-    return (slice(first, first + size) for first in range(0, pairs, size))
 
 
 def _buckets(
@@ -455,10 +453,6 @@ def _sort_rows(
     key >>= np.uint64(_ROW_BITS)
     sizes = np.bincount(key.view(np.int64), minlength=len(offsets) - 1)
     np.cumsum(sizes, out=offsets[1:], dtype=np.uint32)
-
-
-def _window_count(tables: Tables, n: int) -> int:
-    return int(np.maximum(np.diff(tables.starts) - n + 1, 0).sum())
 
 
 def _check_collection(words: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

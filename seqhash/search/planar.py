@@ -86,7 +86,10 @@ def build(words: np.ndarray, starts: np.ndarray, *, mesh: Mesh | None = None) ->
     remaining = _codes_left(starts)
     for shard, (low, high) in enumerate(itertools.pairwise(cuts.tolist())):
         planes[shard, :, : high - low] = words[low:high].T
-        planes[shard, :, high - low :] = _noise(words.shape[1], capacity + SPARE - (high - low))
+        # Padding is random, so that no query finds all of it near.
+        padding = words.shape[1], capacity + SPARE - (high - low)
+        noise = np.random.default_rng(padding[1]).integers(0, 2**32, padding, np.uint32)
+        planes[shard, :, high - low :] = noise
         left[shard, : high - low] = remaining[low:high]
     used = np.diff(cuts).astype(np.int32)
     return Database(
@@ -151,8 +154,3 @@ def _codes_left(starts: Int64[np.ndarray, " borders"]) -> UInt16[np.ndarray, " r
     """Codes from each row to the end of its recording."""
     ends = np.repeat(starts[1:], np.diff(starts))
     return np.minimum(ends - np.arange(starts[-1]), 2**16 - 1).astype(np.uint16)
-
-
-def _noise(words: int, rows: int) -> UInt32[np.ndarray, "{words} {rows}"]:
-    """Padding: random, so that no query finds all of it near."""
-    return np.random.default_rng(rows).integers(0, 2**32, (words, rows), np.uint32)
