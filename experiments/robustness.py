@@ -137,9 +137,10 @@ def main() -> int:
         "half_found_snr": cells.half_found(rows, degradations),
         "histograms": cells.histograms(measured, contestants),
         "differences": cells.differences(measured, contestants),
-        "examples": run.examples(
-            survey, [degradations[name] for name in names], workdir, seed=task.seed
-        ),
+        "examples": [
+            *run.examples(survey, [degradations[name] for name in names], workdir, seed=task.seed),
+            *run.found_by_one(task, survey, measured, workdir),
+        ],
         "skipped": [[str(path), reason] for path, reason in survey.skipped],
     }
     path = workdir / "robustness.json"

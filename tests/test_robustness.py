@@ -529,3 +529,25 @@ def test_the_script_writes_the_contract(tmp_path_factory, again):
     clean = {row["system"]: row["hit"] for row in result["rows"] if row["degradation"] == "clean"}
     assert clean["semitone-32"] >= 0.8
     assert (folder / "w" / "report.html").is_file()
+
+
+def test_what_one_system_alone_finds_can_be_played(tmp_path):
+    task = _task(tmp_path, hasher="semitone-32", systems=("hasher", "bits", "philips"), queries=9)
+    found = run.survey(task)
+    recordings = [place.recording for place in found.plan.present]
+    alone = [i == 4 for i in range(len(recordings))]
+    none = [False] * len(recordings)
+    ours = {"recording": recordings, "hit": alone, "score": [9.0] * len(recordings)}
+    cell = {"semitone-32": ours, "bits": ours, "philips": ours | {"hit": none}}
+    (tmp_path / "examples").mkdir()
+    query, place = run.found_by_one(task, found, {("gain_-20db", 0.5): cell}, tmp_path)
+    assert query["said"].startswith("only semitone-32 finds it, of 0.5 s: ")
+    assert found.paths[recordings[4]].stem in query["said"]
+    degraded, clean = (soundfile.read(tmp_path / one["path"])[0] for one in (query, place))
+    np.testing.assert_allclose(degraded, 0.1 * clean, atol=2e-4)
+    begin = float(query["said"].rsplit(" ", 2)[1])  # to a tenth of a second
+    whole = soundfile.read(found.paths[recordings[4]])[0]
+    places = range(max(0, round((begin - 0.05) * SAMPLE_RATE)), len(whole) - len(clean) + 1)
+    assert min(np.abs(whole[i : i + len(clean)] - clean).max() for i in places) < 1e-3
+    both = cell | {"philips": ours}
+    assert run.found_by_one(task, found, {("gain_-20db", 0.5): both}, tmp_path) == []

@@ -264,7 +264,7 @@ def _examples(result: Result, workdir: Path) -> Iterator[dict[str, str]]:
             wrong = str(error)
         yield {
             "name": one["degradation"],
-            "description": entry.get("description") or "",
+            "description": one.get("said") or entry.get("description") or "",
             "path": one["path"],
             "source": source,
             "error": wrong,

@@ -6,8 +6,9 @@ an earlier run of the same settings and the same audio left in the folder is not
 """
 
 import dataclasses
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -268,3 +269,60 @@ def examples(
             soundfile.write(path, clip[0], SAMPLE_RATE)
             made.append({"degradation": one.name, "path": str(path.relative_to(workdir))})
     return made
+
+
+def found_by_one(
+    task: Task,
+    survey: Survey,
+    measured: Mapping[tuple[str, float], Any],
+    workdir: Path,
+    *,
+    count: int = 3,
+) -> list[dict[str, str]]:
+    """Queries that the first system finds and no other kind of fingerprint does, and the places
+    where they come from, as files in ``workdir``/examples: those it is most sure of, each of
+    another recording and degradation.
+    """
+    made = contestants(task)
+    own = made[0]
+    others = [one.name for one in made[1:] if not _akin(one, own)]
+    found = []
+    for (name, length), cell in measured.items() if others else ():
+        first = cell[own.name]
+        alone = np.array(first["hit"], bool)
+        for other in others:
+            alone &= ~np.array(cell[other]["hit"], bool)
+        found += [(first["score"][i], name, length, i) for i in np.flatnonzero(alone)]
+    folder, shown, used = workdir / "examples", list[dict[str, str]](), set[Any]()
+    for score, name, length, i in sorted(found, key=lambda one: -(one[0] or 0)):
+        recording = measured[name, length][own.name]["recording"][i]
+        if score is None or score < own.default_score or used & {name, recording}:
+            continue
+        used |= {name, recording}
+        samples = audio.read(survey.paths[recording], sample_rate=SAMPLE_RATE)
+        asked = [place for place in survey.plan.present if place.recording == recording]
+        before = measured[name, length][own.name]["recording"][:i].count(recording)
+        cut = functools.partial(cells.cut, samples, seconds=length, seed=task.seed)
+        heard = (cut(place, degradation=reported(survey)[name]) for place in asked)
+        clip, begin = [one for one in heard if one is not None][before]
+        clean = samples[round(begin * SAMPLE_RATE) :][: len(clip)]
+        number, title = len(used) // 2, survey.paths[recording].stem
+        where = f"only {own.name} finds it, of {length:g} s"
+        for kind, sound, said in (
+            ("query", clip, f"{where}: {title} at {begin:.1f} s"),
+            ("place", clean, f"what query {number} is: {title} at {begin:.1f} s"),
+        ):
+            path = folder / f"{kind}-{number}.flac"
+            soundfile.write(path, sound, SAMPLE_RATE)
+            relative = str(path.relative_to(workdir))
+            shown.append({"degradation": name, "path": relative, "said": said})
+        if number == count:
+            break
+    return shown
+
+
+def _akin(one: systems.System, own: systems.System) -> bool:
+    """Whether a system is the first one asked otherwise, or a control of its front end."""
+    if not (isinstance(one, systems.Learned) and isinstance(own, systems.Learned)):
+        return False
+    return one.hasher.config.encoder.front_end == own.hasher.config.encoder.front_end
