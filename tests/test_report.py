@@ -82,7 +82,7 @@ def made_up():
         "systems": {
             name: {
                 "description": f"what {name} is",
-                "bytes_per_second": None if name == SYSTEMS[2] else 344.5,
+                "bytes_per_second": {SYSTEMS[0]: 64.0, SYSTEMS[1]: 344.5}.get(name),
             }
             for name in SYSTEMS
         },
@@ -329,8 +329,9 @@ def test_the_page_is_well_formed_alone_and_escaped(page, workdir):
 
 def test_pictures_are_inside_the_page_and_described(page, workdir):
     images = page.all("img")
-    names = ["heat_map_1s", "heat_map_2.5s", "heat_map_10s", "hit_snr_white_noise", "hit_snr_noise"]
-    files = [workdir / f"{name}.png" for name in [*names, "hit_length", "bit_errors"]]
+    heat_maps = ["heat_map_1s", "heat_map_2.5s", "heat_map_10s"]
+    curves = ["hit_bytes", "hit_snr_white_noise", "hit_snr_noise", "hit_length"]
+    files = [workdir / f"{name}.png" for name in [*heat_maps, *curves, "bit_errors"]]
     assert len(images) == len(files)
     for image, file in zip(images, files, strict=True):
         data = decoded(image["src"], "image/png")
@@ -403,6 +404,16 @@ def test_heat_map_shows_the_hit_rates():
     for label, size in zip(axes.get_xticklabels(), sizes, strict=True):
         assert (f", {size or 0:,.0f} B/s" in label.get_text()) == (size is not None)
     assert len(axes.lines) == 7  # between eight families
+
+
+def test_rates_against_bytes_are_the_means_of_the_rows():
+    axes = figures.draw_bytes(RESULT).axes
+    assert [one.get_title() for one in axes] == [f"{length:g} s" for length in LENGTHS]
+    (line,) = [one for one in axes[0].lines if one.get_label() == SYSTEMS[1]]
+    rows = [r for r in RESULT["rows"] if (r["system"], r["length"]) == (SYSTEMS[1], LENGTHS[0])]
+    assert line.get_xdata() == [344.5]
+    mean = np.mean([row["hit_at_1_percent_false"] for row in rows])
+    assert line.get_ydata() == pytest.approx(mean)
 
 
 def test_snr_curves_have_intervals_and_mark_the_half():

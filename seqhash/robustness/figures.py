@@ -98,9 +98,9 @@ def pictures(result: Result, folder: str | Path) -> list[Path]:
     """Writes the pictures as PNG and returns their paths; what the result has no numbers for is not
     drawn.
 
-    heat_map_<length>s.png for each length, hit_snr_<noise>.png for each kind of noise with two SNRs
-    or more, hit_length.png if there are two lengths or more, bit_errors.png if there are
-    histograms. ValueError as ``table``.
+    heat_map_<length>s.png for each length, hit_bytes.png if systems differ in bytes,
+    hit_snr_<noise>.png for each kind of noise with two SNRs or more, hit_length.png if there are
+    two lengths or more, bit_errors.png if there are histograms. ValueError as ``table``.
     """
     return [style.save(picture.figure, Path(folder) / picture.name) for picture in drawn(result)]
 
@@ -116,6 +116,15 @@ def drawn(result: Result) -> Iterator[Picture]:
             f"Heat map of hit rates of {length:g} s queries, degradations by systems. "
             f"Means: {means}.",
             draw_heat_map(result, length),
+        )
+    sizes = {one["bytes_per_second"] for one in result["systems"].values()} - {None}
+    if len(sizes) > 1:
+        yield Picture(
+            "hits",
+            "hit_bytes.png",
+            "Hit rate at 1 % false answers, the mean of all degradations, against bytes of a "
+            f"fingerprint a second, a panel for each query length: {systems}.",
+            draw_bytes(result),
         )
     for family in _snr_families(result):
         yield Picture(
@@ -285,6 +294,30 @@ def _filled(histogram: Mapping[str, Any]) -> Iterator[float]:
         yield from (
             high for high, n in zip(histogram["edges"][1:], histogram[kind], strict=True) if n
         )
+
+
+def draw_bytes(result: Result) -> Figure:
+    """Hit rate at 1 % false answers in the mean of the degradations, against bytes a second."""
+    lengths = lengths_of(result)
+    figure, panels = _panels(len(lengths))
+    for axes, length in zip(panels, lengths, strict=True):
+        for system, one in result["systems"].items():
+            hit = mean_of(result, system, length, "hit_at_1_percent_false")
+            if one["bytes_per_second"] is None or not known(hit):
+                continue
+            colour, marker = _style(result, system)
+            axes.plot(
+                one["bytes_per_second"],
+                hit,
+                label=style.plain(system),
+                color=colour,
+                marker=marker,
+                linestyle="none",
+            )
+        axes.set(title=f"{length:g} s", xlabel="bytes a second", xscale="log")
+    panels[0].set_ylabel("hit rate at 1 % false answers")
+    _legend(figure, panels)
+    return figure
 
 
 def _panels(count: int, *, share_y: bool = True) -> tuple[Figure, list[Axes]]:
