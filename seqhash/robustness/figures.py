@@ -120,7 +120,7 @@ def drawn(result: Result) -> Iterator[Picture]:
     sizes = {one["bytes_per_second"] for one in result["systems"].values()} - {None}
     if len(sizes) > 1:
         yield Picture(
-            "hits",
+            "bytes",
             "hit_bytes.png",
             "Hit rate at 1 % false answers, the mean of all degradations, against bytes of a "
             f"fingerprint a second, a panel for each query length: {systems}.",

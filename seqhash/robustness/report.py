@@ -113,7 +113,7 @@ def html(result: Result, workdir: str | Path) -> Path:
 
     workdir = Path(workdir)
     pictures: dict[str, list[dict[str, str]]] = {
-        section: [] for section in ("hits", "snr", "lengths", "bits")
+        section: [] for section in ("hits", "bytes", "snr", "lengths", "bits")
     }
     for picture in drawn(result):
         path = style.save(picture.figure, workdir / picture.name)
@@ -140,6 +140,7 @@ def html(result: Result, workdir: str | Path) -> Path:
         examples=examples,
         shown={
             **dict.fromkeys(("summary", "hits", "numbers", "made"), True),
+            "bytes": pictures["bytes"],
             "snr": pictures["snr"] or half_found.groups,
             "lengths": pictures["lengths"],
             "bits": pictures["bits"],
