@@ -49,8 +49,8 @@ _ROOMS = flags.DEFINE_string(
 _SYSTEMS = flags.DEFINE_list(
     "systems",
     None,
-    f"of {', '.join(systems.NAMED)} and, where it is installed, audfprint (slow); default: "
-    + DEFAULT_SYSTEMS,
+    f"of {', '.join(systems.NAMED)}, hasher:FIELD=VALUE (as hasher:patch.hop=4) and, where it is "
+    "installed, audfprint (slow); default: " + DEFAULT_SYSTEMS,
 )
 _AUDFPRINT = flags.DEFINE_string(
     "audfprint", None, "folder of audfprint.py; default: the package audfprint2"

@@ -551,3 +551,15 @@ def test_what_one_system_alone_finds_can_be_played(tmp_path):
     assert min(np.abs(whole[i : i + len(clean)] - clean).max() for i in places) < 1e-3
     both = cell | {"philips": ours}
     assert run.found_by_one(task, found, {("gain_-20db", 0.5): both}, tmp_path) == []
+
+
+def test_a_field_of_a_hasher_of_bands_may_be_another():
+    hasher = load_hasher("semitone-32")
+    half = systems.named("hasher:patch.hop=4", hasher)
+    assert (half.name, half.bytes_per_second) == ("semitone-32 patch.hop=4", 32)
+    samples = _recordings()[1][: 3 * SAMPLE_RATE : 2]
+    np.testing.assert_array_equal(
+        half.hasher.hash_samples(samples), hasher.hash_samples(samples)[::2]
+    )
+    with pytest.raises(ValueError, match=r"patch\.hops"):
+        systems.named("hasher:patch.hops=4", hasher)

@@ -27,7 +27,9 @@ import soundfile
 import soxr
 
 from seqhash import controls
+from seqhash.band_codes import make_band_hasher
 from seqhash.codes import Hasher, hash_streams
+from seqhash.config import override
 from seqhash.export import load_hasher, packaged
 from seqhash.index.catalogue import Collection, Row
 from seqhash.index.identify import Match, Searcher
@@ -416,11 +418,17 @@ NAMED: dict[str, Callable[[Hasher], System]] = {
 
 def named(name: str, hasher: Hasher) -> System:
     """A system of the package, or one of its hashers; those of ``NAMED`` that learn, or do not, are
-    of this hasher.
+    of this hasher. ``hasher:patch.hop=4`` is this hasher of bands with a field changed, its weights
+    as they are: half as many codes a second.
 
     Raises:
       ValueError: there is none of this name.
     """
+    if name.startswith("hasher:") and hasher.config.encoder.front_end == "bands":
+        change = name.removeprefix("hasher:")
+        config = override(hasher.config, [change])
+        changed = make_band_hasher(config, hasher.params, name=f"{hasher.name} {change}")
+        return Learned(changed.name, f"the same weights with {change}", changed)
     if name in NAMED:
         return NAMED[name](hasher)
     if name in packaged() or (Path(name) / "hasher.json").is_file():
