@@ -85,9 +85,9 @@ def main() -> int:
         "rows": rows,
     }
     script.write_json(workdir / "ablation.json", result)
-    table = _table(result)
-    (workdir / "ablation.md").write_text(table + "\n")
-    print(table)
+    shown = table(result)
+    (workdir / "ablation.md").write_text(shown + "\n")
+    print(shown)
     return 0
 
 
@@ -137,7 +137,8 @@ def _pooled(measured: Mapping[tuple[str, float], Any], system: str, field: str) 
     return np.concatenate([np.asarray(cell[system][field]) for cell in measured.values()])
 
 
-def _table(result: Mapping[str, Any]) -> str:
+def table(result: Mapping[str, Any]) -> str:
+    """Rates in %, without and with the threshold of 1 % false answers, as Markdown."""
     names = list(dict.fromkeys(row["degradation"] for row in result["rows"]))
     lines = [["", *names, "mean", "beyond base [95 %]", "B/s"]]
     for system, summary in result["systems"].items():

@@ -10,6 +10,7 @@ not. A hit is a first answer with the right recording. Writes WORKDIR/identifica
 for an hour of audio on 2 cores.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,7 @@ def main() -> int:
             searcher, [r for r in recordings if _work(r) in outside | asked], lengths, fold
         )
     result = {
+        "command": "python -m experiments.identification " + " ".join(sys.argv[1:]),
         "corpus": str(_CORPUS.value),
         "hasher": {"name": hasher.name, "digest": hasher.digest},
         "shifts": _SHIFTS.value or hasher.shifts,
