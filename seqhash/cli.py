@@ -12,6 +12,7 @@ Exit statuses:
 ===  ===============================================================================================
 """
 
+import contextlib
 import io
 import json
 import os
@@ -23,9 +24,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from absl import flags
 
-from seqhash import audio, files, parallel, tables
-from seqhash.index import compare, exchange, ingest
-from seqhash.index.catalogue import Index, Row, delete_empty, open_index
+from seqhash import audio, exported, files, parallel, tables
+from seqhash.index import compare, exchange, follow, ingest
+from seqhash.index.catalogue import (
+    Identity,
+    Index,
+    IndexFileError,
+    Row,
+    delete_empty,
+    open_index,
+    require_same,
+)
 
 if TYPE_CHECKING:  # a command that hashes nothing starts without jax
     from seqhash.codes import Hasher
@@ -163,6 +172,12 @@ def _add_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "strict", False, "exit with status 3 if a file could not be used", flag_values=values
     )
+    flags.DEFINE_boolean(
+        "prune",
+        False,
+        "remove recordings whose files are gone from the folders that are named",
+        flag_values=values,
+    )
 
 
 def _identify_flags(values: flags.FlagValues) -> None:
@@ -222,14 +237,15 @@ def _load_hasher(values: flags.FlagValues, index: str | None = None) -> "Hasher"
     has it; else the package's first choice.
     """
     from seqhash import compilation
-    from seqhash.export import DEFAULT, load_hasher, packaged
+    from seqhash.export import load_hasher
 
     compilation.keep_programs()
     name = values.hasher
     if name is None and index is not None and os.path.exists(index):
         with open_index(index, readonly=True) as opened:
             name = opened.info()["hasher"]["name"]
-    return load_hasher(name if values.hasher or name in packaged() else DEFAULT)
+    own = values.hasher or name in exported.packaged()
+    return load_hasher(name if own else exported.DEFAULT)
 
 
 def _open(values: flags.FlagValues, *, readonly: bool) -> Index:
@@ -241,16 +257,25 @@ def _open(values: flags.FlagValues, *, readonly: bool) -> Index:
 
 def _add(values: flags.FlagValues, others: list[str]) -> int:
     path = _required(values, "index")
-    recordings = ingest.gather(_named(others, "file, folder or manifest"))
+    gathered = ingest.gather(_named(others, "file, folder or manifest"))
     new = not os.path.exists(path)
-    hasher = _load_hasher(values, path)
-    with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
-        if new:
+    hasher = _load_hasher(values, path) if new else None
+    identity = ingest.identity_of(hasher) if hasher else None
+    if not new and values.hasher:
+        identity = _identity(values, path)
+    with open_index(path, identity=identity, create=identity is not None) as index:
+        if hasher:
             print(f"new index, hasher {hasher.name}", file=sys.stderr)
         bar, before = sys.stderr.isatty(), index.info()["recordings"]
+
+        def load() -> "Hasher":  # jax only where there is something to hash
+            loaded = hasher or _load_hasher(values, path)
+            require_same(Path(path), index.identity, ingest.identity_of(loaded))
+            return loaded
+
         try:
             counts = ingest.add_files(
-                index, hasher, recordings, workers=values.workers, progress=bar
+                index, load, gathered, workers=values.workers, progress=bar, prune=values.prune
             )
         except KeyboardInterrupt:
             added = index.info()["recordings"] - before
@@ -258,30 +283,74 @@ def _add(values: flags.FlagValues, others: list[str]) -> int:
             raise KeyboardInterrupt(f"added {added}", hint) from None
     if new:  # an empty one would be left of files that cannot be used
         delete_empty(path)
+    return _print_counts(counts, gathered, strict=values.strict, pruned=values.prune)
+
+
+def _identity(values: flags.FlagValues, path: str) -> Identity | None:
+    """Of the hasher that is named: that of the index, where it states its digest, without jax."""
+    with contextlib.suppress(IndexFileError), open_index(path, readonly=True) as index:
+        if index.identity.digest == exported.stated_digest(values.hasher):
+            return index.identity
+    return ingest.identity_of(_load_hasher(values, path))
+
+
+def _print_counts(
+    counts: ingest.Counts, gathered: ingest.Gathered, *, strict: bool, pruned: bool
+) -> int:
+    """What became of every file, and the exit status."""
+    followed = counts.followed
     for file, reason in counts.failed:
         print(_plain(f"failed {file}: {reason}"), file=sys.stderr)
-    print(f"added {counts.added}, already there {counts.present}, failed {len(counts.failed)}")
-    useless = not counts.added and not counts.present
-    return EXIT_FAILED if counts.failed and (values.strict or useless) else 0
+    for what, paths in followed._asdict().items():
+        for file in paths:
+            print(_plain(f"{what} {file}"), file=sys.stderr)
+    if gathered.skipped:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in gathered.skipped.most_common())
+        print(_plain(f"skipped, not audio by their names: {kinds}"), file=sys.stderr)
+    if followed.gone and not pruned:
+        print("what is gone stays in the index; --prune removes it", file=sys.stderr)
+    numbers = {
+        "added": counts.added,
+        "already there": counts.present,
+        "failed": len(counts.failed),
+    }
+    others = {what: len(paths) for what, paths in followed._asdict().items()}
+    others["pruned" if pruned else "gone"] = others.pop("gone")
+    others["skipped"] = gathered.skipped.total()
+    numbers |= {what: number for what, number in others.items() if number}
+    print(", ".join(f"{what} {number}" for what, number in numbers.items()))
+    done = counts.added or counts.present or any(followed)
+    return EXIT_FAILED if counts.failed and (strict or not done) else 0
 
 
 def _remove(values: flags.FlagValues, others: list[str]) -> int:
     with _open(values, readonly=False) as index:
         rows = index.rows()
-        chosen = [_found(rows, name) for name in _named(others, "id or path")]
+        chosen = [_found(rows, name) for name in _named(others, "id, path or folder")]
         missing = [name for name, ids in zip(others, chosen, strict=True) if not ids]
         if missing:
             hint = "nothing was removed ('seqhash list' shows all)"
             raise ValueError(f"not in the index: {', '.join(missing)}; {hint}.")
-        print(f"removed {index.remove({i for ids in chosen for i in ids})}")
+        roots = [Path(os.path.abspath(name)) for name in others if not name.isdecimal()]
+        elsewhere = dict[int, str]()
+        for i in {i for ids in chosen for i in ids if len(ids) > 1}:
+            outside = (place for place in index.places(i) if not follow.is_below(place, roots))
+            if there := next((place for place in outside if not follow.is_gone(place)), None):
+                elsewhere[i] = there
+        removed = {i for ids in chosen for i in ids} - elsewhere.keys()
+        index.move(elsewhere, {}, removed)
+    kept = f", kept {len(elsewhere)} that have a copy elsewhere" if elsewhere else ""
+    print(f"removed {len(removed)}{kept}")
     return 0
 
 
 def _found(rows: Sequence[Row], name: str) -> list[int]:
-    """Ids that an argument names: a number is an id, all else a path."""
+    """Ids that an argument names: a number is an id, all else a file or a folder."""
     if name.isdecimal():
         return [row.id for row in rows if row.id == int(name)]
-    return [row.id for row in rows if row.path in (name, os.path.abspath(name))]
+    path = os.path.abspath(name)
+    exact = [row.id for row in rows if row.path in (name, path)]
+    return exact or [row.id for row in rows if follow.is_below(row.path, [Path(path)])]
 
 
 def _list(values: flags.FlagValues, others: list[str]) -> int:
@@ -534,7 +603,10 @@ COMMANDS = {
         "Exit status: 3 if no file could be used; with --strict, if one could not.",
     ),
     "remove": Command(
-        "--index=FILE ID|PATH...", "Remove recordings by id or path", (_index_flag,), _remove
+        "--index=FILE ID|PATH...",
+        "Remove recordings by id, path or folder",
+        (_index_flag,),
+        _remove,
     ),
     "list": Command("--index=FILE", "List the recordings", (_index_flag, _json_flag), _list),
     "info": Command(

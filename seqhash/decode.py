@@ -39,6 +39,10 @@ HELD = 10  # blocks of a minute that a worker decodes of a file before any is ta
 _PROGRAM = "import sys; from seqhash import decode; decode.serve(int(sys.argv[1]))"
 
 
+class DecoderEnded(audio.AudioError):
+    """A file that ended the process that decoded it: the next time it may be read."""
+
+
 @dataclass(eq=False)
 class Stream:
     """A file on its way: an iterator over its float32 (samples,) blocks, to be read to the end.
@@ -158,7 +162,7 @@ class _Worker:
         try:
             item = self.connection.recv()
         except (EOFError, OSError):
-            item = audio.AudioError(path, f"the process that decoded it ended ({self._ending()})")
+            item = DecoderEnded(path, f"the process that decoded it ended ({self._ending()})")
         if not isinstance(item, int | np.ndarray):
             for note in self._noted():
                 print(f"{path}: {note}", file=sys.stderr)

@@ -5,7 +5,6 @@ It loads without orbax, and ``reference`` reads it with numpy alone. The package
 two, ``paper-128`` and ``semitone-32``.
 """
 
-import importlib.resources
 import io
 import json
 import zipfile
@@ -19,16 +18,12 @@ from seqhash import autoencoder, equivariant, files, mfcc
 from seqhash.band_codes import make_band_hasher
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, from_flat_dict, to_flat_dict
+from seqhash.exported import DEFAULT as DEFAULT
+from seqhash.exported import HasherError as HasherError
+from seqhash.exported import find_hasher as find_hasher
+from seqhash.exported import packaged as packaged
 
 FORMAT = 1
-DEFAULT = "semitone-32"  # of the package's hashers, for a new index
-
-
-_PACKAGED = Path(str(importlib.resources.files("seqhash"))) / "hashers"
-
-
-class HasherError(ValueError):
-    """No hasher there, or a damaged one, or one of another format."""
 
 
 def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
@@ -104,22 +99,6 @@ def load_hasher(name: str | Path) -> Hasher:
             f"(digest {hasher.digest[:12]})."
         )
     return hasher
-
-
-def find_hasher(name: str | Path) -> Path:
-    """The directory of a packaged hasher or of a path."""
-    for directory in (_PACKAGED / str(name), files.present(name)):
-        if (directory / "hasher.json").is_file():
-            return directory
-    raise HasherError(
-        f"{name}: no such hasher; the package has {', '.join(packaged()) or 'none'}, "
-        "a directory needs hasher.json."
-    )
-
-
-def packaged() -> list[str]:
-    """Names of the hashers that the package carries."""
-    return sorted(path.parent.name for path in _PACKAGED.glob("*/hasher.json"))
 
 
 def _made(config: Config, params: Any, description: dict[str, Any]) -> Hasher:

@@ -205,6 +205,30 @@ def test_remove_by_id_and_by_path(run, index, music, monkeypatch):
     assert run("compact", f"--index={index}").status == 0
 
 
+def test_remove_by_folder(run, index, music, tmp_path):
+    (tmp_path / "more" / "deep").mkdir(parents=True)
+    soundfile.write(tmp_path / "more" / "deep" / "four.wav", tune(4), RATE)
+    shutil.copy(music / "one.wav", tmp_path / "more" / "copy.wav")
+    assert run("add", f"--index={index}", tmp_path / "more").out.startswith("added 1, already the")
+    assert run("remove", f"--index={index}", tmp_path / "mor").status == cli.EXIT_BAD_INPUT
+    assert run("remove", f"--index={index}", tmp_path / "more").out == "removed 1\n"
+    assert ids(run, index).keys() == {"one.wav", "two.flac", "three.ogg"}
+    done = run("remove", f"--index={index}", music)
+    assert done.out == "removed 2, kept 1 that have a copy elsewhere\n"
+    assert ids(run, index).keys() == {"copy.wav"}
+
+
+def test_adding_again_starts_no_jax(index, music):
+    program = (
+        "import sys; from seqhash import cli\n"
+        f"cli.main(['add', '--index={index}', '--hasher=paper-128', '{music}'])\n"
+        "assert 'jax' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("Error")) == (0, 0)
+    assert done.stdout == "added 0, already there 3, failed 0, skipped 1\n"
+
+
 def test_export_import_and_merge(run, index, tmp_path):
     faiss = run("export", f"--index={index}", f"--to={tmp_path / 'x.faiss'}")
     assert faiss.status == 0
@@ -474,7 +498,7 @@ def test_an_interrupted_add_says_how_many_were_added(run, monkeypatch, music, tm
     real = cli.ingest.add_files
 
     def interrupted(index, hasher, recordings, **options):
-        real(index, hasher, recordings[:2], **options)
+        real(index, hasher, recordings.recordings[:2], **options)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli.ingest, "add_files", interrupted)
@@ -537,7 +561,11 @@ def test_a_closed_stream_is_no_traceback(made, arguments, stream):
 def test_add_and_identify_as_a_user_does(tmp_path, music):
     index = tmp_path / "index"
     added = command("add", f"--index={index}", music)
-    assert (added.returncode, added.stdout) == (0, b"added 3, already there 0, failed 0\n")
+    assert (added.returncode, added.stdout) == (
+        0,
+        b"added 3, already there 0, failed 0, skipped 1\n",
+    )
+    assert b"skipped, not audio by their names: 1 .csv" in added.stderr
     samples = tune(1)[20_000:84_000]
     data = (samples * 32767).astype("<i2").tobytes()
     done = command("identify", f"--index={index}", "--json", "-", input=data)
@@ -555,7 +583,7 @@ def test_a_new_index_has_the_first_choice_and_an_old_one_keeps_its_hasher(
     new = tmp_path / "new"
     assert run("add", f"--index={new}", music / "one.wav").err.startswith("new index, hasher semi")
     grown = run("add", f"--index={index}", music)
-    assert (grown.status, grown.out) == (0, "added 0, already there 3, failed 0\n")
+    assert (grown.status, grown.out) == (0, "added 0, already there 3, failed 0, skipped 1\n")
     for path, name in ((new, "semitone-32"), (index, "paper-128")):
         info = json.loads(run("info", f"--index={path}", "--json").out)
         assert info["hasher"]["name"] == name

@@ -167,6 +167,25 @@ def test_folder(tmp_path):
     ]
 
 
+def test_links_are_followed_once_and_every_file_is_accounted_for(tmp_path):
+    root, other = tmp_path / "music", tmp_path / "other"
+    for name in ("music/b/x.wav", "music/notes.TXT", "music/.hidden.wav", "other/deep/y.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (root / "a").symlink_to("b")  # before it by name: b is there as itself
+    (root / "round").symlink_to(".")
+    (other / "deep" / "back").symlink_to(root)
+    (root / "c").symlink_to(other)
+    (root / "d").symlink_to(other / "deep")
+    (root / "file.wav").symlink_to(root / "b" / "x.wav")
+    (root / "dangling.wav").symlink_to("nothing")
+    (root / "dangling").symlink_to("nothing")
+    audio, skipped = corpus.walk(root)
+    names = [path.relative_to(root).as_posix() for path in audio]
+    assert names == ["b/x.wav", "c/deep/y.wav", "dangling.wav", "file.wav"]
+    assert skipped == {".txt": 1, "hidden": 1, "no suffix": 1}
+
+
 def test_a_folder_that_cannot_be_read_is_not_skipped(tmp_path, monkeypatch):
     (tmp_path / "closed").mkdir()
     (tmp_path / "x.wav").write_bytes(b"x")
