@@ -36,6 +36,7 @@ LARGEST = 1e12
 FAINT = 1e-4  # a peak below, -80 dB, is told ...
 BESIDE = 1e-2  # ... and one that is so much lower than another channel's
 FLAWS = 5  # of a file that are told one by one
+LENGTHENED = 0.01  # s that a file may lack of what is needed: 1 s is 1 s, whatever a frame needs
 # source samples per read; fixed, so that samples do not depend on the block size asked for
 _FEED = 1 << 16
 _MPEG_SUFFIXES = (".mp3", ".mp2", ".mp1", ".mpga", ".mpa")
@@ -110,7 +111,8 @@ def blocks(
       path: the file.
       sample_rate: of the result, Hz.
       block_seconds: length of every block but the last, which is what is left.
-      minimum_seconds: a shorter file is an error.
+      minimum_seconds: a shorter file is an error; one that lacks less than ``LENGTHENED`` is
+        lengthened by silence.
       channel: ``first``, ``mix`` (the mean of all), or a number from 1.
       strict: a flaw is an error.
       report: is told each flaw, at the latest when the last block was taken.
@@ -239,8 +241,9 @@ def raw_blocks(
       AudioError: of the path ``-``: no samples, half a sample at the end, too short, samples that
         are NaN, infinite or beyond ``LARGEST``.
     """
-    samples = _raw_samples(file, encoding, rate, minimum_seconds)
-    return _regrouped(_resampled(samples, sample_rate), round(block_seconds * sample_rate))
+    samples = _resampled(_raw_samples(file, encoding, rate, minimum_seconds), sample_rate)
+    least = _samples(minimum_seconds, sample_rate)
+    return _regrouped(_lengthened(samples, least), round(block_seconds * sample_rate))
 
 
 def tags(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -280,7 +283,12 @@ def _finished(
     teller: "_Teller",
 ) -> Iterator[np.ndarray]:
     mono = _one_channel(sounds, channel, minimum_seconds, teller)
-    return _regrouped(_resampled(mono, sample_rate), block)
+    least = _samples(minimum_seconds, sample_rate)
+    return _regrouped(_lengthened(_resampled(mono, sample_rate), least), block)
+
+
+def _samples(seconds: float, rate: int) -> int:
+    return math.ceil(seconds * rate - 1e-6)
 
 
 class _Teller:
@@ -571,7 +579,7 @@ def _raw_samples(
 def _check_length(path: Path, seconds: float, minimum_seconds: float) -> None:
     if not seconds:
         raise AudioError(path, "no samples")
-    if seconds < minimum_seconds:
+    if seconds < minimum_seconds - LENGTHENED:
         raise AudioError(path, f"too short: {seconds:.3f} s, at least {minimum_seconds:g} s needed")
 
 
@@ -585,6 +593,15 @@ def _resampled(parts: Iterable[_Sound], sample_rate: int) -> Iterator[np.ndarray
         for _, samples in stretch:
             yield stream.resample_chunk(samples)
         yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+def _lengthened(parts: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
+    """The same samples, and silence up to so many."""
+    for part in parts:
+        least -= len(part)
+        yield part
+    if least > 0:
+        yield np.zeros(least, np.float32)
 
 
 def _regrouped(parts: Iterable[np.ndarray], block: int) -> Iterator[np.ndarray]:

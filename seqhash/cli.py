@@ -19,10 +19,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from absl import flags
+from tqdm import tqdm
 
 from seqhash import audio, exported, files, parallel, tables
 from seqhash.index import compare, exchange, follow, ingest
@@ -170,7 +171,10 @@ def _add_flags(values: flags.FlagValues) -> None:
         "workers", parallel.cores(), "processes that decode", lower_bound=1, flag_values=values
     )
     flags.DEFINE_boolean(
-        "strict", False, "exit with status 3 if a file could not be used", flag_values=values
+        "strict",
+        False,
+        "refuse damaged files; exit with status 3 if a file could not be used",
+        flag_values=values,
     )
     flags.DEFINE_boolean(
         "prune",
@@ -180,7 +184,13 @@ def _add_flags(values: flags.FlagValues) -> None:
     )
 
 
+def _channel_flag(values: flags.FlagValues) -> None:
+    text = "of each file: first, mix (the mean of all), or a number from 1; default: the index's"
+    flags.DEFINE_string("channel", None, text, flag_values=values)
+
+
 def _identify_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_boolean("strict", False, "refuse damaged files", flag_values=values)
     flags.DEFINE_float(
         "false_positive_rate", 0.01, "of queries that are not there", 1e-9, 0.3, flag_values=values
     )
@@ -263,7 +273,8 @@ def _add(values: flags.FlagValues, others: list[str]) -> int:
     identity = ingest.identity_of(hasher) if hasher else None
     if not new and values.hasher:
         identity = _identity(values, path)
-    with open_index(path, identity=identity, create=identity is not None) as index:
+    channel, create = _channel(values), identity is not None
+    with open_index(path, identity=identity, create=create, channel=channel) as index:
         if hasher:
             print(f"new index, hasher {hasher.name}", file=sys.stderr)
         bar, before = sys.stderr.isatty(), index.info()["recordings"]
@@ -275,7 +286,14 @@ def _add(values: flags.FlagValues, others: list[str]) -> int:
 
         try:
             counts = ingest.add_files(
-                index, load, gathered, workers=values.workers, progress=bar, prune=values.prune
+                index,
+                load,
+                gathered,
+                workers=values.workers,
+                progress=bar,
+                prune=values.prune,
+                strict=values.strict,
+                report=_warn,
             )
         except KeyboardInterrupt:
             added = index.info()["recordings"] - before
@@ -284,6 +302,18 @@ def _add(values: flags.FlagValues, others: list[str]) -> int:
     if new:  # an empty one would be left of files that cannot be used
         delete_empty(path)
     return _print_counts(counts, gathered, strict=values.strict, pruned=values.prune)
+
+
+def _channel(values: flags.FlagValues) -> str | None:
+    try:
+        return audio.check_channel(values.channel) if values.channel else None
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
+
+
+def _warn(flaw: audio.Flaw) -> None:
+    with tqdm.external_write_mode(sys.stderr):
+        print(_plain(f"warning {flaw}"), file=sys.stderr)
 
 
 def _identity(values: flags.FlagValues, path: str) -> Identity | None:
@@ -384,8 +414,8 @@ def _info(values: flags.FlagValues, others: list[str]) -> int:
 def _merge(values: flags.FlagValues, others: list[str]) -> int:
     path = _required(values, "index")
     with open_index(_named(others, "other index")[0], readonly=True) as first:
-        identity = first.identity
-    with open_index(path, identity=identity, create=True) as index:
+        identity, channel = first.identity, first.channel
+    with open_index(path, identity=identity, create=True, channel=channel) as index:
         counts = [exchange.merge(index, other) for other in others]
     _print_brought(counts)
     return 0
@@ -393,8 +423,9 @@ def _merge(values: flags.FlagValues, others: list[str]) -> int:
 
 def _import(values: flags.FlagValues, others: list[str]) -> int:
     path = _required(values, "index")
-    identity = exchange.npz_identity(_named(others, "npz file")[0])
-    with open_index(path, identity=identity, create=True) as index:
+    first = _named(others, "npz file")[0]
+    identity, channel = exchange.npz_identity(first), exchange.npz_channel(first)
+    with open_index(path, identity=identity, create=True, channel=channel) as index:
         counts = [exchange.import_npz(index, other) for other in others]
     _print_brought(counts)
     return 0
@@ -456,7 +487,8 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
         answers.append((matches, error))
         _print_answer(file, matches, error, as_json=values.json)
         if plot and error is None:
-            _try_plot(plot, path, hasher, file, samples, matches)
+            channel = _channel(values) or searcher.channel
+            _try_plot(plot, path, hasher, file, samples, matches, channel)
     if any(error is not None for _, error in answers):
         return EXIT_FAILED
     return 0 if any(matches for matches, _ in answers) else EXIT_NONE
@@ -470,13 +502,15 @@ def _answer(
     """
     try:
         if file != "-":
-            return None, searcher.identify_file(file), None
-        blocks = audio.raw_blocks(
+            found = searcher.identify_file(file, **_reading(values, searcher))
+            return None, found, None
+        blocks = audio.stream_blocks(
             sys.stdin.buffer,
-            values.format,
+            encoding=values.format,
             rate=values.rate,
             sample_rate=hasher.sample_rate,
             minimum_seconds=hasher.shortest_seconds,
+            **_reading(values, searcher),
         )
         if not values.plot:  # block by block: a stream may be long
             return None, searcher.identify_blocks(blocks), None
@@ -486,6 +520,12 @@ def _answer(
         return None, [], error.reason
     except (ValueError, OSError) as error:
         return None, [], str(error)
+
+
+def _reading(values: flags.FlagValues, searcher: "Searcher") -> dict[str, Any]:
+    """How files are read: options of ``audio.blocks``."""
+    channel = _channel(values) or searcher.channel
+    return {"channel": channel, "strict": values.strict, "report": _warn}
 
 
 def _print_answer(
@@ -525,6 +565,7 @@ def _try_plot(
     file: str,
     samples: np.ndarray | None,
     matches: "Sequence[Match]",
+    channel: str,
 ) -> None:
     """The picture of the best match, or a line that says why there is none: the answer stands
     without it.
@@ -533,7 +574,13 @@ def _try_plot(
         if not matches:
             raise ValueError("no match")
         if samples is None:
-            samples = audio.read(file, sample_rate=hasher.sample_rate)
+            samples = audio.read(
+                file,
+                sample_rate=hasher.sample_rate,
+                minimum_seconds=hasher.shortest_seconds,
+                channel=channel,
+                report=lambda _: None,  # they were told
+            )
         with open_index(path, readonly=True) as index:
             compare.match_figure(
                 matches[0], index, samples, plot, query=Path(file).name, hasher=hasher
@@ -548,7 +595,13 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
         raise UsageError(f"name two files, got {len(others)}.")
     hasher = _load_hasher(values)
     a, b = (
-        audio.read(file, sample_rate=hasher.sample_rate, minimum_seconds=hasher.shortest_seconds)
+        audio.read(
+            file,
+            sample_rate=hasher.sample_rate,
+            minimum_seconds=hasher.shortest_seconds,
+            channel=_channel(values) or "first",
+            report=_warn,
+        )
         for file in others
     )
     found = compare.compare_samples(a, b, hasher=hasher, shifts=hasher.shifts)
@@ -596,7 +649,7 @@ COMMANDS = {
     "add": Command(
         "--index=FILE PATH...",
         "Add files, folders or manifests (.csv); what is there already is passed over",
-        (_index_flag, _hasher_flag, _add_flags),
+        (_index_flag, _hasher_flag, _channel_flag, _add_flags),
         _add,
         "An interrupted run is continued by the same command. "
         "The last line counts: added, already there, failed.\n"
@@ -631,16 +684,16 @@ COMMANDS = {
     "identify": Command(
         "--index=FILE FILE...",
         "Say which recordings a file holds, and where",
-        (_index_flag, _hasher_flag, _json_flag, _plot_flag, _identify_flags),
+        (_index_flag, _hasher_flag, _channel_flag, _json_flag, _plot_flag, _identify_flags),
         _identify,
-        "FILE - is raw mono samples on standard input. "
+        "FILE - is standard input: a file with a header, else raw mono samples. "
         "Exit status: 0 answers, 1 no match, 3 a file that failed.\n"
         "offset: seconds of the recording at the start of what was found in the query.",
     ),
     "compare": Command(
         "A B",
         "Align two files by their codes; show how many bits differ",
-        (_hasher_flag, _json_flag, _plot_flag),
+        (_hasher_flag, _channel_flag, _json_flag, _plot_flag),
         _compare,
     ),
 }

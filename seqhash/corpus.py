@@ -29,7 +29,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-SUFFIXES = (".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wave")
+# What a folder's audio files are called, whether or not this machine has a decoder for them. Films
+# are read where they are named.
+SUFFIXES = (
+    *(".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".caf", ".au", ".snd"),
+    *(".flac", ".mp3", ".mp2", ".mp1", ".mpa", ".mpga", ".ogg", ".oga", ".opus", ".spx", ".voc"),
+    *(".m4a", ".m4b", ".m4r", ".mp4", ".aac", ".wma", ".webm", ".weba", ".mka", ".ac3", ".eac3"),
+    *(".ec3", ".dts", ".amr", ".3ga", ".ape", ".wv", ".tta", ".tak", ".mpc", ".dsf", ".dff", ".ra"),
+    *(".8svx", ".sph", ".nist", ".oma", ".shn"),
+)
 ROLES = ("original", "cover")
 _FIELDS = ("path", "recording_id", "work_id", "role", "title", "genre")
 

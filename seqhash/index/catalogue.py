@@ -5,8 +5,10 @@
   metadata (JSON).
 - ``codes``: the words of a recording, little-endian uint32 (codes, words).
 - ``files``: what was last seen at each path: content digest, stamp, and why it could not be used.
-  Copies of one file are one recording with several files. Older indexes get this table when they
-  are next written to.
+  Copies of one file are one recording with several files.
+- ``channel``: which one of each file was taken; where nothing is said, the first.
+
+Older indexes get the last two tables when they are next written to.
 
 Each row has a CRC-32 of its content. Words have a table of their own, so that the catalogue is read
 without them. Codes never change, and an id is never given twice: what one call listed, the next
@@ -64,8 +66,12 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "reason TEXT NOT NULL, reader TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
         "CREATE INDEX files_of_recordings ON files (digest)",
     ),
+    (
+        "CREATE TABLE channel (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL, "
+        "checksum INTEGER NOT NULL)",
+    ),
 )
-_FILES_SINCE = 2  # schema version
+_FILES_SINCE, _CHANNEL_SINCE = 2, 3  # schema versions
 
 # The latter: SQLite quotes damaged bytes in its message.
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
@@ -173,10 +179,12 @@ class Index:
         *,
         readonly: bool,
         schema: int,
+        channel: str,
     ):
         self.path = path
         self.identity = identity
         self.readonly = readonly
+        self.channel = channel  # of ``audio.blocks``
         self.schema = schema  # version of the file, which may be older where it is only read
         self._connection = connection
 
@@ -349,6 +357,7 @@ class Index:
                 "path": str(self.path),
                 "schema": _pragma(db, "user_version"),
                 "hasher": self.identity._asdict(),
+                "channel": self.channel,
                 "recordings": recordings,
                 "codes": codes,
                 "duration": duration,
@@ -466,6 +475,7 @@ def open_index(
     identity: Identity | None = None,
     create: bool = False,
     readonly: bool = False,
+    channel: str | None = None,
 ) -> Index:
     """Opens an index, and undoes what a killed process left half-written in it.
 
@@ -474,10 +484,12 @@ def open_index(
       identity: of the hasher at hand; an index of another one is refused. None takes any.
       create: make the file where it is missing or empty; needs the identity.
       readonly: change nothing, and so be content with a file or a folder that cannot be written.
+      channel: which one of each file is taken, ``first``, ``mix`` or a number; None, that of the
+        index, and ``first`` in a new one. An index of another one is refused.
 
     Raises:
-      IndexFileError: no index there, another hasher's, a newer version's, a damaged one, or one
-        that cannot be written.
+      IndexFileError: no index there, another hasher's or channel's, a newer version's, a damaged
+        one, or one that cannot be written.
     """
     if create and (identity is None or readonly):
         raise ValueError("To create an index, an identity is needed, and writing.")
@@ -492,13 +504,20 @@ def open_index(
         try:
             _configure(db, readonly=readonly)
             _check_size(path, db)
-            schema = _prepare(path, db, identity if create else None, readonly=readonly)
+            made = identity if create else None
+            schema = _prepare(path, db, made, channel or "first", readonly=readonly)
+            taken = _read_channel(path, db, schema)
+            if channel not in (None, taken):
+                raise IndexFileError(
+                    f"{path}: made of the {taken} channel of each file, not of {channel}; use it "
+                    "so, or another index."
+                )
             stored = _read_identity(path, db)
             require_same(path, stored, identity or stored)
         except BaseException:
             db.close()
             raise
-    return Index(path, db, stored, readonly=readonly, schema=schema)
+    return Index(path, db, stored, readonly=readonly, schema=schema, channel=taken)
 
 
 def delete_empty(path: str | os.PathLike[str]) -> None:
@@ -611,7 +630,12 @@ def _configure(db: sqlite3.Connection, *, readonly: bool) -> None:
 
 
 def _prepare(
-    path: Path, db: sqlite3.Connection, identity: Identity | None, *, readonly: bool
+    path: Path,
+    db: sqlite3.Connection,
+    identity: Identity | None,
+    channel: str,
+    *,
+    readonly: bool,
 ) -> int:
     """Makes the tables where an identity is given and there are none; brings those of an older
     version up to date where they are to be written to; the schema version.
@@ -634,6 +658,9 @@ def _prepare(
             db.execute(
                 "INSERT INTO hasher VALUES (1, ?, ?, ?, ?, ?, ?)", (*line, _line_checksum(line))
             )
+            if channel != "first":
+                chosen = (channel, _line_checksum([channel]))
+                db.execute("INSERT INTO channel VALUES (1, ?, ?)", chosen)
     return len(STEPS)
 
 
@@ -676,6 +703,18 @@ def _read_identity(path: Path, db: sqlite3.Connection) -> Identity:
             f"{path}: damaged, it does not say whose codes it holds; restore it from a copy."
         )
     return Identity(*found[:-1])
+
+
+def _read_channel(path: Path, db: sqlite3.Connection, schema: int) -> str:
+    if schema < _CHANNEL_SINCE:
+        return "first"
+    name, checksum = db.execute("SELECT name, checksum FROM channel").fetchone() or ("first", None)
+    if checksum not in (None, _line_checksum([name])):
+        raise IndexFileError(
+            f"{path}: damaged, it does not say which channel it was made of; restore it from a "
+            "copy."
+        )
+    return name
 
 
 def require_same(path: Path, stored: Identity, given: Identity) -> None:

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from seqhash import files
+from seqhash import audio, files
 from seqhash.index.catalogue import (
     Entry,
     Identity,
@@ -43,7 +43,7 @@ _REQUIRED = (
     "starts",
     "path",
 )  # of an npz
-_OPTIONAL = ("digest", "duration", "title", "artist", "work", "metadata")
+_OPTIONAL = ("digest", "duration", "title", "artist", "work", "metadata", "channel")
 
 
 class Added(NamedTuple):
@@ -60,7 +60,7 @@ def merge(index: Index, other: str | os.PathLike[str]) -> Added:
     Raises:
       IndexFileError: the other one cannot be read, is damaged, or of another hasher.
     """
-    with open_index(other, identity=index.identity, readonly=True) as source:
+    with open_index(other, identity=index.identity, readonly=True, channel=index.channel) as source:
         rows = source.rows()
         present = index.known(row.digest for row in rows)
         fresh = [row for row in rows if row.digest not in present]
@@ -111,6 +111,7 @@ def export_npz(index: Index, path: str | os.PathLike[str]) -> None:
         "hasher_digest": identity.digest,
         "code_rate": identity.code_rate,
         "sample_rate": identity.sample_rate,
+        "channel": index.channel,
         "duration": np.array([row.duration for row in rows], np.float64),
         "metadata": np.array([json.dumps(row.metadata) for row in rows], np.str_),
     }
@@ -150,7 +151,8 @@ def import_npz(index: Index, path: str | os.PathLike[str]) -> Added:
     words); ``starts`` integers (R + 1,): recording r has the rows starts[r] up to starts[r + 1];
     ``path`` texts (R,). And where there are, (R,) each: ``digest`` (SHA-256 of the audio file's
     content; else that of the words stands for it), ``duration`` (s; else codes / code_rate),
-    ``title``, ``artist``, ``work``, ``metadata`` (JSON objects of texts).
+    ``title``, ``artist``, ``work``, ``metadata`` (JSON objects of texts). ``channel`` is a text, of
+    ``audio.blocks``.
 
     Raises:
       IndexFileError: the file is not like that, or of another hasher; then nothing was added.
@@ -158,6 +160,8 @@ def import_npz(index: Index, path: str | os.PathLike[str]) -> Added:
     path = Path(path)
     arrays = _read_npz(path)
     require_same(path, _identity(path, arrays), index.identity)
+    if (channel := _channel(path, arrays)) != index.channel:
+        raise IndexFileError(f"{path}: of the {channel} channel; the index's is {index.channel}.")
     try:
         entries = _entries(arrays, index.identity)
         for entry in entries:
@@ -171,6 +175,18 @@ def import_npz(index: Index, path: str | os.PathLike[str]) -> Added:
 def npz_identity(path: str | os.PathLike[str]) -> Identity:
     """The hasher whose codes an npz holds, so that an index can be made for them."""
     return _identity(Path(path), _read_npz(Path(path)))
+
+
+def npz_channel(path: str | os.PathLike[str]) -> str:
+    """The channel that the codes of an npz were made of."""
+    return _channel(Path(path), _read_npz(Path(path)))
+
+
+def _channel(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
+    try:
+        return audio.check_channel(str(arrays.get("channel", "first")))
+    except ValueError as error:
+        raise IndexFileError(f"{path}: cannot be imported: {error}") from error
 
 
 def _groups(items: Iterable[Any]) -> Iterator[list[Any]]:

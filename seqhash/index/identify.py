@@ -33,7 +33,7 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -153,9 +153,21 @@ class Searcher:
     mesh: Mesh | None = None  # devices that the codes are spread over; the default one where None
     variants: bool = True  # ask as transposed and at other tempi what is not found as it is
     weighted: bool = True  # weigh the bits of the query, where its hasher can
+    channel: str = "first"  # that the index was made of
 
-    def identify_file(self, path: str | os.PathLike[str]) -> list[Match]:
+    def identify_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        channel: str | None = None,
+        strict: bool = False,
+        report: Callable[[audio.Flaw], None] = audio.warn,
+    ) -> list[Match]:
         """Matches of an audio file, best first; none where it is not there.
+
+        Args:
+          path: the file.
+          channel, strict, report: of ``audio.blocks``; None, the index's channel.
 
         Raises:
           AudioError: the file cannot be read as audio, or is shorter than a segment.
@@ -166,6 +178,9 @@ class Searcher:
                 path,
                 sample_rate=hasher.sample_rate,
                 minimum_seconds=hasher.shortest_seconds,
+                channel=channel or self.channel,
+                strict=strict,
+                report=report,
             )
         )
 
@@ -534,8 +549,9 @@ def open_searcher(
             index = stack.enter_context(open_index(index, identity=identity, readonly=True))
         with index.snapshot():  # the catalogue and the codes of one moment
             rows, collection = index.rows(), index.load()
+        channel = index.channel
     mesh = mesh or _accelerators()
-    return Searcher(hasher, rows, collection, false_positive_rate, shifts, mesh)
+    return Searcher(hasher, rows, collection, false_positive_rate, shifts, mesh, channel=channel)
 
 
 def _accelerators() -> Mesh | None:

@@ -23,7 +23,7 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, tee
 from pathlib import Path
@@ -75,9 +75,12 @@ def add_files(
     workers: int,
     progress: bool,
     prune: bool = False,
+    strict: bool = False,
+    report: Callable[[audio.Flaw], None] = audio.warn,
 ) -> Counts:
     """Adds audio files to an index; those whose content is there are passed over, bad ones are
-    listed. Recordings whose files were moved, retagged or replaced follow them (``follow``).
+    listed. Of each the index's channel is taken. Recordings whose files were moved, retagged or
+    replaced follow them (``follow``).
 
     Title, artist and album of a file's own tags fill what a manifest does not say; the manifest's
     other columns become the entry's metadata.
@@ -90,6 +93,7 @@ def add_files(
       workers: processes that decode, started when there is something to decode.
       progress: shows a bar on stderr, in recordings.
       prune: remove recordings whose files are gone from the folders that were named.
+      strict, report: of ``audio.blocks``; in this thread.
 
     Raises:
       ManifestError: a manifest or a folder that cannot be used; nothing was added.
@@ -101,12 +105,13 @@ def add_files(
     gathered = items if isinstance(items, Gathered) else gather(items)
     recordings = gathered.recordings
     with tqdm(total=len(recordings), unit="recording", disable=not progress) as bar:
-        tally = _Tally(index, bar)
+        tally = _Tally(index, bar, reader=reader(strict=strict))
         jobs = _jobs(index, recordings, tally)
         with tally.writing():
             for first in jobs:
                 loaded = hasher() if callable(hasher) else hasher
-                _hash(loaded, chain([first], jobs), tally, workers)
+                options = {"channel": index.channel, "strict": strict, "report": report}
+                _hash(loaded, chain([first], jobs), tally, workers, options)
     followed = follow.follow(
         index,
         fresh=tally.fresh,
@@ -118,8 +123,14 @@ def add_files(
     return Counts(added, tally.present, tally.failed, followed)
 
 
-def _hash(hasher: "Hasher", jobs: Iterator["_Job"], tally: "_Tally", workers: int) -> None:
-    """Decodes, hashes and writes what is to be added."""
+def _hash(
+    hasher: "Hasher",
+    jobs: Iterator["_Job"],
+    tally: "_Tally",
+    workers: int,
+    options: Mapping[str, Any],
+) -> None:
+    """Decodes, hashes and writes what is to be added; ``options`` of ``decode.decoding``."""
     from seqhash.codes import hash_streams
 
     jobs, asked = tee(jobs)
@@ -128,6 +139,7 @@ def _hash(hasher: "Hasher", jobs: Iterator["_Job"], tally: "_Tally", workers: in
         sample_rate=hasher.sample_rate,
         minimum_seconds=hasher.shortest_seconds,
         workers=workers,
+        **options,
     )
     with streams as groups:
         for group in groups:
@@ -166,7 +178,7 @@ def gather(items: Iterable[Item]) -> Gathered:
     return Gathered(list(found.values()), skipped, roots)
 
 
-def reader() -> str:
+def reader(*, strict: bool = False) -> str:
     """What decides how a file is read: where one of these is another, what could not be used is
     tried again.
     """
@@ -174,7 +186,7 @@ def reader() -> str:
     for name in ("seqhash", "av"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
-    return ", ".join(versions)
+    return ", ".join([*versions, "strict"] if strict else versions)
 
 
 @dataclass
