@@ -39,6 +39,7 @@ FLAWS = 5  # of a file that are told one by one
 LENGTHENED = 0.01  # s that a file may lack of what is needed: 1 s is 1 s, whatever a frame needs
 # source samples per read; fixed, so that samples do not depend on the block size asked for
 _FEED = 1 << 16
+LIVE_SECONDS = 0.25  # of a stream that are read at a time
 _MPEG_SUFFIXES = (".mp3", ".mp2", ".mp1", ".mpga", ".mpa")
 
 
@@ -489,7 +490,7 @@ def _streamed(
 def _plain_samples(file: BinaryIO, form: containers.PlainWav) -> Iterator[_Sound]:
     """Samples of a WAV stream as they come; what follows them is not told from them."""
     width = form.bits // 8 * form.channels
-    while data := file.read(_FEED // 4 * width):
+    while data := file.read(math.ceil(LIVE_SECONDS * form.rate) * width):
         raw = np.frombuffer(data[: len(data) - len(data) % width], np.uint8)
         raw = raw.reshape(-1, form.bits // 8)
         if form.floats:
@@ -563,7 +564,8 @@ def _raw_samples(
 ) -> Iterator[_Sound]:
     path, (dtype, scale), size = Path("-"), RAW[encoding], 0
     width = np.dtype(dtype).itemsize
-    while data := file.read(_FEED * width):
+    # No more than a moment at a time: someone may be waiting for what a live stream holds.
+    while data := file.read(math.ceil(LIVE_SECONDS * rate) * width):
         size += len(data)
         if size % width:  # the last read
             break

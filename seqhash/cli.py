@@ -17,7 +17,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,7 +39,9 @@ from seqhash.index.catalogue import (
 
 if TYPE_CHECKING:  # a command that hashes nothing starts without jax
     from seqhash.codes import Hasher
-    from seqhash.index.identify import Match, Searcher
+    from seqhash.index.identify import Searcher, Survey
+    from seqhash.index.listen import Event
+    from seqhash.index.together import Answer, Found, Together
 
 EXIT_NONE = 1
 EXIT_BAD_INPUT = 2
@@ -146,6 +148,11 @@ def _index_flag(values: flags.FlagValues) -> None:
     flags.DEFINE_string("index", None, "the index file; required", flag_values=values)
 
 
+def _indexes_flag(values: flags.FlagValues) -> None:
+    text = "the index file; several are asked together; required"
+    flags.DEFINE_multi_string("index", None, text, flag_values=values)
+
+
 def _hasher_flag(values: flags.FlagValues) -> None:
     text = (
         "a hasher of the package, or the folder of an exported one; default: the index's own, "
@@ -191,6 +198,8 @@ def _channel_flag(values: flags.FlagValues) -> None:
 
 def _identify_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("strict", False, "refuse damaged files", flag_values=values)
+    text = "every place of a clip, also where it repeats itself, and the nearest misses"
+    flags.DEFINE_boolean("all", False, text, flag_values=values)
     flags.DEFINE_float(
         "false_positive_rate", 0.01, "of queries that are not there", 1e-9, 0.3, flag_values=values
     )
@@ -466,60 +475,136 @@ def _compact(values: flags.FlagValues, others: list[str]) -> int:
 
 
 def _identify(values: flags.FlagValues, others: list[str]) -> int:
-    path, plot, files = (
-        _required(values, "index"),
-        _png(values),
-        _named(others, "file, or - for standard input"),
-    )
+    _required(values, "index")
+    plot, files = _png(values), _named(others, "file, or - for standard input")
     if plot and len(files) > 1:
         raise UsageError(f"--plot draws one query, got {len(files)}.")
     if files.count("-") > 1:
         raise UsageError("- is standard input, and can be read once.")
     if "-" in files and sys.stdin is None:
         raise UsageError("- is standard input, which is closed.")
-    hasher = _load_hasher(values, path)
-    from seqhash.index.identify import open_searcher
+    for path in values.index:
+        open_index(path, readonly=True).close()  # what is wrong with one is said before jax starts
+    from seqhash.index.together import open_together
 
-    searcher = open_searcher(path, hasher, false_positive_rate=values.false_positive_rate)
+    together = open_together(
+        values.index,
+        lambda path: _load_hasher(values, path),
+        false_positive_rate=values.false_positive_rate,
+        everywhere=values.all,
+    )
     answers = []
     for file in files:
-        samples, matches, error = _answer(searcher, hasher, values, file)
-        answers.append((matches, error))
-        _print_answer(file, matches, error, as_json=values.json)
+        if file == "-" and not plot:
+            answers.append(_listen(together, values))
+            continue
+        answer, samples, error = _answer(together, values, file)
+        answers.append((bool(answer.matches), error))
+        _print_answer(file, answer, error, values)
         if plot and error is None:
-            channel = _channel(values) or searcher.channel
-            _try_plot(plot, path, hasher, file, samples, matches, channel)
+            _try_plot(plot, values, file, samples, answer.matches)
     if any(error is not None for _, error in answers):
         return EXIT_FAILED
-    return 0 if any(matches for matches, _ in answers) else EXIT_NONE
+    return 0 if any(found for found, _ in answers) else EXIT_NONE
 
 
 def _answer(
-    searcher: "Searcher", hasher: "Hasher", values: flags.FlagValues, file: str
-) -> tuple[np.ndarray | None, "list[Match]", str | None]:
-    """Samples of standard input that a picture needs, matches, and the reason why there are
-    none.
+    together: "Together", values: flags.FlagValues, file: str
+) -> tuple["Answer", np.ndarray | None, str | None]:
+    """The answer, samples of standard input that a picture needs, and the reason why there is no
+    answer.
     """
+    from seqhash.index.together import Answer
+
     try:
-        if file != "-":
-            found = searcher.identify_file(file, **_reading(values, searcher))
-            return None, found, None
-        blocks = audio.stream_blocks(
-            sys.stdin.buffer,
-            encoding=values.format,
-            rate=values.rate,
+        samples = None
+        if file == "-":
+            (searcher,) = [*together.searchers.values()][:1]
+            blocks = _standard_input(values, searcher, block_seconds=60.0)
+            samples = np.concatenate(list(blocks))
+        answer = together.ask(lambda searcher: _survey(searcher, values, file, samples))
+        return answer, samples, None
+    except audio.AudioError as error:
+        reason = error.reason
+    except (ValueError, OSError) as error:
+        reason = str(error)
+    return Answer([], [], 0.0), None, reason
+
+
+def _survey(
+    searcher: "Searcher", values: flags.FlagValues, file: str, samples: np.ndarray | None
+) -> "Survey":
+    """What one index says to a file, or to samples of standard input."""
+    from seqhash.index.identify import Survey
+
+    if values.all:
+        hasher = searcher.hasher
+        read = audio.blocks(
+            file,
             sample_rate=hasher.sample_rate,
             minimum_seconds=hasher.shortest_seconds,
             **_reading(values, searcher),
         )
-        if not values.plot:  # block by block: a stream may be long
-            return None, searcher.identify_blocks(blocks), None
-        samples = np.concatenate(list(blocks))
-        return samples, searcher.identify(samples), None
-    except audio.AudioError as error:
-        return None, [], error.reason
-    except (ValueError, OSError) as error:
-        return None, [], str(error)
+        return searcher.survey(read if samples is None else [samples])
+    if samples is not None:
+        return Survey(searcher.identify(samples), [], 0.0)
+    return Survey(searcher.identify_file(file, **_reading(values, searcher)), [], 0.0)
+
+
+def _standard_input(
+    values: flags.FlagValues, searcher: "Searcher", *, block_seconds: float
+) -> Iterator[np.ndarray]:
+    hasher = searcher.hasher
+    return audio.stream_blocks(
+        sys.stdin.buffer,
+        encoding=values.format,
+        rate=values.rate,
+        sample_rate=hasher.sample_rate,
+        block_seconds=block_seconds,
+        minimum_seconds=hasher.shortest_seconds,
+        **_reading(values, searcher),
+    )
+
+
+def _listen(together: "Together", values: flags.FlagValues) -> tuple[bool, str | None]:
+    """Tells what happens in a stream as it goes on; whether anything was found, and the reason why
+    it cannot be used.
+    """
+    from seqhash.index import listen
+
+    searchers, found = [*together.searchers.values()], False
+    rates = {searcher.hasher.sample_rate for searcher in searchers}
+    if len(rates) > 1:
+        raise UsageError("- can be asked of indexes of one sample rate only.")
+    hasher, error = searchers[0].hasher, None
+    blocks = _standard_input(values, searchers[0], block_seconds=audio.LIVE_SECONDS)
+    least = max(searcher.hasher.shortest_seconds for searcher in searchers)
+    try:
+        ear = together.at_rate(values.false_positive_rate / listen.ASKED)
+        events = listen.listen(blocks, ear, sample_rate=hasher.sample_rate, least=least)
+        for event in events:
+            found = True
+            _print_event(event, as_json=values.json)
+    except audio.AudioError as broken:
+        error = broken.reason
+    except (ValueError, OSError) as broken:
+        error = str(broken)
+    if not found or error:
+        from seqhash.index.together import Answer
+
+        _print_answer("-", Answer([], [], 0.0), error, values)
+    return found, error
+
+
+def _print_event(event: "Event", *, as_json: bool) -> None:
+    if as_json:
+        facts = {"query": "-", "event": event.kind, "time": event.time}
+        line = json.dumps(
+            {**facts, "matches": [event.found.facts()], "error": None}, allow_nan=False
+        )
+    else:
+        line = "  ".join((_time(event.time), event.kind, *_match_cells(event.found)))
+    print(_plain(line).rstrip(), flush=True)
 
 
 def _reading(values: flags.FlagValues, searcher: "Searcher") -> dict[str, Any]:
@@ -528,30 +613,40 @@ def _reading(values: flags.FlagValues, searcher: "Searcher") -> dict[str, Any]:
     return {"channel": channel, "strict": values.strict, "report": _warn}
 
 
-def _print_answer(
-    file: str, matches: "Sequence[Match]", error: str | None, *, as_json: bool
-) -> None:
-    if as_json:
-        found = [match._asdict() for match in matches]
-        print(
-            json.dumps({"query": file, "matches": found, "error": error}, allow_nan=False),
-            flush=True,
-        )
+def _print_answer(file: str, answer: "Answer", error: str | None, values: flags.FlagValues) -> None:
+    if values.json:
+        facts: dict[str, Any] = {
+            "query": file,
+            "matches": [found.facts() for found in answer.matches],
+            "error": error,
+        }
+        if values.all and error is None:
+            facts |= {"misses": [found.facts() for found in answer.misses]}
+            facts |= {"needed_score": answer.needed}
+        print(json.dumps(facts, allow_nan=False), flush=True)
     elif error is not None:
         print(_plain(f"failed {file}: {error}"), file=sys.stderr)
-    elif not matches:
-        print(f"{_plain(file)}: no match", flush=True)
     else:
-        print(f"{_plain(file)}:")
-        header = ("recording", "query", "offset", "bit error rate", "score", "played")
-        rows = [_match_cells(match) for match in matches]
-        columns = len(header) if any(row[-1] for row in rows) else len(header) - 1
+        print(f"{_plain(file)}:" if answer.matches else f"{_plain(file)}: no match", flush=True)
+        _print_matches(answer.matches)
+        if answer.misses:
+            print(f"nearest misses (a match has a score of {answer.needed:.2f} or more):")
+            _print_matches(answer.misses)
+
+
+def _print_matches(matches: "Sequence[Found]") -> None:
+    header = ("recording", "query", "offset", "bit error rate", "score", "played")
+    rows = [_match_cells(match) for match in matches]
+    columns = len(header) if any(row[-1] for row in rows) else len(header) - 1
+    if rows:
         _print_table(header[:columns], (row[:columns] for row in rows))
 
 
-def _match_cells(match: "Match") -> tuple[str, ...]:
+def _match_cells(found: "Found") -> tuple[str, ...]:
+    match = found.match
     times = f"{_time(match.start)}-{_time(match.end)}"
     name = f"{match.title} ({match.path})" if match.title else match.path
+    name += ", which is gone" if found.gone else ""
     numbers = f"{match.bit_error_rate:.1%}", f"{match.score:.2f}"
     pitch = f"{match.pitch:+.1f} semitones" if match.pitch else ""
     tempo = f"{match.tempo - 1:+.0%} tempo" if match.tempo != 1 else ""
@@ -560,12 +655,10 @@ def _match_cells(match: "Match") -> tuple[str, ...]:
 
 def _try_plot(
     plot: Path,
-    path: str,
-    hasher: "Hasher",
+    values: flags.FlagValues,
     file: str,
     samples: np.ndarray | None,
-    matches: "Sequence[Match]",
-    channel: str,
+    matches: "Sequence[Found]",
 ) -> None:
     """The picture of the best match, or a line that says why there is none: the answer stands
     without it.
@@ -573,17 +666,19 @@ def _try_plot(
     try:
         if not matches:
             raise ValueError("no match")
-        if samples is None:
-            samples = audio.read(
-                file,
-                sample_rate=hasher.sample_rate,
-                minimum_seconds=hasher.shortest_seconds,
-                channel=channel,
-                report=lambda _: None,  # they were told
-            )
-        with open_index(path, readonly=True) as index:
+        best = matches[0]
+        hasher = _load_hasher(values, best.source)
+        with open_index(best.source, readonly=True) as index:
+            if samples is None:
+                samples = audio.read(
+                    file,
+                    sample_rate=hasher.sample_rate,
+                    minimum_seconds=hasher.shortest_seconds,
+                    channel=_channel(values) or index.channel,
+                    report=lambda _: None,  # they were told
+                )
             compare.match_figure(
-                matches[0], index, samples, plot, query=Path(file).name, hasher=hasher
+                best.match, index, samples, plot, query=Path(file).name, hasher=hasher
             )
     except (ValueError, OSError) as error:
         print(_plain(f"no picture: {error}"), file=sys.stderr)
@@ -684,7 +779,7 @@ COMMANDS = {
     "identify": Command(
         "--index=FILE FILE...",
         "Say which recordings a file holds, and where",
-        (_index_flag, _hasher_flag, _channel_flag, _json_flag, _plot_flag, _identify_flags),
+        (_indexes_flag, _hasher_flag, _channel_flag, _json_flag, _plot_flag, _identify_flags),
         _identify,
         "FILE - is standard input: a file with a header, else raw mono samples. "
         "Exit status: 0 answers, 1 no match, 3 a file that failed.\n"

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ import pytest
 import soundfile
 
 from seqhash import cli
+from seqhash.index import together
+from seqhash.index.catalogue import open_index
 
 ROOT = Path(__file__).parents[1]
 RATE = 16_000
@@ -299,27 +301,41 @@ FOUND = FakeMatch(
 )
 
 
-@pytest.fixture
-def searcher(monkeypatch):
-    """Stands in for seqhash.identify; notes what it is asked."""
-    asked = SimpleNamespace(samples=None, options=None)
+class FakeSearcher:
+    """Answers by the names of files; notes what it is asked."""
 
-    def identify(blocks):
-        asked.samples = np.concatenate(list(blocks))
-        return [FOUND]
+    def __init__(self, asked, hasher):
+        self.asked, self.hasher, self.channel, self.variants = asked, hasher, "first", False
+        self.rows = [SimpleNamespace(id=i, digest=f"{i}") for i in range(3)]
+        self.false_positive_rate = 0.01
 
-    def identify_file(path):
+    def identify(self, samples):
+        self.asked.samples = samples
+        return [FOUND._replace(start=0.0, end=len(samples) / RATE)]
+
+    def identify_file(self, path, **options):
         if "bad" in path:
             raise cli.audio.AudioError(path, "not audio")
         return [] if "quiet" in path else [FOUND, FOUND._replace(recording=1, title="", score=3.0)]
 
+    def along(self, samples, recording, offset):
+        return None
+
+
+@pytest.fixture
+def searcher(monkeypatch, tmp_path, made):
+    """Stands in for a searcher of the index ``i`` here; notes what it is asked."""
+    asked = SimpleNamespace(samples=None, options=None)
+
     def open_searcher(path, hasher, **options):
         asked.options = options
-        return SimpleNamespace(identify_blocks=identify, identify_file=identify_file)
+        return FakeSearcher(asked, hasher)
 
-    module = ModuleType("seqhash.index.identify")
-    module.open_searcher = open_searcher
-    monkeypatch.setitem(sys.modules, "seqhash.index.identify", module)
+    monkeypatch.setattr(together, "open_searcher", open_searcher)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with open_index(made, readonly=True) as index:
+        open_index("i", identity=index.identity, create=True).close()
     return asked
 
 
@@ -336,14 +352,21 @@ MATCH = {
     "score": 8.5,
     "pitch": 0.0,
     "tempo": 1.0,
+    "index": "i",
+    "gone": True,
 }
 
 
 def test_a_match_that_was_played_otherwise_says_so(run, searcher):
     assert "played" not in run("identify", "--index=i", "some.wav").out
     shifted = FOUND._replace(pitch=-2.0, tempo=1.1)
+    there = together.Found(FOUND, "i", False)
+    shifted = there._replace(match=shifted)
     assert cli._match_cells(shifted)[-1] == "-2.0 semitones, +10% tempo"
-    assert cli._match_cells(FOUND)[-1] == ""
+    assert cli._match_cells(there)[-1] == ""
+    assert cli._match_cells(there._replace(gone=True))[0] == (
+        "Second (/music/two.flac), which is gone"
+    )
 
 
 def test_identify_prints_one_json_line_a_file(run, searcher):
@@ -387,16 +410,16 @@ def test_identify_as_a_table(run, searcher):
     assert lines[1].split() == ["recording", "query", "offset", "bit", "error", "rate", "score"]
     assert lines[2].split() == [
         "Second",
-        "(/music/two.flac)",
+        *["(/music/two.flac),", "which", "is", "gone"],
         "0:00.25-0:04.00",
         "1:01.50",
         "1.2%",
         "8.50",
     ]
-    assert lines[3].split()[0] == "/music/two.flac"
+    assert lines[3].split()[0] == "/music/two.flac,"
     assert lines[4:] == ["quiet.wav: no match"]
     assert done.err == "failed bad.wav: not audio\n"
-    assert searcher.options == {"false_positive_rate": 0.01}
+    assert searcher.options == {"false_positive_rate": 0.01, "everywhere": False}
 
 
 def test_a_file_name_does_not_break_a_line(run, searcher):
@@ -411,7 +434,9 @@ def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, sca
     data = (samples * scale).astype(dtype).tobytes()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     done = run("identify", "--index=i", *PAPER, "--json", f"--format={name}", "-")
-    assert json.loads(done.out)["query"] == "-"
+    begins, ends = map(json.loads, done.out.splitlines())
+    assert (begins["query"], begins["event"], ends["event"]) == ("-", "begins", "ends")
+    assert (begins["time"], begins["matches"]) == (1.25, [MATCH | {"start": 0.0, "end": 1.25}])
     np.testing.assert_array_equal(searcher.samples, samples.astype(np.float32))
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     run("identify", "--index=i", *PAPER, f"--format={name}", "--rate=8000", "-")
@@ -425,13 +450,7 @@ def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, sca
 
 def test_identify_draws_the_best_match(run, searcher, made, music, tmp_path, monkeypatch):
     found = FOUND._replace(recording=ids(run, made)["one.wav"], start=0.0, end=3.0, offset=2.1)
-    monkeypatch.setattr(
-        sys.modules["seqhash.index.identify"],
-        "open_searcher",
-        lambda path, hasher, false_positive_rate: SimpleNamespace(
-            identify_file=lambda file: [found]
-        ),
-    )
+    monkeypatch.setattr(FakeSearcher, "identify_file", lambda self, file, **options: [found])
     soundfile.write(tmp_path / "part.wav", tune(0)[33_600:81_600], RATE)
     assert (
         run(
@@ -465,7 +484,7 @@ def test_a_picture_that_cannot_be_written_is_refused_first(run, searcher, tmp_pa
         assert (done.status, done.out) == (cli.EXIT_BAD_INPUT, "")
         assert f"--plot: {target} cannot be written" in done.err
     assert searcher.options is None
-    assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file"}
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file", "here"}
 
 
 @pytest.mark.parametrize(
@@ -570,7 +589,9 @@ def test_add_and_identify_as_a_user_does(tmp_path, music):
     data = (samples * 32767).astype("<i2").tobytes()
     done = command("identify", f"--index={index}", "--json", "-", input=data)
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["begins", "ends"]
+    answer = events[-1]
     best = answer["matches"][0]
     assert best["path"] == str(music / "two.flac")
     assert best["offset"] - best["start"] == pytest.approx(20_000 / RATE, abs=0.26)

@@ -58,6 +58,7 @@ PIECES_RATE = 0.1  # ... which may bring so much of the false-positive rate more
 JINGLE_SECONDS = 2.0
 NEIGHBOURS = 16  # of each window
 MOST_PLACES = 1_024  # of each window, where every place is asked for
+ANYWHERE = 61  # codes between those that say what is usual
 CERTAIN = 30.0  # score of what has all codes of a recording: probabilities stop there
 SURE = 4.0  # score of a match of the query as it is beside which no variant is asked
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
@@ -107,6 +108,14 @@ class Survey(NamedTuple):
     matches: list[Match]
     misses: list[Match]  # the nearest that are no match, best first
     needed: float  # score from which on something is a match
+
+
+class Along(NamedTuple):
+    """A query beside a recording, at a known place."""
+
+    start: float  # s of the query: where what agrees begins, ...
+    end: float  # ... and ends
+    bit_error_rate: float  # of it
 
 
 class _Query(NamedTuple):
@@ -237,6 +246,35 @@ class Searcher:
             if miss.score < needed and not any(_same_place(miss, match) for match in matches)
         ]
         return Survey(matches, without_repeats(others)[:misses], needed)
+
+    def along(self, samples: np.ndarray, recording: int, offset: float) -> Along | None:
+        """Samples beside a recording, by its id, of which ``offset`` s sound as they begin: the
+        stretch whose codes are nearer than half-way to what codes of the two differ by anyway.
+        None where no code lies beside another.
+        """
+        words = self._words(int(np.searchsorted(self.collection.ids, recording)))
+        rate, best = self.hasher.code_rate, None
+        for shift, codes in enumerate(self.hasher.hash_shifts([samples], shifts=self.shifts)):
+            later = shift / (rate * self._shifts)
+            nearest = round((offset + later) * rate)
+            for lag in (nearest - 1, nearest, nearest + 1):
+                low, high = max(0, -lag), min(len(codes), len(words) - lag)
+                if high <= low:
+                    continue
+                there = words[low + lag : high + lag]
+                different = hamming.code_distances(codes[low:high], there)
+                if best is None or different.mean() < best[0].mean():
+                    anywhere = words[(np.arange(low, high) * ANYWHERE + lag) % len(words)]
+                    usual = float(hamming.code_distances(codes[low:high], anywhere).mean())
+                    best = different, usual, low, later
+        if best is None:
+            return None
+        different, usual, low, later = best
+        between = (np.quantile(different, 0.25) + usual) / 2
+        first, last = _most(between - different)
+        errors = float(different[first:last].mean() / self.hasher.bits) if last > first else 1.0
+        end = (low + last - 1) / rate + later + self.hasher.segment_seconds
+        return Along((low + first) / rate + later, end, errors)
 
     def _identify(self, blocks: Iterable[np.ndarray]) -> list[Match]:
         heard = _Heard(blocks, self.hasher.sample_rate)
@@ -763,6 +801,14 @@ def _extent(gains: np.ndarray, first: int, last: int) -> np.ndarray:
             last - quarter + np.argmax(total[last - quarter :]),
         ]
     )
+
+
+def _most(gains: np.ndarray) -> tuple[int, int]:
+    """The range of the largest sum."""
+    total = np.concatenate([[0.0], np.cumsum(gains)])
+    rise = total - np.minimum.accumulate(total)
+    last = int(rise.argmax())
+    return int(total[: last + 1].argmin()), last
 
 
 def _rank(match: Match) -> tuple[float, float, float]:
