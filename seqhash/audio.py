@@ -40,6 +40,8 @@ LENGTHENED = 0.01  # s that a file may lack of what is needed: 1 s is 1 s, whate
 # source samples per read; fixed, so that samples do not depend on the block size asked for
 _FEED = 1 << 16
 LIVE_SECONDS = 0.25  # of a stream that are read at a time
+# kinds that are sent as streams, and are read without seeking
+_LIVE = ("MPEG audio", "Ogg", "FLAC", "AAC", "AC-3", "MPEG transport stream", "Matroska or WebM")
 _MPEG_SUFFIXES = (".mp3", ".mp2", ".mp1", ".mpga", ".mpa")
 
 
@@ -171,8 +173,8 @@ def stream_blocks(
     """A stream that cannot be sought, such as standard input: a file with a header, whatever
     ``blocks`` reads; else raw mono samples.
 
-    WAV of plain samples comes as it arrives, and so does what PyAV decodes. Without it the rest is
-    written to a temporary file first, and comes when the stream has ended.
+    WAV of plain samples comes as it arrives; so do, with PyAV, the kinds that are sent as streams,
+    whose end is then no cut. All else is written to a temporary file, and comes when it is there.
 
     Args:
       file: buffered, read to its end.
@@ -203,9 +205,9 @@ def stream_blocks(
     teller = _Teller(path, strict, report)
     if kind == "WAV" and (form := containers.plain_wav(head, begin)):
         rest.read(form.begin)
-        sounds = _plain_samples(rest, form)
+        sounds = _plain_samples(rest, form, teller)
     else:
-        sounds = _streamed(rest, path, minimum_seconds, teller)
+        sounds = _streamed(rest, path, kind, minimum_seconds, teller)
     return _finished(sounds, channel, sample_rate, block, minimum_seconds, teller)
 
 
@@ -473,24 +475,35 @@ def _known(seconds: float) -> float | None:
 
 
 def _streamed(
-    file: BinaryIO, path: Path, minimum_seconds: float, tell: _Teller
+    file: BinaryIO, path: Path, kind: str, minimum_seconds: float, tell: _Teller
 ) -> Iterator[_Sound]:
     """A stream with a header: by PyAV as it comes, else whole, by way of a temporary file."""
-    if libav.is_installed():
+    if kind in _LIVE and libav.is_installed():
         try:
             yield from libav.decoded(file, tell)
         except libav.LibavError as error:
-            raise AudioError(path, f"cannot be read ({error})") from error
+            raise AudioError(path, f"{kind} that cannot be read ({error})") from error
         return
     with tempfile.TemporaryFile(buffering=0) as copy:
         shutil.copyfileobj(file, copy)
         yield from _decoded(path, copy, minimum_seconds, tell)
 
 
-def _plain_samples(file: BinaryIO, form: containers.PlainWav) -> Iterator[_Sound]:
-    """Samples of a WAV stream as they come; what follows them is not told from them."""
-    width = form.bits // 8 * form.channels
-    while data := file.read(math.ceil(LIVE_SECONDS * form.rate) * width):
+def _plain_samples(file: BinaryIO, form: containers.PlainWav, tell: _Teller) -> Iterator[_Sound]:
+    """Samples of a WAV stream as they come."""
+    width, count, ended = form.bits // 8 * form.channels, 0, False
+    left = form.length  # bytes; without end where the header leaves it open
+    while not ended:
+        part = int(min(math.ceil(LIVE_SECONDS * form.rate) * width, left))
+        data = file.read(part)
+        ended = len(data) < part
+        left -= len(data)
+        count += len(data) // width
+        if not left and not containers.begins_chunk(after := file.read(8)):
+            tell(f"its header counts {form.length:.0f} bytes of samples, more follow; all are used")
+            data, left = data + after, math.inf
+            data += file.read(-len(data) % width)
+        ended = ended or not left
         raw = np.frombuffer(data[: len(data) - len(data) % width], np.uint8)
         raw = raw.reshape(-1, form.bits // 8)
         if form.floats:
@@ -502,6 +515,9 @@ def _plain_samples(file: BinaryIO, form: containers.PlainWav) -> Iterator[_Sound
             wide[:, -raw.shape[1] :] = raw
             values = wide.view("<i4").astype(np.float32) / np.float32(2**31)
         yield form.rate, values.reshape(-1, form.channels)
+    if 0 < left < math.inf:
+        place, lost = count / form.rate, left / width / form.rate
+        tell(f"cut: {left:.0f} of {form.length:.0f} bytes of samples are missing", place, lost)
 
 
 class _Rejoined(io.RawIOBase):
@@ -539,7 +555,9 @@ def _one_channel(
         loud = max(loud, float(np.abs(samples).max(initial=0)))
         yield rate, np.ascontiguousarray(chosen)
     _check_length(path, seconds, minimum_seconds)
-    which = "the mix of its channels" if channel == "mix" else f"the {channel} channel"
+    which = {"mix": "the mix of its channels", "first": "the first channel"}.get(
+        channel, f"channel {channel}"
+    )
     other = "; another has sound (--channel)" if loud else ""
     if not peak:
         raise AudioError(path, f"digital silence: every sample of {which} is 0{other}")
@@ -569,7 +587,8 @@ def _raw_samples(
         size += len(data)
         if size % width:  # the last read
             break
-        samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is told below
+            samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
         if wrong := unusable(samples):
             raise AudioError(path, f"{wrong} before {size // width / rate:.2f} s")
         yield rate, samples

@@ -237,6 +237,7 @@ class PlainWav(NamedTuple):
     channels: int
     bits: int  # of a sample
     floats: bool
+    length: float  # bytes of samples; infinite where that is left open
 
 
 def plain_wav(head: bytes, begin: int) -> PlainWav | None:
@@ -255,7 +256,10 @@ def plain_wav(head: bytes, begin: int) -> PlainWav | None:
             rate, bits = int.from_bytes(form[4:8], "little"), int.from_bytes(form[14:16], "little")
             tag = int.from_bytes(form[24:26], "little") if tag == 0xFFFE else tag
             good = (tag == 1 and bits in (8, 16, 24, 32)) or (tag == 3 and bits in (32, 64))
-            return PlainWav(position, rate, channels, bits, tag == 3) if good and channels else None
+            if not good or not channels:
+                return None
+            open_length = math.inf if _left_open(length) else length
+            return PlainWav(position, rate, channels, bits, tag == 3, open_length)
         form = head[position : position + length] if name == b"fmt " else form
         position += length + length % 2
     return None
@@ -293,11 +297,19 @@ def _riff(source: Source, begin: int) -> _Samples | None:
         check = _fourcc(source, order)
         if long and length == 0xFFFFFFFF:
             return _Samples(position, long[0], long[1], lambda n: n.to_bytes(8, "little"), check)
-        # Left so by a pipe.
-        left_open = not length or length >= 0xFFFFF000 or 0x7FFFF000 <= length <= 0x7FFFFFFF
-        promised = None if left_open else length
+        promised = None if _left_open(length) else length
         return _Samples(position, promised, position - 4, _field(4, order), check, mpeg)
     return None
+
+
+def _left_open(length: int) -> bool:
+    """Whether a length of 32 bits is one that a pipe leaves."""
+    return not length or length >= 0xFFFFF000 or 0x7FFFF000 <= length <= 0x7FFFFFFF
+
+
+def begins_chunk(head: bytes) -> bool:
+    """Whether a stream of chunks may go on so, or is at its end."""
+    return len(head) < 8 or _printable(head[:4]) or _printable(head[1:5])
 
 
 def _iff(source: Source, begin: int) -> _Samples | None:

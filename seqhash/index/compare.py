@@ -180,7 +180,8 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float) ->
         vmax=1,
         extent=(comparison.start_a, end, 0, bits),
     )
-    matrix.set_title(title, parse_math=False)  # a dollar in a name begins no formula
+    # A dollar in a name begins no formula.
+    matrix.set_title(style.shown(title), parse_math=False, fontfamily=style.fonts())
     matrix.set_ylabel("bit")
     if not comparison.distance:  # else the picture is white, as if something had failed
         matrix.text(0.5, 0.5, "no bit differs", transform=matrix.transAxes, ha="center")
