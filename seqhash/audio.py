@@ -400,28 +400,30 @@ def _piece(
     promised = handle.frames if handle.frames < 1 << 62 else 0  # not known
     count, lost, skip, left = 0, 0, 0, min(handle.frames, piece.decodable or handle.frames)
     buffer = np.empty((_FEED, handle.channels), np.float32)
-    while left > 0:
+    failed = -1  # sample at which the decoder failed last
+    runs = list[tuple[containers.Piece, int]]()  # that are left of a damaged stream
+    while left > 0 or runs:
         try:
             # Not beyond the end: FLAC would look for more there.
             part = handle.read(out=buffer[: min(_FEED, left)])
         except soundfile.SoundFileError:
-            place = count + lost
-            rest = containers.flac_without_damage(source, piece, place, place + _FEED)
-            if rest is None or skip:
+            if count + lost == failed:
                 break
-            if rest[2]:
-                tell("damaged FLAC frames", start + (rest[3] - lost) / rate, rest[2] / rate)
-            handle, spliced = _open(path, file, rest[0])
-            skip, lost, left = rest[1], lost + rest[2], handle.frames
-            continue
+            failed = count + lost
+            runs = containers.flac_without_damage(source, piece, failed, failed + _FEED)
+            part, left = buffer[:0], 0
         if spliced.error:
             raise spliced.error
-        if not len(part):
-            break
-        left -= len(part)
-        count += len(part) - skip
+        left = left - len(part) if len(part) else 0
         yield rate, part[skip:].copy()
-        skip = 0
+        count, skip = count + len(part[skip:]), max(0, skip - len(part))
+        if left <= 0 and runs:
+            run, first = runs.pop(0)
+            handle, spliced = _open(path, file, run)
+            skip, gap, left = max(0, count + lost - first), first - count - lost, handle.frames
+            if gap > 0:
+                tell("damaged FLAC frames", start + count / rate, gap / rate)
+                lost += gap
     end = start + count / rate
     missing = 0 if piece.holes else promised - count - lost
     beyond = promised * (piece.counted - 1)

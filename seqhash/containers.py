@@ -207,6 +207,13 @@ def pieces(source: Source, *, mpeg: bool = False) -> list[Piece]:
       mpeg: it is called .mp3 or the like.
     """
     begin = after_tags(source.at)
+    if mpeg and not kind_of(source.at(begin, LONGEST_MAGIC)):
+        return _mpeg(source, begin, source.size)
+    return pieces_from(source, begin)
+
+
+def pieces_from(source: Source, begin: int) -> list[Piece]:
+    """``pieces`` of what begins there."""
     head = source.at(begin, LONGEST_MAGIC)
     kind = kind_of(head)
     if kind in _CHUNKS:
@@ -217,16 +224,40 @@ def pieces(source: Source, *, mpeg: bool = False) -> list[Piece]:
         return _flac(source, begin)
     if kind == "Ogg":
         return _ogg(source, begin)
-    if kind == "MPEG audio" or (not kind and (begin or mpeg)):
-        found = _mpeg(source, begin, source.size)
-        return found if found or mpeg else [_whole(source, begin)]
-    if kind == "AVI" and (promised := source.number(begin + 4, 4, "little")) > source.size - begin:
+    if kind == "MPEG audio" or (begin and not kind):
+        return _mpeg(source, begin, source.size) or [_whole(source, begin)]
+    if kind == "MP4":
+        return _mp4(source, begin)
+    if kind == "AVI":
+        promised = source.number(begin + 4, 4, "little") + 8
+        return [_lacking(_whole(source, begin), source.size - begin, promised, "bytes")]
+    if kind == "MPEG transport stream":
         there = source.size - begin
-        detail = f"cut: {there} of {promised + 8} bytes are there"
-        return [_whole(source, begin)._replace(counted=(promised + 8) / there, detail=detail)]
+        return [_lacking(_whole(source, begin), there, there + -there % 188, "bytes")]
     if head[:8] == b"NIST_1A\n":
         return [_nist(source, begin, head)]
     return [_whole(source, begin)]
+
+
+def _lacking(piece: Piece, there: int, promised: int, what: str) -> Piece:
+    """A piece that is cut where less is there than was promised."""
+    if promised <= there or there <= 0:
+        return piece
+    return piece._replace(
+        counted=promised / there, detail=f"cut: {there} of {promised} {what} are there"
+    )
+
+
+def _mp4(source: Source, begin: int) -> list[Piece]:
+    """A file for each ftyp on the uppermost level."""
+    starts, position = [begin], begin
+    while len(head := source.at(position, 16)) == 16:
+        if head[4:8] == b"ftyp" and position > begin:
+            starts.append(position)
+        length = int.from_bytes(head[:4], "big")
+        length = int.from_bytes(head[8:], "big") if length == 1 else length
+        position += max(length, 8)
+    return [Piece(((low, high),)) for low, high in pairwise([*starts, source.size])]
 
 
 class PlainWav(NamedTuple):
@@ -266,7 +297,9 @@ def plain_wav(head: bytes, begin: int) -> PlainWav | None:
 
 
 def _whole(source: Source, begin: int) -> Piece:
-    return Piece(((begin, source.size),))
+    before_tag = source.size - 128
+    tag = begin < before_tag and source.at(before_tag, 3) == b"TAG"
+    return Piece(((begin, before_tag if tag else source.size),))
 
 
 # Containers of chunks: samples in one of them, whose length is before it.
@@ -398,21 +431,26 @@ def _chunked(source: Source, begin: int, kind: str) -> list[Piece]:
     samples = _CHUNKS[kind](source, begin)
     if samples is None or samples.begin >= source.size:
         return [_whole(source, begin)]
-    if samples.mpeg:
-        end = min(source.size, samples.begin + (samples.promised or source.size))
-        return _mpeg(source, samples.begin, end) or [_whole(source, begin)]
     there, promised, detail = source.size - samples.begin, samples.promised, ""
     if promised is None:
         if samples.is_chunk(samples.begin):
             return [_whole(source, begin)]  # a chunk that is empty indeed
     elif promised <= there:
-        ends = [samples.begin + promised + pad for pad in (0, promised % 2, -promised % 8)]
+        ends = {samples.begin + promised + pad for pad in (0, promised % 2, -promised % 8)}
         known = any(samples.is_chunk(at) or _tag_length(source.at(at, 32)) for at in ends)
-        if known or there - promised <= max(_SURPLUS, promised // 100):
-            return _joined(source, begin, ends[1], kind)
+        another = _another(source, sorted(ends), kind)
+        if known or another or there - promised <= max(_SURPLUS, promised // 100):
+            first = Piece(((begin, another or source.size),))
+            if samples.mpeg:
+                return _mpeg(source, samples.begin, samples.begin + promised) + (
+                    pieces_from(source, another) if another else []
+                )
+            return [first, *(pieces_from(source, another) if another else [])]
         detail = f"its header counts {promised} of {there} bytes of samples"
     else:
         detail = f"cut: {there} of {promised} bytes of samples are there"
+    if samples.mpeg:
+        return _mpeg(source, samples.begin, source.size) or [_whole(source, begin)]
     field = samples.write(there)
     spans = ((begin, samples.field), field, (samples.field + len(field), source.size))
     if kind == "CAF" and (decodable := _caf_packets(source, begin, there - 4)) is not None:
@@ -420,20 +458,17 @@ def _chunked(source: Source, begin: int, kind: str) -> list[Piece]:
     return [Piece(spans, (promised or there) / there, detail)]
 
 
-def _joined(source: Source, begin: int, end: int, kind: str) -> list[Piece]:
-    """A file whose samples end there, and those that are joined to it."""
+def _another(source: Source, ends: list[int], kind: str) -> int | None:
+    """Where another file is joined to one whose samples end there."""
+    for end in ends:
+        if kind_of(source.at(end, 64)) in _CHUNKS:
+            return end
     if kind in ("WAV", "AIFF"):
-        order: Literal["big", "little"] = "little" if source.at(begin, 4) != b"FORM" else "big"
-        if source.at(begin, 4) == b"RIFX":
-            order = "big"
-        for name, _, position in _walk(source, end, order):
+        little = source.at(0, 4) in (b"RIFF", b"RF64")
+        for name, _, position in _walk(source, ends[0], "little" if little else "big"):
             if name in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
-                first = Piece(((begin, position - 8),))
-                return [
-                    first,
-                    *_chunked(source, position - 8, kind_of(source.at(position - 8, 12))),
-                ]
-    return [_whole(source, begin)]
+                return position - 8
+    return None
 
 
 def _caf_packets(source: Source, begin: int, there: int) -> int | None:
@@ -474,10 +509,7 @@ def _nist(source: Source, begin: int, head: bytes) -> Piece:
     names = (b"sample_count", b"channel_count", b"sample_n_bytes")
     promised = math.prod(int(fields.get(name, b"0")) for name in names)
     there = source.size - begin - int(head[8:16].strip() or b"0")
-    if promised <= there or there <= 0:
-        return _whole(source, begin)
-    detail = f"cut: {there} of {promised} bytes of samples are there"
-    return _whole(source, begin)._replace(counted=promised / there, detail=detail)
+    return _lacking(_whole(source, begin), there, promised, "bytes of samples")
 
 
 def _voc(source: Source, begin: int) -> Piece:
@@ -488,10 +520,7 @@ def _voc(source: Source, begin: int) -> Piece:
         if name in (b"\x01", b"\x02", b"\x09"):
             sound += length
             missing = max(0, position - source.size)
-    if not missing or missing >= sound:
-        return _whole(source, begin)
-    detail = f"cut: {sound - missing} of {sound} bytes of samples are there"
-    return _whole(source, begin)._replace(counted=sound / (sound - missing), detail=detail)
+    return _lacking(_whole(source, begin), sound - missing, sound, "bytes of samples")
 
 
 # FLAC (RFC 9639).
@@ -583,8 +612,7 @@ def _flac(source: Source, begin: int) -> list[Piece]:
 
 def _flac_stream(source: Source, begin: int, end: int) -> Piece:
     total = source.number(begin + 21, 5, "big") & 0xFFFFFFFFF
-    last = list(_flac_frames(source, begin, max(begin, end - _TAIL), end))
-    there = last[-1].first + last[-1].samples if last else total
+    there = _flac_end(source, (begin, end)) or total
     whole = Piece(((begin, end),), stream=(begin, end))
     if there == total:
         return whole
@@ -604,19 +632,17 @@ def _flac_head(source: Source, begin: int, samples: int, count: int) -> bytes:
 
 def flac_without_damage(
     source: Source, piece: Piece, sample: int, beyond: int
-) -> tuple[Piece, int, int, int] | None:
-    """What is left of a FLAC stream from where its decoder failed.
+) -> list[tuple[Piece, int]]:
+    """What is left of a FLAC stream from where its decoder failed, without damaged frames that
+    begin before ``beyond``: (a run of frames, its first sample). One piece would not do, since
+    libFLAC fills with silence what is missing in it.
 
     Args:
       sample: all before this one was decoded.
       beyond: the damage begins before this one.
-
-    Returns:
-      (the rest without damaged frames that begin before ``beyond``, samples at its begin that were
-      decoded already, samples lost, the first of them); None where nothing is left.
     """
     if piece.stream is None:
-        return None
+        return []
     begin, end = piece.stream
     frames = list[_FlacFrame]()
     for frame in _flac_frames(source, begin, begin + 42, end):
@@ -624,34 +650,32 @@ def flac_without_damage(
             frames.append(frame)
             if frame.first >= beyond:
                 break
-    kept = [
-        frame
-        for frame, after in zip(frames, [*(f.begin for f in frames[1:]), end], strict=True)
-        if frame.first >= beyond or _flac_is_whole(source.at(frame.begin, after - frame.begin))
-    ]
-    if not kept:
-        return None
-    ends = {frame.begin: after.begin for frame, after in pairwise(frames)}
-    spans = [(frame.begin, ends.get(frame.begin, end)) for frame in kept]
-    before = max(0, sample - kept[0].first)
-    last = kept[-1]
-    total = source.number(begin + 21, 5, "big") & 0xFFFFFFFFF
-    counted = sum(frame.samples for frame in kept)
-    if last.first >= beyond:  # all behind it is kept, damaged or not
-        tail = list(_flac_frames(source, begin, max(last.begin, end - _TAIL), end))
-        there = tail[-1].first + tail[-1].samples if tail else max(total, last.first + last.samples)
-        counted += there - last.first - last.samples
-    reached = last.first if last.first >= beyond else last.first + last.samples
-    inside = sum(frame.samples for frame in kept if frame.first < beyond)
-    lost = reached - sample - (inside - before)
-    place = sample
-    for frame in kept:
-        if frame.first > place:
-            break
-        place = frame.first + frame.samples
-    head = _flac_head(source, begin, counted, 42)
-    alone = head[:4] + b"\x80" + head[5:]  # STREAMINFO, the last block of metadata
-    return piece._replace(spans=(alone, *spans)), before, lost, place
+    if not frames:
+        return []
+    runs = list[tuple[int, int, int, int]]()  # (first byte, end, first sample, end)
+    for frame, after in zip(frames, [*(f.begin for f in frames[1:]), end], strict=True):
+        last = frame.first + frame.samples
+        if frame.first >= beyond:  # all behind it, damaged or not
+            after, last = end, _flac_end(source, piece.stream) or last
+        elif not _flac_is_whole(source.at(frame.begin, after - frame.begin)):
+            continue
+        if runs and runs[-1][3] == frame.first:
+            runs[-1] = (runs[-1][0], after, runs[-1][2], last)
+        else:
+            runs.append((frame.begin, after, frame.first, last))
+    found = list[tuple[Piece, int]]()
+    for low, high, first, last in runs:
+        head = _flac_head(source, begin, last - first, 42)
+        alone = head[:4] + b"\x80" + head[5:]  # STREAMINFO, the last block of metadata
+        found.append((piece._replace(spans=(alone, (low, high))), first))
+    return found
+
+
+def _flac_end(source: Source, stream: tuple[int, int]) -> int:
+    """Samples that there are, by the last frame; 0 where that is not found."""
+    begin, end = stream
+    last = list(_flac_frames(source, begin, max(begin, end - _TAIL), end))
+    return last[-1].first + last[-1].samples if last else 0
 
 
 def _flac_is_whole(data: bytes) -> bool:
@@ -850,7 +874,7 @@ class _Run:
     def __init__(self, first: _MpegFrame) -> None:
         self.first = first
         self.spans, self.holes = list[tuple[int, int]](), list[Hole]()
-        self.frames = self.bytes = 0
+        self.frames = self.bytes = self.last = 0  # last: where the last frame begins
         self.head = b""  # the first frame with a Xing/Info header
         self.surplus = ""  # of a header that counts too few
         self._counted = self._since = self._lost = 0  # frames by the last such header, before, lost
@@ -862,6 +886,15 @@ class _Run:
             self.spans.append((begin, begin + length))
         self.frames += 1
         self.bytes += length
+        self.last = begin
+
+    def give_back(self) -> int:
+        """Without the last frame, which is not whole; where it begins."""
+        begin, end = self.spans[-1]
+        self.frames -= 1
+        self.bytes -= end - self.last
+        self.spans[-1:] = [(begin, self.last)] if begin < self.last else []
+        return self.last
 
     def skip(self, count: int, reason: str) -> None:
         """So many bytes that are no frames: as many seconds as frames of the mean length have."""
@@ -908,7 +941,12 @@ def _mpeg(source: Source, begin: int, size: int) -> list[Piece]:
             if tag := _tag_length(source.at(position, 32)):
                 position += tag
                 continue
-            found = _resynchronised(source, position, size, size)
+            found = None
+            if runs and runs[-1].last:
+                # The last frame may be cut where another file is joined to it.
+                found = _resynchronised(source, runs[-1].last + 4, position, size)
+                position = runs[-1].give_back() if found else position
+            found = found or _resynchronised(source, position, size, size)
             rest = source.at(position, min((found or size) - position, _WINDOW)).strip(b"\0")
             if runs and rest and not re.match(rb"LYRICS|3DI", rest):
                 lost = (found or size) - position

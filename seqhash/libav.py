@@ -72,6 +72,7 @@ def decoded(
 def _decoded(av: Any, container: Any, stream: Any, tell: Tell) -> Iterator[tuple[int, np.ndarray]]:
     seconds, bad, failure = 0.0, 0.0, ""  # s decoded; s that failed since
     begin: float | None = None  # of the file's time
+    unheard = False  # whether the last packet gave nothing
     for packet in _packets(av, container, stream):
         if isinstance(packet, Exception):
             tell(f"damaged, and not read further ({_text(packet)})", seconds, None)
@@ -84,6 +85,7 @@ def _decoded(av: Any, container: Any, stream: Any, tell: Tell) -> Iterator[tuple
             bad += float((packet.duration or 0) * (packet.time_base or 0))
             failure = _text(error)
             continue
+        unheard = not frames and (unheard or bool(packet.size))
         for frame in frames:
             if frame.time is not None:
                 begin = frame.time if begin is None else begin
@@ -103,8 +105,8 @@ def _decoded(av: Any, container: Any, stream: Any, tell: Tell) -> Iterator[tuple
     missing = (_promised(container, stream) or 0.0) - seconds - max(begin or 0.0, 0.0)
     if missing > _SHORT:
         tell("cut or damaged", seconds, missing)
-    elif failure:
-        tell(f"damaged ({failure})", seconds, bad or None)
+    elif failure or unheard:
+        tell(f"damaged ({failure or 'the last packet is not whole'})", seconds, bad or None)
 
 
 def _packets(av: Any, container: Any, stream: Any) -> Iterator[Any]:
