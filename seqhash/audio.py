@@ -355,7 +355,8 @@ def _decoded(path: Path, file: BinaryIO, minimum_seconds: float, tell: _Teller) 
             yield from _by_libav(path, file, source, pieces, _text(error), tell)
             return
         if len(pieces) == 1 and not piece.holes:  # before the first block goes out
-            _check_length(path, handle.frames / handle.samplerate, minimum_seconds)
+            why = piece.detail if piece.counted > 1 else ""
+            _check_length(path, handle.frames / handle.samplerate, minimum_seconds, why)
         start = yield from _piece(path, file, source, piece, (handle, spliced), start, tell)
 
 
@@ -599,11 +600,13 @@ def _raw_samples(
     _check_length(path, size // width / rate, minimum_seconds)
 
 
-def _check_length(path: Path, seconds: float, minimum_seconds: float) -> None:
+def _check_length(path: Path, seconds: float, minimum_seconds: float, why: str = "") -> None:
+    why = f"; {why}" if why else ""
     if not seconds:
-        raise AudioError(path, "no samples")
+        raise AudioError(path, f"no samples{why}")
     if seconds < minimum_seconds - LENGTHENED:
-        raise AudioError(path, f"too short: {seconds:.3f} s, at least {minimum_seconds:g} s needed")
+        needed = f"at least {minimum_seconds:g} s needed"
+        raise AudioError(path, f"too short: {seconds:.3f} s, {needed}{why}")
 
 
 def _resampled(parts: Iterable[_Sound], sample_rate: int) -> Iterator[np.ndarray]:

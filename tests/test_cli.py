@@ -103,6 +103,7 @@ def ids(run, index):
         (["identify", "--index=i", "--plot=p.png", "a", "b"], "one query"),
         (["identify", "--index=i", "--format=mp3", "a"], "s16le|f32le"),
         (["identify", "--index=i", "--rate=1", "-"], "[1000, 768000]"),
+        (["add", "--index=i", "--channel=left", "x"], "first, mix or a number from 1, got 'left'"),
         (["compare", "a"], "name two files"),
         (["compare", "a", "b", "--plot=p.svg"], ".png"),
         (["compare", "a", "b", "--hasher=nobody"], "no such hasher"),
@@ -272,9 +273,9 @@ def test_compare(run, music, tmp_path):
 
 
 def test_compare_says_which_file_is_too_short(run, music, tmp_path):
-    soundfile.write(tmp_path / "short.wav", tune(0)[:16_000], RATE)
+    soundfile.write(tmp_path / "short.wav", tune(0)[:15_000], RATE)
     done = run("compare", "--hasher=paper-128", music / "one.wav", tmp_path / "short.wav")
-    reason = "too short: 1.000 s, at least 1.00506 s needed"
+    reason = "too short: 0.938 s, at least 1.00506 s needed"
     assert done == (cli.EXIT_BAD_INPUT, "", f"error: {tmp_path / 'short.wav'}: {reason}\n")
 
 
@@ -314,6 +315,7 @@ class FakeSearcher:
         return [FOUND._replace(start=0.0, end=len(samples) / RATE)]
 
     def identify_file(self, path, **options):
+        self.asked.reading = options
         if "bad" in path:
             raise cli.audio.AudioError(path, "not audio")
         return [] if "quiet" in path else [FOUND, FOUND._replace(recording=1, title="", score=3.0)]
@@ -446,6 +448,32 @@ def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, sca
         done = run("identify", "--index=i", *PAPER, "--json", f"--format={name}", "-")
         assert done.status == cli.EXIT_FAILED
         assert f"got {len(broken)} bytes" in json.loads(done.out)["error"]
+
+
+def test_identify_takes_the_channel_of_the_index_unless_another_is_named(run, searcher):
+    for flag, channel, strict in (([], "first", False), (["--channel=2", "--strict"], "2", True)):
+        run("identify", "--index=i", *PAPER, *flag, "some.wav")
+        assert searcher.reading.pop("report")
+        assert searcher.reading == {"channel": channel, "strict": strict}
+
+
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG"])
+def test_identify_understands_a_header_on_standard_input(run, searcher, monkeypatch, form):
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([tune(0), 0 * tune(0)], 1), 22_050, format=form)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(file.getvalue())))
+    run("identify", "--index=i", *PAPER, f"--plot={form}.png", "-")
+    assert len(searcher.samples) == pytest.approx(6 * RATE * RATE / 22_050, abs=1)
+
+
+def test_damage_is_told_with_the_name_of_the_file_or_strictly_refused(run, made, tmp_path, music):
+    path = tmp_path / "cut\nhere.wav"
+    path.write_bytes((music / "one.wav").read_bytes()[:-64_000])
+    index = shutil.copy(made, tmp_path / "index")
+    text = f"{tmp_path}/cut here.wav: cut: 128000 of 192000 bytes of samples are there: 2.00 s lost"
+    for flags, status, said in ((["--strict"], 3, "failed"), ([], 0, "warning")):
+        done = run("add", f"--index={index}", *PAPER, *flags, path)
+        assert (done.status, done.err.strip()) == (status, f"{said} {text} at 4.00 s")
 
 
 def test_identify_draws_the_best_match(run, searcher, made, music, tmp_path, monkeypatch):

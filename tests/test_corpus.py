@@ -152,6 +152,9 @@ def test_folder(tmp_path):
         "b/x.WAV",
         "a/x.flac",
         "z.AIFF",
+        "w64.w64",
+        "caf.caf",
+        "aac.M4A",
         "y.opus",
         ".hidden.wav",
         ".git/z.wav",
@@ -161,10 +164,9 @@ def test_folder(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     found = corpus.recordings(tmp_path)
-    assert [r.id for r in found] == ["a/x.flac", "b/x.WAV", "y", "z"]
-    assert [r.path for r in found] == [
-        tmp_path / name for name in ("a/x.flac", "b/x.WAV", "y.opus", "z.AIFF")
-    ]
+    names = ["a/x.flac", "aac.M4A", "b/x.WAV", "caf.caf", "w64.w64", "y.opus", "z.AIFF"]
+    assert [r.path for r in found] == [tmp_path / name for name in names]
+    assert [r.id for r in found] == ["a/x.flac", "aac", "b/x.WAV", "caf", "w64", "y", "z"]
 
 
 def test_links_are_followed_once_and_every_file_is_accounted_for(tmp_path):

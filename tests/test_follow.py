@@ -185,7 +185,7 @@ def test_what_could_not_be_read_is_tried_again_by_another_reader(music, monkeypa
     alone(music)
     (music.folder / "text.mp3").write_text("not music")
     assert len(music.add().failed) == 1
-    monkeypatch.setattr(ingest, "reader", lambda: "one that reads more")
+    monkeypatch.setattr(ingest, "reader", lambda **_: "one that reads more")
     asked = []
     monkeypatch.setattr(ingest, "_hash", lambda _, jobs, *rest: asked.extend(jobs))
     music.add()

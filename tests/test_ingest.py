@@ -120,12 +120,12 @@ def test_bad_files_are_listed_with_the_reason_and_the_others_added(tmp_path):
     pipe, long = tmp_path / "pipe.wav", tmp_path / f"{'x' * 300}.wav"
     os.mkfifo(pipe)
     with opened(tmp_path / "index", hasher) as store:
-        counts = add(store, hasher, [cut, text, short, gone, pipe, long, good])
+        counts = add(store, hasher, [cut, text, short, gone, pipe, long, good], strict=True)
         assert (counts.added, counts.present) == (1, 0)
         reasons = dict(counts.failed)
         assert reasons.keys() == {str(path) for path in (cut, text, short, gone, pipe, long)}
         for path, reason in {
-            cut: "truncated",
+            cut: "cut: 39956 of 64000 bytes of samples are there",
             text: "not audio",
             short: "too short",
             gone: "no such file",
@@ -134,6 +134,22 @@ def test_bad_files_are_listed_with_the_reason_and_the_others_added(tmp_path):
         }.items():
             assert reason in reasons[str(path)]
         assert [row.path for row in store.rows()] == [str(good)]
+        flaws = list[audio.Flaw]()  # and without strict it is used, and told
+        assert add(store, hasher, [cut, good], report=flaws.append)[:3] == (1, 1, [])
+        assert [(flaw.path, round(flaw.seconds, 1)) for flaw in flaws] == [(cut, 0.8)]
+        assert store.rows()[-1].duration == pytest.approx(1.25, abs=0.01)
+
+
+def test_the_index_says_which_channel_is_taken(tmp_path):
+    hasher, left = fake_hasher(), 0.1 * np.random.default_rng(0).standard_normal(2 * RATE)
+    soundfile.write(tmp_path / "x.wav", np.stack([left, 0 * left], 1), RATE)
+    identity = ingest.identity_of(hasher)
+    for channel, failed in {"first": 0, "mix": 0, "2": 1}.items():
+        index = tmp_path / channel
+        opened = catalogue.open_index(index, identity=identity, create=True, channel=channel)
+        with opened as store:
+            counts = add(store, hasher, [tmp_path / "x.wav"], workers=1)
+            assert (counts.added, len(counts.failed)) == (1 - failed, failed)
 
 
 def test_manifest_columns_and_tags_become_fields_and_metadata(tmp_path):
