@@ -401,7 +401,7 @@ def _piece(
     promised = handle.frames if handle.frames < 1 << 62 else 0  # not known
     count, lost, skip, left = 0, 0, 0, min(handle.frames, piece.decodable or handle.frames)
     buffer = np.empty((_FEED, handle.channels), np.float32)
-    failed = -1  # sample at which the decoder failed last
+    at, failed = piece, -1  # the run that is decoded, and the sample at which that failed last
     runs = list[tuple[containers.Piece, int]]()  # that are left of a damaged stream
     while left > 0 or runs:
         try:
@@ -411,7 +411,7 @@ def _piece(
             if count + lost == failed:
                 break
             failed = count + lost
-            runs = containers.flac_without_damage(source, piece, failed, failed + _FEED)
+            runs = containers.flac_without_damage(source, at, failed, failed + _FEED)
             part, left = buffer[:0], 0
         if spliced.error:
             raise spliced.error
@@ -419,8 +419,8 @@ def _piece(
         yield rate, part[skip:].copy()
         count, skip = count + len(part[skip:]), max(0, skip - len(part))
         if left <= 0 and runs:
-            run, first = runs.pop(0)
-            handle, spliced = _open(path, file, run)
+            at, first = runs.pop(0)
+            handle, spliced = _open(path, file, at)
             skip, gap, left = max(0, count + lost - first), first - count - lost, handle.frames
             if gap > 0:
                 tell("damaged FLAC frames", start + count / rate, gap / rate)

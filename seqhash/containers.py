@@ -33,6 +33,7 @@ from typing import BinaryIO, Literal, NamedTuple
 _WINDOW = 1 << 16  # bytes read at a time
 _JUNK = 1 << 16  # bytes before the first MPEG frame that are searched for it, as mpg123 does
 _RUN = 4  # MPEG headers in a row that are no accident
+_LARGEST_FRAME = 1 << 20  # bytes of a FLAC frame, which a hole may follow
 _TAIL = 1 << 18  # bytes at the end of a FLAC file that hold its last frames
 _SURPLUS = 1 << 12  # bytes after the samples that are no chunk, and still are nothing of note
 
@@ -67,6 +68,8 @@ class Source:
 
     def at(self, position: int, count: int) -> bytes:
         """So many bytes from a position; fewer at the end."""
+        if position >= self.size:  # where a damaged length leads
+            return b""
         offset = position - self._start
         if not 0 <= offset <= len(self._held) - count:
             self._held = os.pread(self._descriptor, max(count, _WINDOW), position)
@@ -508,7 +511,8 @@ def _nist(source: Source, begin: int, head: bytes) -> Piece:
     fields = dict(re.findall(rb"(\w+) -i (\d+)", head[:1024]))
     names = (b"sample_count", b"channel_count", b"sample_n_bytes")
     promised = math.prod(int(fields.get(name, b"0")) for name in names)
-    there = source.size - begin - int(head[8:16].strip() or b"0")
+    length = re.match(rb"\s*(\d+)", head[8:16])
+    there = source.size - begin - int(length[1] if length else b"0")
     return _lacking(_whole(source, begin), there, promised, "bytes of samples")
 
 
@@ -645,7 +649,9 @@ def flac_without_damage(
         return []
     begin, end = piece.stream
     frames = list[_FlacFrame]()
-    for frame in _flac_frames(source, begin, begin + 42, end):
+    last_span = piece.spans[-1]
+    assert isinstance(last_span, tuple)
+    for frame in _flac_frames(source, begin, last_span[0], end):
         if frame.first + frame.samples > sample:
             frames.append(frame)
             if frame.first >= beyond:
@@ -657,7 +663,9 @@ def flac_without_damage(
         last = frame.first + frame.samples
         if frame.first >= beyond:  # all behind it, damaged or not
             after, last = end, _flac_end(source, piece.stream) or last
-        elif not _flac_is_whole(source.at(frame.begin, after - frame.begin)):
+        elif after - frame.begin > _LARGEST_FRAME or not _flac_is_whole(
+            source.at(frame.begin, after - frame.begin)
+        ):
             continue
         if runs and runs[-1][3] == frame.first:
             runs[-1] = (runs[-1][0], after, runs[-1][2], last)
@@ -729,9 +737,9 @@ def _ogg_page(source: Source, position: int) -> _Page | None:
     if len(data) < end - position:
         return None
     whole = _ogg_crc(data[:22] + bytes(4) + data[26:]) == int.from_bytes(data[22:26], "little")
-    granule = int.from_bytes(head[6:14], "little", signed=True)
     if not whole and source.at(end, 4) not in (b"OggS", b""):
         return None  # its lengths are damaged: the next page is searched for
+    granule = int.from_bytes(head[6:14], "little", signed=True)
     return _Page(position, end, head[5], granule, head[14:18], whole)
 
 
@@ -862,7 +870,8 @@ def _in_a_row(at: Callable[[int, int], bytes], position: int, size: int) -> _Mpe
 
 def _resynchronised(source: Source, begin: int, end: int, size: int) -> int | None:
     """Where frames begin again, before ``end``."""
-    for position in source.matches(rb"\xff[\xe0-\xff]", begin, end, 2):
+    # Without what no header may have, so that it is quick through bytes that are all alike.
+    for position in source.matches(rb"\xff[\xe2-\xe7\xf2-\xff][\x10-\xef]", begin, end, 3):
         if _in_a_row(source.at, position, size):
             return position
     return None

@@ -19,6 +19,7 @@ _FORMATS = (
 # Those whose length is not guessed from the bit rate.
 _TIMED = {"ape", "asf", "avi", "caf", "matroska", "mov", "ogg", "tak", "tta", "wav", "wv", "aiff"}
 _FULL_SCALE = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
+_PLANES = 8  # channels beyond which PyAV reads what is not there
 _GAP = 0.5  # s between where sound should be and where it is, that are told
 _SHORT = 0.1  # s that a file may be shorter than it says, for a codec's delay
 
@@ -87,6 +88,9 @@ def _decoded(av: Any, container: Any, stream: Any, tell: Tell) -> Iterator[tuple
             continue
         unheard = not frames and (unheard or bool(packet.size))
         for frame in frames:
+            if frame.format.is_planar and frame.layout.nb_channels > _PLANES:
+                failure = f"{frame.layout.nb_channels} channels"
+                continue
             if frame.time is not None:
                 begin = frame.time if begin is None else begin
                 ahead = frame.time - begin - seconds
