@@ -341,7 +341,7 @@ def _decoded(path: Path, file: BinaryIO, minimum_seconds: float, tell: _Teller) 
     source = containers.Source(file)
     if not source.size:
         raise AudioError(path, "an empty file (0 bytes)")
-    pieces = containers.pieces(source, mpeg=path.suffix.lower() in _MPEG_SUFFIXES)
+    pieces = containers.pieces(source, named_mpeg=path.suffix.lower() in _MPEG_SUFFIXES)
     if not pieces:
         raise AudioError(path, "not audio: no MPEG frame in it")
     start = 0.0
@@ -411,7 +411,7 @@ def _piece(
             if count + lost == failed:
                 break
             failed = count + lost
-            runs = containers.flac_without_damage(source, at, failed, failed + _FEED)
+            runs = containers.without_damage(source, at, failed, failed + _FEED)
             part, left = buffer[:0], 0
         if spliced.error:
             raise spliced.error

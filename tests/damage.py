@@ -152,6 +152,34 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
 }
 
 
+def mutated(seed: int) -> bytes:
+    """A file of some format, damaged at a few random places."""
+    rng, every = np.random.default_rng(seed), list(names())
+    data = bytearray(whole(every[seed % len(every)]))
+    for _ in range(rng.integers(1, 6)):
+        end = len(data) if rng.random() < 0.5 else min(len(data), 120)  # where headers are
+        at, length = int(rng.integers(end)), int(rng.integers(1, 200))
+        match rng.integers(8):
+            case 0:
+                data[at] ^= 1 << int(rng.integers(8))
+            case 1:
+                data[at : at + length] = rng.bytes(length)
+            case 2:
+                data[at : at + 4] = b"\xff" * 4
+            case 3:
+                data[at : at + 4] = bytes(4)
+            case 4:
+                del data[at : at + length]
+            case 5:
+                data[at:at] = rng.bytes(length)
+            case 6:
+                del data[at + 1 :]
+            case 7:
+                data += data[at:]
+        data = data or bytearray(b"x")
+    return bytes(data)
+
+
 def outcome(path: Path) -> tuple[float, list[audio.Flaw], str]:
     """Seconds that are used of a file, its flaws, and why it is refused."""
     flaws = list[audio.Flaw]()
@@ -199,7 +227,7 @@ def main() -> None:
     before, _, rest = PAGE.read_text().partition(BEGIN)
     with tempfile.TemporaryDirectory() as folder:
         made = table(Path(folder))
-    PAGE.write_text(before + BEGIN + made + END + rest.partition(END)[2])
+    PAGE.write_text(before + BEGIN + made + "\n" + END + rest.partition(END)[2])
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 import io
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
 from seqhash import audio, containers, libav
+from seqhash.containers import flac, mpeg
 from tests import damage
 
 RATE = damage.RATE
@@ -88,7 +90,7 @@ def test_files_that_are_joined_are_read_to_the_last(tmp_path, name):
 # FLAC.
 
 
-def flac(seconds=30.0):
+def flac_file(seconds=30.0):
     file, samples = io.BytesIO(), damage.sound(seconds)
     soundfile.write(file, samples, RATE, format="FLAC", subtype="PCM_16")
     return file.getvalue(), soundfile.read(io.BytesIO(file.getvalue()), dtype="float32")[0]
@@ -96,26 +98,26 @@ def flac(seconds=30.0):
 
 def frames_of(tmp_path, data):
     with open(made(tmp_path, data, "frames"), "rb") as file:
-        return list(containers._flac_frames(containers.Source(file), 0, 42, len(data)))
+        return list(flac.frames(containers.Source(file), 0, 42, len(data)))
 
 
 def test_frames_of_flac_are_found_and_their_checksums_right(tmp_path):
-    data, samples = flac(6.0)
+    data, samples = flac_file(6.0)
     frames = frames_of(tmp_path, data)
     assert [frame.first for frame in frames] == list(range(0, len(samples), frames[0].samples))
     assert frames[-1].first + frames[-1].samples == len(samples)
     ends = [*(frame.begin for frame in frames[1:]), len(data)]
     for frame, end in zip(frames, ends, strict=True):
         body = bytearray(data[frame.begin : end])
-        assert containers._flac_is_whole(bytes(body))
+        assert flac.is_whole(bytes(body))
         body[len(body) // 2] ^= 1
-        assert not containers._flac_is_whole(bytes(body))
+        assert not flac.is_whole(bytes(body))
 
 
 @pytest.mark.parametrize("bad", [[0], [40], [40, 41, 70], [117]])
 @pytest.mark.parametrize("how", ["a bit", "the header"])
 def test_a_bad_frame_of_flac_costs_itself_alone(tmp_path, bad, how):
-    data, expected = flac()
+    data, expected = flac_file()
     frames = frames_of(tmp_path, data)
     damaged = bytearray(data)
     for i in bad:
@@ -206,9 +208,45 @@ def test_mpeg_frames_by_the_standard():
         b"\xff\xff\x40\x64": (136, 384, 36, 44_100, 1),
         b"\xff\xff\x42\x64": (140, 384, 36, 44_100, 1),
     }.items():
-        assert containers._mpeg_frame(header)[:5] == expected
+        assert mpeg.frame_of(header)[:5] == expected
     for bad in ("fffbf064", "fffb0064", "fffb9c64", "fff99064", "ffeb9064", "52494646", "ff"):
-        assert containers._mpeg_frame(bytes.fromhex(bad)) is None
+        assert mpeg.frame_of(bytes.fromhex(bad)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value"),
+    [
+        ("W64", 56, b"\xff" * 8),  # a length beyond any file
+        ("NIST", 8, b" x 1024 "),
+        ("CAF", 4, b"\0\1\0\0desc\x7f" + b"\xff" * 7),
+        ("VOC", 20, b"\xff\xff"),
+        ("FLAC", 18, bytes(30)),
+        ("Ogg Vorbis", 26, b"\xff" * 200),
+        ("MP3", 0, b"\xff" * 5000),
+        ("WAV", 16, b"\xff" * 24),
+        ("RF64", 12, b"\xff" * 40),
+    ],
+)
+def test_a_damaged_header_is_an_error_or_flaws(tmp_path, name, at, value):
+    data = damage.whole(name)
+    damage.outcome(made(tmp_path, data[:at] + value + data[at + len(value) :]))
+
+
+def test_frames_of_more_channels_than_pyav_holds_are_left_out():
+    av = pytest.importorskip("av")
+    many = SimpleNamespace(format=SimpleNamespace(is_planar=True), layout=SimpleNamespace())
+    many.layout.nb_channels = 42  # as a damaged AAC said; reading it ended the process
+    packet = SimpleNamespace(decode=lambda: [many], is_corrupt=False, size=9)
+    container = SimpleNamespace(demux=lambda stream: iter([packet]))
+    with pytest.raises(libav.LibavError, match="42 channels"):
+        list(libav._decoded(av, container, None, lambda *_: None))
+
+
+@pytest.mark.slow
+def test_mutations_are_errors_or_flaws(tmp_path):
+    pytest.importorskip("av")
+    for seed in range(2000):
+        damage.outcome(made(tmp_path, damage.mutated(seed)))
 
 
 def test_random_bytes_are_no_mpeg_audio(tmp_path):
@@ -335,7 +373,15 @@ def test_the_length_of_a_wav_stream_is_checked():
     assert flaws[0].seconds == pytest.approx(3, abs=0.01)
 
 
-def test_raw_samples_have_no_header():
-    raw = damage.whole("WAV")[44:]
+@pytest.mark.parametrize("begin", [b"", b"\xff\xf1\x50\x80", b"\x0b\x77", b"\xff\xfb\x90\x64"])
+def test_raw_samples_have_no_header(begin):
+    raw = begin + damage.whole("WAV")[44 + len(begin) :]
+    assert not containers.kind_of(raw[: containers.LONGEST_MAGIC])
     samples = np.concatenate(list(streamed(raw)))
-    np.testing.assert_array_equal(samples, reference("WAV"))
+    np.testing.assert_array_equal(samples[2:], reference("WAV")[2:])
+
+
+@pytest.mark.parametrize("name", damage.CODED)
+def test_kinds_are_known_by_their_first_bytes(name):
+    pytest.importorskip("av")
+    assert containers.kind_of(damage.whole(name)[: containers.LONGEST_MAGIC])
