@@ -13,9 +13,11 @@ Exit statuses:
 """
 
 import contextlib
+import importlib.metadata
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from seqhash import audio, exported, files, parallel, tables
+from seqhash import audio, corpus, exported, files, parallel, tables
 from seqhash.index import compare, exchange, follow, ingest
 from seqhash.index.catalogue import (
     Identity,
@@ -48,6 +50,8 @@ EXIT_BAD_INPUT = 2
 EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+CLIPS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)  # s, of which info says whether they are answered
+ANSWERED = 0.95  # of them
 EXPORTS = {
     ".faiss": exchange.export_faiss,
     ".npz": exchange.export_npz,
@@ -66,6 +70,7 @@ class Command(NamedTuple):
     summary: str  # one line
     define: tuple[Callable[[flags.FlagValues], None], ...]  # its flags
     run: Callable[[flags.FlagValues, list[str]], int]  # (flags, other arguments) -> exit status
+    example: str
     notes: str = ""
 
 
@@ -105,6 +110,11 @@ def _run(arguments: list[str]) -> int:
     if not arguments:
         raise UsageError("a command is missing; see seqhash --help.")
     name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        print(f"seqhash {importlib.metadata.version('seqhash')}")
+        return 0
+    if name == "help" and rest and rest[0] in COMMANDS:
+        name, rest = rest[0], ["--help"]
     if name in ("--help", "-h", "help"):
         print(_overview())
         return 0
@@ -119,15 +129,19 @@ def _run(arguments: list[str]) -> int:
     try:
         _, *others = values([name, *rest])
     except flags.Error as error:
-        raise UsageError(f"{error}; see seqhash {name} --help.") from error
+        dashed = [one for one in rest if one.startswith("-") and os.path.exists(one)]
+        hint = f" A file whose name begins with a dash: ./{dashed[0]}." if dashed else ""
+        text = re.sub(r"\('(.*)', '(.*)'\)$", r"\1 '\2'", str(error))  # absl's tuple
+        raise UsageError(f"{text}; see seqhash {name} --help.{hint}") from error
     return command.run(values, others)
 
 
 def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    hint = "(seqhash COMMAND --help has the command's flags)"
-    return "\n".join([f"usage: seqhash COMMAND ARGUMENTS...     {hint}", "", *lines])
+    hint = "(seqhash COMMAND --help has the command's flags and an example)"
+    more = ["", "seqhash --version says which one this is."]
+    return "\n".join([f"usage: seqhash COMMAND ARGUMENTS...     {hint}", "", *lines, *more])
 
 
 def _help(name: str, command: Command, values: flags.FlagValues) -> str:
@@ -135,13 +149,19 @@ def _help(name: str, command: Command, values: flags.FlagValues) -> str:
     for flag in (values[key] for key in values):
         default = "" if flag.default in (None, False, "") else f" (default: {flag.default})"
         value = "" if flag.boolean else f"={flag.name.split('_')[-1].upper()}"
-        lines.append(f"  {f'--{flag.name}{value}':32}  {flag.help}{default}")
+        lines.append(f"  {f'--{flag.name}{value}':32}  {_text(flag)}{default}")
     notes = ["", command.notes] if command.notes else []
     usage = f"usage: seqhash {name} {command.usage}"
-    return "\n".join([usage, "", f"{command.summary}.", *notes, "", *lines])
+    example = f"example: seqhash {name} {command.example}"
+    return "\n".join([usage, example, "", f"{command.summary}.", *notes, "", *lines])
 
 
 # Flags, and what they stand for.
+
+
+def _text(flag: flags.Flag) -> str:
+    """What a flag is, without what absl adds."""
+    return str(flag.help).partition("\n")[0].rstrip(";")
 
 
 def _index_flag(values: flags.FlagValues) -> None:
@@ -165,6 +185,11 @@ def _json_flag(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "json", False, "one JSON object a line instead of a table", flag_values=values
     )
+
+
+def _answers_flag(values: flags.FlagValues) -> None:
+    text = "say what clips it can answer, and how many are answered falsely; takes some seconds"
+    flags.DEFINE_boolean("answers", False, text, flag_values=values)
 
 
 def _plot_flag(values: flags.FlagValues) -> None:
@@ -221,9 +246,7 @@ def _to_flag(values: flags.FlagValues) -> None:
 def _required(values: flags.FlagValues, name: str) -> str:
     value = values[name].value
     if not value:
-        raise UsageError(
-            f"--{name} is missing: {str(values[name].help).removesuffix('; required')}."
-        )
+        raise UsageError(f"--{name} is missing: {_text(values[name]).removesuffix('; required')}.")
     return str(value)
 
 
@@ -409,15 +432,42 @@ def _info(values: flags.FlagValues, others: list[str]) -> int:
     _nothing_else(others)
     with _open(values, readonly=True) as index:
         info = index.info()
+    if values.answers:
+        info |= {"answers": _reach(values)}
     if values.json:
         print(json.dumps(info, allow_nan=False))
         return 0
-    hasher = info.pop("hasher")
+    hasher, answers = info.pop("hasher"), info.pop("answers", None)
     for name, value in info.items():
         print(f"{name:<11} {_time(value) if name == 'duration' else value}")
     facts = "".join(f"  {name} {value}" for name, value in hasher.items() if name != "name")
     print(f"{'hasher':<11} {hasher['name']}{facts}")
+    if answers is None:
+        print(f"{'answers':<11} seqhash info --answers says what clips it can answer")
+        return 0
+    rate, shortest = answers["false_positive_rate"], answers["shortest_clip"]
+    print(f"{'answers':<11} {rate:.2g} of absent clips at most, and of a stream's minutes")
+    found = "no length" if shortest is None else f"{shortest:g} s"
+    print(f"{'shortest':<11} {found}, of which {ANSWERED:.0%} of its own clips are answered")
+    for seconds, share in answers["answered"].items():
+        print(f"{'':<11} {share:>4.0%} of {seconds} s")
     return 0
+
+
+def _reach(values: flags.FlagValues) -> dict[str, Any]:
+    """What clips an index can answer."""
+    from seqhash.index.identify import FALSE_POSITIVE_RATE, open_searcher
+
+    path = _required(values, "index")
+    searcher = open_searcher(path, _load_hasher(values, path))
+    longest = max((row.duration for row in searcher.rows), default=0.0)
+    shares = {f"{s:g}": searcher.reach(s) for s in CLIPS if s <= longest}
+    enough = [float(seconds) for seconds, share in shares.items() if share >= ANSWERED]
+    return {
+        "false_positive_rate": FALSE_POSITIVE_RATE,
+        "shortest_clip": enough[0] if enough else None,
+        "answered": shares,
+    }
 
 
 def _merge(values: flags.FlagValues, others: list[str]) -> int:
@@ -648,9 +698,14 @@ def _match_cells(found: "Found") -> tuple[str, ...]:
     name = f"{match.title} ({match.path})" if match.title else match.path
     name += ", which is gone" if found.gone else ""
     numbers = f"{match.bit_error_rate:.1%}", f"{match.score:.2f}"
-    pitch = f"{match.pitch:+.1f} semitones" if match.pitch else ""
-    tempo = f"{match.tempo - 1:+.0%} tempo" if match.tempo != 1 else ""
-    return name, times, _time(match.offset), *numbers, ", ".join(filter(None, (pitch, tempo)))
+    return name, times, _time(match.offset), *numbers, _played(match.pitch, match.tempo)
+
+
+def _played(pitch: float, tempo: float) -> str:
+    """How a query was played, where not as its recording."""
+    higher = f"{pitch:+.1f} semitones" if pitch else ""
+    faster = f"{tempo - 1:+.0%} tempo" if tempo != 1 else ""
+    return ", ".join(filter(None, (higher, faster)))
 
 
 def _try_plot(
@@ -699,10 +754,15 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
         )
         for file in others
     )
-    found = compare.compare_samples(a, b, hasher=hasher, shifts=hasher.shifts)
-    seconds = (found.codes - 1) / hasher.code_rate + hasher.segment_seconds  # to the last one's end
+    found = compare.compare_variants(a, b, hasher=hasher, shifts=hasher.shifts)
+    said = compare.verdict(found, code_rate=hasher.code_rate)
+    seconds = min(  # to the end of the last code's sound
+        (found.codes - 1) / hasher.code_rate + hasher.segment_seconds,
+        len(a) / hasher.sample_rate - found.start_a,
+        len(b) / hasher.sample_rate - found.start_b,
+    )
     if values.json:
-        numbers = {"seconds": seconds, **found._asdict()}
+        numbers = {"verdict": said, "seconds": seconds, **found._asdict()}
         del numbers["differences"]
         print(json.dumps({"a": others[0], "b": others[1], **numbers}, allow_nan=False))
     else:
@@ -714,6 +774,10 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
         errors = f"{found.distance} of {found.differences.size} bits in {found.codes} codes"
         print(f"bit error rate {found.bit_error_rate:.2%}: {errors}")
         print(f"any two codes of these files differ in {found.chance:.2%}")
+        if played := _played(found.pitch, found.tempo):
+            print(f"the first is played {played} beside the second")
+        limits = f"related from {compare.RELATED:g} on, unrelated below {compare.UNRELATED:g}"
+        print(f"{said}: {found.deviations:.1f} deviations above other alignments ({limits})")
     if plot:
         names = " and ".join(Path(file).name for file in others)
         title = f"{names}: {found.bit_error_rate:.1%} of bits differ"
@@ -746,8 +810,12 @@ COMMANDS = {
         "Add files, folders or manifests (.csv); what is there already is passed over",
         (_index_flag, _hasher_flag, _channel_flag, _add_flags),
         _add,
+        "--index=music.index ~/Music",
+        "Files of a folder, by their names: " + ", ".join(corpus.SUFFIXES) + ".\n"
+        "Links are followed once. Recordings follow files that were moved, renamed, retagged or "
+        "replaced.\n"
         "An interrupted run is continued by the same command. "
-        "The last line counts: added, already there, failed.\n"
+        "The last line counts every file.\n"
         "Exit status: 3 if no file could be used; with --strict, if one could not.",
     ),
     "remove": Command(
@@ -755,33 +823,66 @@ COMMANDS = {
         "Remove recordings by id, path or folder",
         (_index_flag,),
         _remove,
+        "--index=music.index ~/Music/Podcasts",
     ),
-    "list": Command("--index=FILE", "List the recordings", (_index_flag, _json_flag), _list),
+    "list": Command(
+        "--index=FILE",
+        "List the recordings",
+        (_index_flag, _json_flag),
+        _list,
+        "--index=music.index",
+    ),
     "info": Command(
-        "--index=FILE", "Show the index's size and hasher", (_index_flag, _json_flag), _info
+        "--index=FILE",
+        "Show the index's size and hasher, and what it can answer",
+        (_index_flag, _hasher_flag, _json_flag, _answers_flag),
+        _info,
+        "--index=music.index --answers",
     ),
     "merge": Command(
-        "--index=FILE OTHER...", "Add what other indexes hold", (_index_flag,), _merge
+        "--index=FILE OTHER...",
+        "Add what other indexes hold",
+        (_index_flag,),
+        _merge,
+        "--index=music.index other.index",
     ),
     "verify": Command(
-        "--index=FILE", "Check every byte; list the problems", (_index_flag,), _verify
+        "--index=FILE",
+        "Check every byte; list the problems",
+        (_index_flag,),
+        _verify,
+        "--index=music.index",
     ),
     "compact": Command(
-        "--index=FILE", "Give back the space of removed recordings", (_index_flag,), _compact
+        "--index=FILE",
+        "Give back the space of removed recordings",
+        (_index_flag,),
+        _compact,
+        "--index=music.index",
     ),
     "export": Command(
         "--index=FILE --to=FILE",
         "Write the codes as a FAISS binary index, npz or Parquet",
         (_index_flag, _to_flag),
         _export,
+        "--index=music.index --to=codes.npz",
     ),
-    "import": Command("--index=FILE NPZ...", "Add precomputed codes", (_index_flag,), _import),
+    "import": Command(
+        "--index=FILE NPZ...",
+        "Add precomputed codes",
+        (_index_flag,),
+        _import,
+        "--index=music.index codes.npz",
+    ),
     "identify": Command(
         "--index=FILE FILE...",
         "Say which recordings a file holds, and where",
         (_indexes_flag, _hasher_flag, _channel_flag, _json_flag, _plot_flag, _identify_flags),
         _identify,
-        "FILE - is standard input: a file with a header, else raw mono samples. "
+        "--index=music.index clip.mp3",
+        "FILE - is standard input: a file with a header, else raw mono samples. It is answered as "
+        "it goes on:\n"
+        "a line each time a match begins, changes or ends, some 3 s later at most.\n"
         "Exit status: 0 answers, 1 no match, 3 a file that failed.\n"
         "offset: seconds of the recording at the start of what was found in the query.",
     ),
@@ -790,6 +891,7 @@ COMMANDS = {
         "Align two files by their codes; show how many bits differ",
         (_hasher_flag, _channel_flag, _json_flag, _plot_flag),
         _compare,
+        "one.wav other.mp3",
     ),
 }
 

@@ -117,7 +117,7 @@ def prepare(
         total=len(recordings),
         initial=len(recordings) - len(missing),
         unit="recording",
-        disable=not progress,
+        disable=None if progress else True,
     )
     decoding = decode.decoding(
         (recording.path for recording in missing),

@@ -1,5 +1,6 @@
 """The commands, run in this process, and a few as a user runs them."""
 
+import importlib.metadata
 import io
 import json
 import os
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import cli
+from seqhash import cli, corpus
 from seqhash.index import together
 from seqhash.index.catalogue import open_index
 
@@ -129,13 +130,38 @@ def test_help_lists_the_commands_and_their_flags(run):
     assert [*cli.COMMANDS] == [*everyday, "identify", "compare"]
     for name in cli.COMMANDS:
         assert sum(line.startswith(f"  {name} ") for line in lines) == 1
-        assert run(name, "--help").out.startswith(f"usage: seqhash {name} ")
+        text = run(name, "--help").out
+        assert text.startswith(f"usage: seqhash {name} ")
+        assert text.splitlines()[1].startswith(f"example: seqhash {name} ")
+        assert run("help", name).out == text
     flags = run("add", "--help").out
     assert all(
         flag in flags
         for flag in ("--index=INDEX", "--hasher=HASHER", "--workers=WORKERS", "--strict")
     )
     assert "semitone-32" in flags
+
+
+def test_the_version_and_the_suffixes_are_told(run):
+    version = importlib.metadata.version("seqhash")
+    assert run("--version") == (0, f"seqhash {version}\n", "")
+    assert all(suffix in run("add", "--help").out for suffix in corpus.SUFFIXES)
+
+
+def test_a_name_that_begins_with_a_dash_and_a_wrong_value_are_told_plainly(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert "A file whose" not in run("identify", "--index=i", "-dash.wav").err
+    Path("-dash.wav").touch()
+    done = run("identify", "--index=i", "-dash.wav")
+    assert "A file whose name begins with a dash: ./-dash.wav." in done.err
+    assert "('" not in run("list", "--index=i", "--json=yes").err
+    Path("x.parquet").write_bytes(b"PAR1" + bytes(99))
+    assert (
+        "Parquet, which is only written; 'seqhash export --to=F"
+        in run("import", "--index=i", "x.parquet").err
+    )
 
 
 def test_add_counts_what_it_did(run, tmp_path, music):
@@ -184,6 +210,18 @@ def test_info_and_verify(run, made):
     assert (info["recordings"], info["codes"], info["hasher"]["name"]) == (3, 60, "paper-128")
     assert "paper-128" in run("info", f"--index={made}").out
     assert run("verify", f"--index={made}") == (0, "0 problems\n", "")
+
+
+def test_info_says_what_the_index_can_answer(run, made):
+    assert "seqhash info --answers" in run("info", f"--index={made}").out
+    answers = json.loads(run("info", f"--index={made}", "--answers", "--json").out)["answers"]
+    assert answers["false_positive_rate"] == 0.01
+    assert list(answers["answered"]) == ["0.5", "1", "2", "3", "5"]  # of recordings of 6 s
+    assert answers["answered"]["0.5"] == 0  # shorter than a segment
+    assert 0 < max(answers["answered"].values()) <= 1
+    text = run("info", f"--index={made}", "--answers").out
+    shortest = answers["shortest_clip"]
+    assert ("no length" if shortest is None else f"{shortest:g} s") + ", of which 95%" in text
 
 
 def test_verify_tells_of_damage(run, index):
@@ -265,6 +303,9 @@ def test_compare(run, music, tmp_path):
     assert found["seconds"] == 2.75  # as the table says
     assert "0:02.00" in table.out
     assert "in 8 codes" in table.out
+    assert found["verdict"] == "cannot tell"  # three seconds are too few for these codes
+    assert table.out.splitlines()[-1].startswith("cannot tell: ")
+    assert f"{found['deviations']:.1f} deviations" in table.out
     assert table.out.splitlines()[1].split()[1:] == [
         "0:02.00",
         "0:04.75",

@@ -283,6 +283,11 @@ def _unicode(text: str) -> str:
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file:  # numpy leaves a damaged one open
+            if not zipfile.is_zipfile(file):  # numpy would suggest to trust it
+                file.seek(0)
+                kind = "Parquet, which is only written" if file.read(4) == b"PAR1" else "no archive"
+                raise ValueError(f"{kind}; 'seqhash export --to=FILE.npz' makes one")
+            file.seek(0)
             data = np.load(file, allow_pickle=False)
             if isinstance(data, np.ndarray):
                 raise ValueError("a single array")

@@ -247,6 +247,23 @@ class Searcher:
         ]
         return Survey(matches, without_repeats(others)[:misses], needed)
 
+    def reach(self, seconds: float) -> float:
+        """Share of clips of so many seconds, bit for bit out of the index, that are answered: as
+        far as their codes tell, without weights of their bits.
+        """
+        rate = self.hasher.code_rate
+        count = math.floor((seconds - self.hasher.segment_seconds) * rate + 1e-6) + 1
+        if count < 1 or seconds < self.hasher.shortest_seconds:
+            return 0.0
+        length, begins = _cut(count, rate)
+        if (null := self._null(length, self._shifts)) is None:
+            return 0.0
+        clips = null.sample[: 2 * calibration.TRIALS]
+        usual = calibration.typical(null.sample, clips, many_bits=self.hasher.many_bits)
+        near = calibration.nearness(np.zeros(len(clips)), usual)
+        chance = calibration.log_probability(null, near)
+        return float((chance <= math.log10(self.false_positive_rate / len(begins))).mean())
+
     def along(self, samples: np.ndarray, recording: int, offset: float) -> Along | None:
         """Samples beside a recording, by its id, of which ``offset`` s sound as they begin: the
         stretch whose codes are nearer than half-way to what codes of the two differ by anyway.

@@ -104,7 +104,7 @@ def add_files(
         raise ValueError(f"workers must be positive, got {workers}.")
     gathered = items if isinstance(items, Gathered) else gather(items)
     recordings = gathered.recordings
-    with tqdm(total=len(recordings), unit="recording", disable=not progress) as bar:
+    with tqdm(total=len(recordings), unit="recording", disable=None if progress else True) as bar:
         tally = _Tally(index, bar, reader=reader(strict=strict))
         jobs = _jobs(index, recordings, tally)
         with tally.writing():

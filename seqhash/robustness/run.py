@@ -232,7 +232,9 @@ def measure(
             start=_start,
             start_with=(task, survey),
         )
-        for cell, measured in tqdm(made, total=len(missing), unit="cell", desc="robustness"):
+        for cell, measured in tqdm(
+            made, total=len(missing), unit="cell", desc="robustness", disable=None
+        ):
             with replacing(paths[cell]) as file:
                 file.write(json.dumps(measured, allow_nan=False).encode())
     return {cell: json.loads(path.read_text()) for cell, path in paths.items()}
