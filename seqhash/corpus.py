@@ -78,11 +78,16 @@ def read_folder(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
     Raises:
       ManifestError: there is no such folder, it cannot be read, or there is nothing in it.
     """
-    root, found = Path(os.path.abspath(path)), walk(path).audio
+    found = walk(path).audio
     if not found:
-        raise ManifestError(f"{path}: no audio files below it ({', '.join(SUFFIXES)}).")
-    ids = _ids([""] * len(found), found, root)
-    return tuple(Recording(i, file, "", "", "", "", {}) for i, file in zip(ids, found, strict=True))
+        raise ManifestError(f"{path}: no audio files below it.")
+    return in_folder(path, found)
+
+
+def in_folder(path: str | os.PathLike[str], files: Sequence[Path]) -> tuple[Recording, ...]:
+    """Files below a folder as recordings."""
+    ids = _ids([""] * len(files), files, Path(os.path.abspath(path)))
+    return tuple(Recording(i, file, "", "", "", "", {}) for i, file in zip(ids, files, strict=True))
 
 
 class Folder(NamedTuple):

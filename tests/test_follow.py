@@ -136,6 +136,7 @@ def test_what_is_gone_is_told_and_pruned_where_it_was_looked_for(music):
         (music.folder / name).unlink()
     with pytest.raises(corpus.ManifestError, match="no audio files below it"):
         music.add(prune=True)
+    assert music.add(music.folder, elsewhere, prune=True)[:3] == (0, 1, [])
     assert len(music.there()) == 3
 
 

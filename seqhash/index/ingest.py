@@ -23,7 +23,7 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, tee
 from pathlib import Path
@@ -153,7 +153,7 @@ def _hash(
                     tally.fail(one.job, error.reason, lasting=lasting)
 
 
-def gather(items: Iterable[Item]) -> Gathered:
+def gather(items: Sequence[Item]) -> Gathered:
     """The recordings of files, folders and manifests.
 
     Raises:
@@ -164,17 +164,24 @@ def gather(items: Iterable[Item]) -> Gathered:
         if isinstance(item, corpus.Recording):
             found.setdefault(item.path, item)
             continue
-        path = Path(os.path.abspath(item))
+        path, listed = Path(os.path.abspath(item)), tuple[corpus.Recording, ...]()
         if os.path.isdir(path):
-            listed = corpus.read_folder(path)
-            skipped += corpus.walk(path).skipped
+            folder = corpus.walk(path)
+            skipped += folder.skipped
+            # Not of an empty one: it may be where a disk is missing.
+            roots += [path] if folder.audio else []
+            listed = corpus.in_folder(path, folder.audio)
         elif path.suffix.lower() == ".csv":
             listed = corpus.read_manifest(path, missing=True)
+            roots += [recording.path for recording in listed]
         else:
             listed = (corpus.Recording(path.stem, path, "", "", "", "", {}),)
-        roots += [path] if os.path.isdir(path) else [recording.path for recording in listed]
+            roots.append(path)
         for recording in listed:
             found.setdefault(recording.path, recording)
+    if items and not found:
+        names = ", ".join(str(item) for item in items)
+        raise corpus.ManifestError(f"{names}: no audio files below it.")
     return Gathered(list(found.values()), skipped, roots)
 
 
