@@ -647,4 +647,6 @@ def _regrouped(parts: Iterable[np.ndarray], block: int) -> Iterator[np.ndarray]:
 
 
 def _text(error: BaseException) -> str:
-    return str(getattr(error, "error_string", error)).strip().rstrip(".")
+    text = str(getattr(error, "error_string", error)).strip().rstrip(".")
+    # What libsndfile says of MPEG audio that mpg123 cannot begin with.
+    return "nothing can be decoded" if text.startswith("File does not exist") else text

@@ -73,12 +73,13 @@ def whole(name: str) -> bytes:
     return coded(*CODED[name])
 
 
-def coded(container: str, codec: str, rate: int, **options: str) -> bytes:
+def coded(container: str, codec: str, rate: int, **tags: str) -> bytes:
     """A file that PyAV writes."""
     import av
 
     file, samples = io.BytesIO(), sound(rate=rate)[None]
-    with av.open(file, "w", format=container, options=options) as out:
+    with av.open(file, "w", format=container) as out:
+        out.metadata.update(tags)
         stream = out.add_stream(codec, rate=rate, layout="mono")
         if codec == "wmav2":
             stream.bit_rate = 64_000

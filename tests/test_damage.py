@@ -298,6 +298,14 @@ def test_what_libsndfile_does_not_read_is_read_by_pyav(tmp_path, name):
     assert likeness.max() > 0.7 * (expected[12_000:56_000] ** 2).sum()
 
 
+def test_tags_of_what_pyav_reads(tmp_path):
+    pytest.importorskip("av")
+    said = {"title": "日本 €", "artist": "A", "album": "B", "comment": "C"}
+    path = made(tmp_path, damage.coded("ipod", "aac", RATE, **said))
+    assert audio.tags(path) == {name: said[name] for name in ("title", "artist", "album")}
+    assert audio.tags(made(tmp_path, b"no audio")) == {}
+
+
 def test_without_pyav_one_line_says_what_to_install(tmp_path, monkeypatch):
     path = made(tmp_path, b"\0\0\0\x20ftypM4A " + bytes(100), "x.m4a")
     monkeypatch.setitem(sys.modules, "av", None)

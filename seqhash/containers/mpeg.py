@@ -7,7 +7,7 @@ from typing import NamedTuple
 from seqhash.containers.source import WINDOW, Hole, Piece, Source
 from seqhash.containers.tags import tag_length
 
-_JUNK = 1 << 16  # bytes before the first MPEG frame that are searched for it, as mpg123 does
+_JUNK = 1 << 24  # bytes before the first frame that are searched for it: pictures, wrong tags
 _RUN = 4  # MPEG headers in a row that are no accident
 
 
