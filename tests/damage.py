@@ -30,7 +30,7 @@ WRITTEN = {  # by libsndfile: name -> format and subtype
     "CAF": ("CAF", "PCM_16"),
     "CAF, ALAC": ("CAF", "ALAC_16"),
     "VOC": ("VOC", "PCM_16"),
-    "NIST": ("NIST", "PCM_16"),
+    "NIST": ("NIST", "ULAW"),
     "FLAC": ("FLAC", "PCM_16"),
     "Ogg Vorbis": ("OGG", "VORBIS"),
     "Ogg Opus": ("OGG", "OPUS"),

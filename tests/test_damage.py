@@ -87,6 +87,13 @@ def test_files_that_are_joined_are_read_to_the_last(tmp_path, name):
     assert np.abs(samples[:90_000] - reference(name)[:90_000]).max() < 1e-6
 
 
+def test_a_joined_voc_of_8_bits_is_read_to_the_last(tmp_path):
+    """libsndfile stops at the block that ends the first."""
+    file = io.BytesIO()
+    soundfile.write(file, damage.sound(6.0, 8000), 8000, format="VOC", subtype="PCM_U8")
+    assert len(heard(made(tmp_path, 3 * file.getvalue()))[0]) == 18 * RATE
+
+
 # FLAC.
 
 

@@ -239,7 +239,7 @@ def _caf_packets(source: Source, begin: int, there: int) -> int | None:
 def nist(source: Source, begin: int) -> Piece:
     """NIST SPHERE: a header of text."""
     head = source.at(begin, 1024)
-    fields = dict(re.findall(rb"(\w+) -i (\d+)", head))
+    fields = dict(re.findall(rb"(\w+) -(?:i|s\d+) (\d+)", head))
     names = (b"sample_count", b"channel_count", b"sample_n_bytes")
     promised = math.prod(int(fields.get(name, b"0")) for name in names)
     length = re.match(rb"\s*(\d+)", head[8:16])
@@ -247,7 +247,8 @@ def nist(source: Source, begin: int) -> Piece:
     return lacking(whole(source, begin), there, promised, "bytes of samples")
 
 
-def voc(source: Source, begin: int) -> Piece:
+def voc(source: Source, begin: int) -> tuple[list[Piece], int | None]:
+    """``pieces`` of a VOC: blocks, up to one of no name."""
     position, sound, missing = begin + source.number(begin + 20, 2, "little"), 0, 0
     while (name := source.at(position, 1)) not in (b"", b"\0"):
         length = source.number(position + 1, 3, "little")
@@ -255,4 +256,6 @@ def voc(source: Source, begin: int) -> Piece:
         if name in (b"\x01", b"\x02", b"\x09"):
             sound += length
             missing = max(0, position - source.size)
-    return lacking(whole(source, begin), sound - missing, sound, "bytes of samples")
+    if kind_of(source.at(position + 1, 64)) == "VOC":
+        return [Piece(((begin, position + 1),))], position + 1
+    return [lacking(whole(source, begin), sound - missing, sound, "bytes of samples")], None

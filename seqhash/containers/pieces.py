@@ -23,6 +23,9 @@ def pieces(source: Source, *, named_mpeg: bool = False) -> list[Piece]:
         if kind in chunks.CONTAINERS:
             here, following = chunks.pieces(source, begin, kind)
             found += here or [whole(source, begin)]
+        elif kind == "VOC":
+            here, following = chunks.voc(source, begin)
+            found += here
         else:
             found += _pieces(source, begin, kind)
     return found
@@ -39,9 +42,7 @@ def _pieces(source: Source, begin: int, kind: str) -> list[Piece]:
     if kind == "MPEG audio" or (begin and not kind):
         return mpeg.pieces(source, begin, source.size) or [whole(source, begin)]
     alone, there = whole(source, begin), source.size - begin
-    if kind == "VOC":
-        alone = chunks.voc(source, begin)
-    elif kind == "NIST":
+    if kind == "NIST":
         alone = chunks.nist(source, begin)
     elif kind == "AVI":
         alone = lacking(alone, there, source.number(begin + 4, 4, "little") + 8, "bytes")
