@@ -174,6 +174,20 @@ def test_mp3_without_a_header_is_read_whole(tmp_path, mode):
     assert np.abs(samples[delay : delay + count] - expected[:count]).max() < 1e-3
 
 
+@pytest.mark.parametrize("field", ["no count", "a count of 0"])
+def test_an_mp3_whose_header_does_not_count_is_read_whole(tmp_path, field):
+    data = bytearray(mp3(bitrate_mode="VARIABLE"))
+    expected = soundfile.read(io.BytesIO(bytes(data)), dtype="float32")[0]
+    at = max(data.find(b"Xing"), data.find(b"Info"))
+    if field == "no count":
+        data[at + 7] &= 0xFE
+    else:
+        data[at + 8 : at + 12] = bytes(4)
+    samples, flaws = heard(made(tmp_path, bytes(data)))
+    assert flaws == []
+    assert len(expected) <= len(samples) < len(expected) + 4000
+
+
 def test_joined_mp3s_of_other_rates_are_read_each_at_its_own(tmp_path):
     data = mp3() + mp3(4.0, 22_050) + b"TAG" + bytes(125) + mp3(3.0, 44_100)
     samples, flaws = heard(made(tmp_path, data))

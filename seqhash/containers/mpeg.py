@@ -75,7 +75,7 @@ def pieces(source: Source, begin: int, size: int) -> list[Piece]:
         position += frame.length
     for run in runs:
         run.settle()
-    alone = len(runs) == 1 and headers == 1
+    alone = len(runs) == 1 and headers == 1  # with one header, whose count is all there is
     return [_piece(source, (start, size), run, alone=alone) for run in runs if run.frames]
 
 
@@ -88,6 +88,7 @@ class _Run:
         self.frames = self.bytes = self.last = 0  # last: where the last frame begins
         self.head = b""  # the first frame with a Xing/Info header
         self.surplus = ""  # of a header that counts too few
+        self.right = False  # whether the last header counted what is there
         self._counted = self._since = self._lost = 0  # frames by the last such header, before, lost
 
     def take(self, begin: int, length: int) -> None:
@@ -124,6 +125,7 @@ class _Run:
         """At the end of what a header counted."""
         there = self.frames - self._since
         missing = self._counted - there - self._lost
+        self.right = bool(self._counted) and abs(missing) <= 1
         if self._counted and missing > 1 + self._lost // 20:  # some count the header's own frame
             if self.holes and self.holes[-1].reason.startswith("cut"):
                 self.holes.pop()
@@ -141,7 +143,7 @@ class _Run:
 
 def _piece(source: Source, span: tuple[int, int], run: _Run, *, alone: bool) -> Piece:
     slack = 2 * run.first.samples  # a first frame that leans on one before it
-    if alone and len(run.spans) == 1 and not run.holes and not run.surplus:
+    if alone and run.right and len(run.spans) == 1 and not run.holes:
         return Piece((span,), slack=slack)
     # mpg123 knows Xing/Info headers of layer III alone.
     head = (_info_frame(source, run),) if run.first.layer == 3 else ()
