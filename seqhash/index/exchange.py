@@ -294,7 +294,15 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             return {name: data[name] for name in (*_REQUIRED, *_OPTIONAL) if name in data.files}
     except OSError as error:
         raise IndexFileError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError,
+        EOFError,
+        KeyError,
+        MemoryError,  # of a length that is damaged
+        NotImplementedError,  # of a compression that is
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise IndexFileError(f"{path}: not an npz file, or damaged ({error}).") from error
 
 
