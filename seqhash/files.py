@@ -13,12 +13,24 @@ A killed process may leave its unfinished ``.NAME.PID.tmp`` behind.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object in a JSON file; ValueError with its name where it is not one, or damaged."""
+    try:
+        found = json.loads(Path(path).read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it, and make it again.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: damaged (an object expected); delete it, and make it again.")
+    return found
 
 
 @contextlib.contextmanager
