@@ -45,8 +45,8 @@ class Ear:
         at = np.flatnonzero(np.abs(places) < 0.1)
         at = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)[-1]
         if len(at) < RATE // 2:
-            return Along(0.0, 0.0, 0.5)
-        return Along(at[0] / RATE, (at[-1] + 1) / RATE, 0.1)
+            return Along(0.0, 0.0, 0.5, 0.5)
+        return Along(at[0] / RATE, (at[-1] + 1) / RATE, 0.1, 0.5)
 
 
 def events(parts, ear=None, block=0.25):
@@ -96,6 +96,22 @@ def test_a_stream_shorter_than_a_question_is_answered_at_its_end():
         ("ends", 1.2),
     ]
     assert events([part(1, 0, 0.3)]) == events([part(0, 0, 30)]) == []
+
+
+def test_what_plays_goes_on_although_it_is_not_found_each_time():
+    class Once(Ear):
+        """Finds a recording once."""
+
+        answered = False
+
+        def hear(self, samples, *, variants):
+            found = [] if self.answered else super().hear(samples, variants=variants)
+            self.answered = self.answered or bool(found)
+            return found
+
+    told = events([part(1, 0, 30), part(0, 0, 10)], Once())
+    assert [(kind, time) for kind, _, time, _ in told] == [("begins", 2.5), ("ends", 32.0)]
+    assert told[1][3].end == pytest.approx(30, abs=0.02)
 
 
 def test_a_recording_that_pauses_begins_again():

@@ -116,6 +116,7 @@ class Along(NamedTuple):
     start: float  # s of the query: where what agrees begins, ...
     end: float  # ... and ends
     bit_error_rate: float  # of it
+    usual: float  # of codes of the two anywhere
 
 
 class _Query(NamedTuple):
@@ -291,7 +292,7 @@ class Searcher:
         first, last = _most(between - different)
         errors = float(different[first:last].mean() / self.hasher.bits) if last > first else 1.0
         end = (low + last - 1) / rate + later + self.hasher.segment_seconds
-        return Along((low + first) / rate + later, end, errors)
+        return Along((low + first) / rate + later, end, errors, usual / self.hasher.bits)
 
     def _identify(self, blocks: Iterable[np.ndarray]) -> list[Match]:
         heard = _Heard(blocks, self.hasher.sample_rate)
