@@ -52,6 +52,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 CLIPS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)  # s, of which info says whether they are answered
 ANSWERED = 0.95  # of them
+LISTED = 20  # files that were moved and so on, each by its name
 EXPORTS = {
     ".faiss": exchange.export_faiss,
     ".npz": exchange.export_npz,
@@ -226,7 +227,12 @@ def _identify_flags(values: flags.FlagValues) -> None:
     text = "every place of a clip, also where it repeats itself, and the nearest misses"
     flags.DEFINE_boolean("all", False, text, flag_values=values)
     flags.DEFINE_float(
-        "false_positive_rate", 0.01, "of queries that are not there", 1e-9, 0.3, flag_values=values
+        "false_positive_rate",
+        0.01,
+        "of queries that are not there; of a stream, of its minutes",
+        1e-9,
+        0.3,
+        flag_values=values,
     )
     low, high = audio.RATES
     flags.DEFINE_integer(
@@ -364,8 +370,10 @@ def _print_counts(
     for file, reason in counts.failed:
         print(_plain(f"failed {file}: {reason}"), file=sys.stderr)
     for what, paths in followed._asdict().items():
-        for file in paths:
+        for file in paths[:LISTED]:
             print(_plain(f"{what} {file}"), file=sys.stderr)
+        if len(paths) > LISTED:
+            print(f"{what} {len(paths) - LISTED} more", file=sys.stderr)
     if gathered.skipped:
         kinds = ", ".join(f"{n} {kind}" for kind, n in gathered.skipped.most_common())
         print(_plain(f"skipped, not audio by their names: {kinds}"), file=sys.stderr)
@@ -888,7 +896,7 @@ COMMANDS = {
     ),
     "compare": Command(
         "A B",
-        "Align two files by their codes; show how many bits differ",
+        "Align two files by their codes; say whether they are the same, related or unrelated",
         (_hasher_flag, _channel_flag, _json_flag, _plot_flag),
         _compare,
         "one.wav other.mp3",

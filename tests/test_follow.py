@@ -202,3 +202,14 @@ def test_a_file_that_changes_under_the_same_size_and_time_is_seen(music):
     assert path.stat().st_size == status.st_size
     assert music.add().followed.retagged == [str(path)]
     assert music.there()["0.flac"][1] == "Song 7"
+
+
+def test_what_another_process_removes_meanwhile_is_left_out(music):
+    alone(music)
+    with catalogue.open_index(music.index) as store:
+        one, two, three, four = (row.id for row in store.rows())
+        store.remove([one, two])
+        store.move({one: "/x", three: "/y"}, {two: four, four: one}, [two])
+        assert {row.id: row.path for row in store.rows()}[three] == "/y"
+        assert store.verify() == []
+        assert len(store.rows()) == 2

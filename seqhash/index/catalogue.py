@@ -276,7 +276,8 @@ class Index:
         gone: Iterable[int] = (),
         forget: Iterable[str] = (),
     ) -> None:
-        """Has recordings follow their files, all or none.
+        """Has recordings follow their files, all or none; those that another process has removed
+        meanwhile are left out.
 
         Args:
           paths: the new path of some recordings.
@@ -288,12 +289,15 @@ class Index:
         with self._transaction(write=True) as db:
             for path in forget:
                 db.execute(f"DELETE FROM files WHERE path = {_TEXT}", (_encoded(path),))
-            for i, path in paths.items():
-                self._rewrite(db, i, self._row(db, i)._replace(path=path))
+            there = {i for (i,) in db.execute("SELECT id FROM recordings").fetchall()}
+            for i in there & paths.keys():
+                self._rewrite(db, i, self._row(db, i)._replace(path=paths[i]))
             for old, new in retagged.items():
-                line = self._row(db, new)
-                db.execute("DELETE FROM recordings WHERE id = ?", (new,))
-                self._rewrite(db, old, line._replace(work=line.work or self._row(db, old).work))
+                if {old, new} <= there:
+                    line = self._row(db, new)
+                    db.execute("DELETE FROM recordings WHERE id = ?", (new,))
+                    work = line.work or self._row(db, old).work
+                    self._rewrite(db, old, line._replace(work=work))
             for i in gone:
                 _delete(db, i)
 
