@@ -13,7 +13,6 @@ import json
 import os
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -288,21 +287,10 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                 kind = "Parquet, which is only written" if file.read(4) == b"PAR1" else "no archive"
                 raise ValueError(f"{kind}; 'seqhash export --to=FILE.npz' makes one")
             file.seek(0)
-            data = np.load(file, allow_pickle=False)
-            if isinstance(data, np.ndarray):
-                raise ValueError("a single array")
-            return {name: data[name] for name in (*_REQUIRED, *_OPTIONAL) if name in data.files}
+            return files.read_arrays(file, (*_REQUIRED, *_OPTIONAL))
     except OSError as error:
         raise IndexFileError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except (
-        ValueError,
-        EOFError,
-        KeyError,
-        MemoryError,  # of a length that is damaged
-        NotImplementedError,  # of a compression that is
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except ValueError as error:
         raise IndexFileError(f"{path}: not an npz file, or damaged ({error}).") from error
 
 
