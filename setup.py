@@ -40,6 +40,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
+        "audio": ["av>=14"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.7",

@@ -15,7 +15,6 @@ which the defaults were chosen).
 """
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 from absl import flags
 
 from experiments import script
-from seqhash import batches, checkpoint, digests, evaluate, features, parallel, tables, train
+from seqhash import batches, checkpoint, digests, evaluate, features, files, parallel, tables, train
 from seqhash.config import Config, from_flat_dict, identity, override, to_flat_dict
 
 _WORKDIR = flags.DEFINE_string(
@@ -92,7 +91,7 @@ def _configs(base: Config, change: str, seeds: Sequence[int]) -> list[Config]:
 
 def _earlier(path: Path, base: Config) -> list[str]:
     """The changes that earlier calls on the same base asked for."""
-    earlier = json.loads(path.read_text()) if path.exists() else {}
+    earlier = files.read_json(path) if path.exists() else {}
     same = earlier and identity(from_flat_dict(earlier["base"])) == identity(base)
     return list(earlier["rows"]) if same else []
 
@@ -109,7 +108,7 @@ def _run(config: Config, store: features.Store, workdir: Path) -> dict[str, Any]
     """Trains and measures one config, or reads what an earlier call measured."""
     done = _row(config, store, workdir)
     if done.exists():
-        return json.loads(done.read_text())
+        return files.read_json(done)
     folder = done.parent
     folder.mkdir(parents=True, exist_ok=True)
     hasher, epochs = train.train(config, store, workdir=folder)

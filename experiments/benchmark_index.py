@@ -46,7 +46,7 @@ def measure(*, rounds: int, quick: bool, recordings: str | None) -> dict[str, An
 def _synthetic(path: Path, count: int, rounds: int) -> dict[str, float]:
     rng, adding = np.random.default_rng(0), 0.0
     with open_index(path, identity=IDENTITY, create=True) as index:
-        for first in tqdm(range(0, count, GROUP), unit="group", leave=False):
+        for first in tqdm(range(0, count, GROUP), unit="group", leave=False, disable=None):
             entries = [_entry(i, rng) for i in range(first, min(first + GROUP, count))]
             begun = time.perf_counter()
             index.add(entries)
@@ -95,7 +95,9 @@ def _stages(path: Path, listed: str) -> dict[str, float]:
     for length in (30, 300, 900):  # compiles what recordings of such lengths need
         hasher.hash_samples(np.full(length * hasher.sample_rate, 0.1, np.float32))
     with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
-        for recording in tqdm(corpus.recordings(listed), unit="recording", leave=False):
+        for recording in tqdm(
+            corpus.recordings(listed), unit="recording", leave=False, disable=None
+        ):
             try:
                 marks = [time.process_time(), *_marks(hasher, recording, index)]
             except audio.AudioError:

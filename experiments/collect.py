@@ -97,7 +97,7 @@ def _files(workdir: Path, failed: list[Failure]) -> list[gather.File]:
         raise ValueError(f"--packages={folder}: no such folder.")
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for package in tqdm(packages(SOURCES), desc="packages", unit="package"):
+    for package in tqdm(packages(SOURCES), desc="packages", unit="package", disable=None):
         sources = tuple(source for source in SOURCES if source.package == package)
         try:
             found = gather.fetch(package, folder, download=not _PACKAGES.value)
@@ -144,7 +144,9 @@ def _record(
 
     pool = ThreadPoolExecutor(_WORKERS.value)
     try:
-        bar = tqdm(pool.map(one, recordings), "recordings", len(recordings), unit="recording")
+        bar = tqdm(
+            pool.map(one, recordings), "recordings", len(recordings), unit="recording", disable=None
+        )
         results = list(bar)
     finally:  # at Ctrl-C those that have not begun are dropped
         pool.shutdown(cancel_futures=True)
@@ -179,10 +181,10 @@ def _overlaps(
     titles = [(row["recording_id"], row["title"]) for row in rows if row["work_id"]]
     found = list(overlap.by_title(titles, [(id, other.title) for id, other in others]))
     read = functools.partial(audio.read, sample_rate=overlap.SAMPLE_RATE)
-    names, bar = [id for id, _ in others], tqdm(others, "test sets", unit="recording")
+    names, bar = [id for id, _ in others], tqdm(others, "test sets", unit="recording", disable=None)
     landmarks = overlap.index(read(other.path) for _, other in bar)
     foreign = [row for row in rows if gather.OWN not in row["licence"]]
-    for row in tqdm(foreign, "searching", unit="recording"):
+    for row in tqdm(foreign, "searching", unit="recording", disable=None):
         samples = read(workdir / row["path"])
         found += overlap.by_search(landmarks, names, row["recording_id"], samples)
     return found

@@ -118,7 +118,9 @@ def _evaluation_store(workdir: Path, training_store: features.Store, config) -> 
     ):
         return training_store
     corpus.require_covers(recordings)
-    report = features.prepare_for(config, recordings, workdir / "evaluation")
+    report = features.prepare_for(
+        config, recordings, workdir / "evaluation", report=script.report_flaw
+    )
     script.report_failures(report.failed)
     return features.open_store(workdir / "evaluation")
 

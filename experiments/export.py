@@ -12,7 +12,6 @@ and this command with --directory=seqhash/hashers/paper-128 --name=paper-128 and
 Expect 5 s, and 300 kB for the paper's model.
 """
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import script
-from seqhash import checkpoint, evaluate, export
+from seqhash import checkpoint, evaluate, export, files
 from seqhash.config import Config, to_flat_dict
 
 _WORKDIR = flags.DEFINE_string(
@@ -43,7 +42,7 @@ def main() -> int:
     trained = checkpoint.load_trained(workdir / "checkpoints")
     hasher = checkpoint.hasher_of(trained, name=_NAME.value)
     results = workdir / "results.json"
-    result = json.loads(results.read_text()) if results.exists() else None
+    result = files.read_json(results) if results.exists() else None
     if result is not None and result.get("hasher") != hasher.digest:
         print(
             f"{results}: of another model, so the card says not evaluated; run evaluate first",

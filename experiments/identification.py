@@ -110,7 +110,9 @@ def _answers(searcher: Searcher, recordings, lengths: tuple[int, ...], fold: int
     ids = {row.path: row.id for row in searcher.rows}
     rate = searcher.hasher.sample_rate
     spare = round(0.02 * rate)  # python_speech_features counts 99 frames in exactly 1 s
-    for recording in tqdm(recordings, unit="recording", desc=f"fold {fold + 1}", leave=False):
+    for recording in tqdm(
+        recordings, unit="recording", desc=f"fold {fold + 1}", leave=False, disable=None
+    ):
         try:
             samples = audio.read(recording.path, sample_rate=rate)
         except audio.AudioError:

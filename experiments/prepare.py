@@ -4,7 +4,8 @@ frames.
     python -m experiments.prepare --corpus=manifest.csv --workdir=runs/mine
 
 Run again, it makes only what is missing or has changed. Files that cannot be used are listed at the
-end and left out; with --strict the exit status is then 3.
+end and left out; of damaged ones what can be decoded is used, and a warning says what is lost. With
+--strict damaged files are refused, and the exit status is 3 if a file could not be used.
 
 Expect 3 s for an hour of Ogg Vorbis on 2 cores, and 19 MB on disk.
 """
@@ -27,7 +28,9 @@ _SET = flags.DEFINE_multi_string(
     "set", [], "change of a field mfcc.*, as mfcc.coeffs=20; any number"
 )
 _WORKERS = flags.DEFINE_integer("workers", 2, "files decoded at a time", lower_bound=1)
-_STRICT = flags.DEFINE_boolean("strict", False, "exit with status 3 if a file could not be used")
+_STRICT = flags.DEFINE_boolean(
+    "strict", False, "refuse damaged files; exit with status 3 if a file could not be used"
+)
 
 
 def main() -> int:
@@ -40,7 +43,12 @@ def main() -> int:
         )
     recordings = corpus.recordings(_CORPUS.value)
     report = features.prepare_for(
-        config, recordings, Path(_WORKDIR.value) / "features", workers=_WORKERS.value
+        config,
+        recordings,
+        Path(_WORKDIR.value) / "features",
+        workers=_WORKERS.value,
+        strict=_STRICT.value,
+        report=script.report_flaw,
     )
     script.report_failures(report.failed)
     print(

@@ -15,7 +15,6 @@ and 9 hashes; chance is 5 %, the paper reports 10.42 and 20.28, the untrained LS
 (docs/results.md).
 """
 
-import json
 import shlex
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from typing import Any
 from absl import flags
 
 from experiments import script
-from seqhash import corpus, evaluate, paper, songbook, tables
+from seqhash import corpus, evaluate, files, paper, songbook, tables
 from seqhash.config import Config, override
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder of the run")
@@ -75,7 +74,7 @@ def main() -> int:
         if status:
             print(f"error: {name} ended with status {status}", file=sys.stderr)
             return status
-    _compare_with_paper(json.loads((workdir / "results.json").read_text()))
+    _compare_with_paper(files.read_json(workdir / "results.json"))
     minutes = (time.monotonic() - started) / 60
     print(f"Done in {minutes:.1f} minutes. Pictures: {workdir / 'figures'}")
     return 0

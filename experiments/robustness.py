@@ -12,7 +12,6 @@ WORKDIR/robustness.json, WORKDIR/report.html and pictures. A run that was stoppe
 same command. About an hour for 60 recordings, 500 queries and 2 cores.
 """
 
-import json
 import math
 import os
 import platform
@@ -24,7 +23,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import audfprint, script
-from seqhash import parallel
+from seqhash import files, parallel
 from seqhash.evaluate import versions
 from seqhash.export import DEFAULT
 from seqhash.robustness import cells, degrade, report, run, systems
@@ -145,7 +144,7 @@ def main() -> int:
     }
     path = workdir / "robustness.json"
     script.write_json(path, result)
-    result = json.loads(path.read_text())  # as a reader of the file sees it
+    result = files.read_json(path)  # as a reader of the file sees it
     print(report.table(result))
     print(f"Report: {report.html(result, workdir)}; numbers: {path}")
     return 0

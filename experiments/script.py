@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from seqhash import corpus, features
+from seqhash import audio, corpus, features
 from seqhash.files import replacing
 
 EXIT_BAD_INPUT = 2  # a message on stderr says what
@@ -44,6 +44,11 @@ def report_failures(failed: Sequence[tuple[Any, str]]) -> None:
     """Lists what could not be used, on stderr."""
     for path, reason in failed:
         print(f"skipped {path}: {reason}", file=sys.stderr)
+
+
+def report_flaw(flaw: audio.Flaw) -> None:
+    """Names, on stderr, what is wrong with a file that is used."""
+    print(f"warning {flaw}", file=sys.stderr)
 
 
 def report_lost(recordings: Sequence[corpus.Recording]) -> None:

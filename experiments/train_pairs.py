@@ -88,7 +88,9 @@ def _read(listed: str, sample_rate: int, *, leave_out: str = "") -> Files:
         for recording in corpus.recordings(listed)
         if not leave_out or leave_out not in recording.extra.get("source", "")
     ]
-    for recording in tqdm(chosen, desc=Path(listed).name, disable=not _PROGRESS.value):
+    for recording in tqdm(
+        chosen, desc=Path(listed).name, disable=None if _PROGRESS.value else True
+    ):
         try:
             samples.append(audio.read(recording.path, sample_rate=sample_rate))
             kept.append(recording)

@@ -1,40 +1,48 @@
 """Any audio file to mono float32 samples at an explicit rate, on the host (paper, III: first
 channel, 16 kHz).
 
-WAV, AIFF and AU (8 to 32 bit integers, floats), FLAC, Ogg (Vorbis, Opus) and MP3 at any rate and
-channel count are decoded by libsndfile and resampled by soxr, block by block, so that files of
-hours take the memory of a block. A bad file is an ``AudioError`` that names the file and the
-reason, never an error of these libraries.
+What libsndfile reads, it decodes (WAV, AIFF, AU, W64, CAF, VOC, FLAC, Ogg, MPEG audio and others);
+PyAV decodes the rest, where it is installed (``libav``). soxr resamples. All of it goes block by
+block, so that files of hours take the memory of a block. A file that cannot be used is an
+``AudioError`` that names the file and the reason, never an error of these libraries.
 
-How a cut file is known, since libsndfile mostly reads it without a word:
-
-========  ==========================================================================================
-WAV       the data chunk is longer than the file (also RF64); a length that was left open by a pipe
-          is believed
-FLAC      the decoder loses its place, or there are fewer samples than the header promises
-Ogg       the last page is cut, or does not end its stream
-MP3       fewer bytes or samples than the Xing/Info header promises; without one, the last MPEG
-          frame is cut, so that a cut exactly between two MPEG frames goes unseen
-========  ==========================================================================================
+**Damage.** One rule for every container: what can be decoded is used, joined where something is
+missing, and what is lost is a ``Flaw`` with the file's name, the place and the seconds. With
+``strict`` a flaw is an ``AudioError``. docs/files.md says what is seen of which format.
 """
 
+import io
+import itertools
+import math
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import soundfile
 import soxr
+
+from seqhash import containers, libav
 
 # Hz; beyond these a header is damaged, and resampling would take any amount of memory
 RATES = (1_000, 768_000)
 RAW = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # raw samples: dtype, full scale
 # a sample beyond is no audio, whatever its scale; the power spectrum of 1e19 overflows float32
 LARGEST = 1e12
+FAINT = 1e-4  # a peak below, -80 dB, is told ...
+BESIDE = 1e-2  # ... and one that is so much lower than another channel's
+FLAWS = 5  # of a file that are told one by one
+LENGTHENED = 0.01  # s that a file may lack of what is needed: 1 s is 1 s, whatever a frame needs
 # source samples per read; fixed, so that samples do not depend on the block size asked for
 _FEED = 1 << 16
-_JUNK = 1 << 16  # bytes before the first MPEG frame that are searched for it, as mpg123 does
+LIVE_SECONDS = 0.25  # of a stream that are read at a time
+# kinds that are sent as streams, and are read without seeking
+_LIVE = ("MPEG audio", "Ogg", "FLAC", "AAC", "AC-3", "MPEG transport stream", "Matroska or WebM")
+_MPEG_SUFFIXES = (".mp3", ".mp2", ".mp1", ".mpga", ".mpa")
 
 
 class AudioError(ValueError):
@@ -49,48 +57,158 @@ class AudioError(ValueError):
         return f"{self.path}: {self.reason}"
 
 
+class Flaw(NamedTuple):
+    """What is wrong with a file that is used all the same."""
+
+    path: Path
+    reason: str
+    start: float | None = None  # s, of what was decoded
+    seconds: float | None = None  # that are lost; None, not known or nothing
+
+    @property
+    def text(self) -> str:
+        place = "" if self.start is None else f" at {self.start:.2f} s"
+        if self.seconds is None:
+            return self.reason + (place and f",{place}")
+        return f"{self.reason}: {self.seconds:.2f} s lost{place}"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
+
+class FlawWarning(UserWarning):
+    """A file that is used although something is wrong with it."""
+
+
+def warn(flaw: Flaw) -> None:
+    """A Python warning: what happens to flaws where nothing else is said."""
+    warnings.warn(str(flaw), FlawWarning, stacklevel=2)
+
+
+def check_channel(channel: str) -> str:
+    """A choice of channel as it is written: ``first``, ``mix`` (the mean), or a number from 1.
+
+    Raises:
+      ValueError: it is none of these.
+    """
+    if channel in ("first", "mix"):
+        return channel
+    if not (channel.isascii() and channel.isdecimal() and int(channel) > 0):
+        raise ValueError(f"channel must be first, mix or a number from 1, got {channel!r}.")
+    return "first" if int(channel) == 1 else str(int(channel))
+
+
 def blocks(
     path: str | os.PathLike[str],
     *,
     sample_rate: int,
     block_seconds: float = 60.0,
     minimum_seconds: float = 0.0,
+    channel: str = "first",
+    strict: bool = False,
+    report: Callable[[Flaw], None] = warn,
 ) -> Iterator[np.ndarray]:
-    """The first channel of a file, block by block; the samples do not depend on ``block_seconds``.
+    """One channel of a file, block by block; the samples do not depend on ``block_seconds``.
 
     Args:
       path: the file.
       sample_rate: of the result, Hz.
       block_seconds: length of every block but the last, which is what is left.
-      minimum_seconds: a shorter file is an error.
+      minimum_seconds: a shorter file is an error; one that lacks less than ``LENGTHENED`` is
+        lengthened by silence.
+      channel: ``first``, ``mix`` (the mean of all), or a number from 1.
+      strict: a flaw is an error.
+      report: is told each flaw, at the latest when the last block was taken.
 
     Yields:
       float32 (samples,). A file at this rate already gives its samples unchanged; else n samples at
       rate r become round(n * sample_rate / r).
 
     Raises:
-      AudioError: missing, not a regular file, empty, not audio, truncated, damaged, too short,
+      AudioError: missing, not a regular file, empty, not audio, too short, without that channel,
         samples that are NaN, infinite or beyond ``LARGEST``, or digital silence (every sample 0).
         What can only be known at the end is raised there, after the blocks, so a consumer that
         stops early does not learn of it.
     """
-    if sample_rate <= 0:
-        raise ValueError(f"sample_rate must be positive, got {sample_rate}.")
-    block = round(block_seconds * sample_rate)
-    if block <= 0:
-        raise ValueError(f"block_seconds must be at least one sample, got {block_seconds}.")
-    return _blocks(Path(path), sample_rate, block, minimum_seconds)
+    block = _block(sample_rate, block_seconds)
+    file = Path(path)
+    teller = _Teller(file, strict, report)
+    sounds = _sounds(file, minimum_seconds, teller)
+    return _finished(sounds, check_channel(channel), sample_rate, block, minimum_seconds, teller)
 
 
 def read(
-    path: str | os.PathLike[str], *, sample_rate: int, minimum_seconds: float = 0.0
+    path: str | os.PathLike[str],
+    *,
+    sample_rate: int,
+    minimum_seconds: float = 0.0,
+    channel: str = "first",
+    strict: bool = False,
+    report: Callable[[Flaw], None] = warn,
 ) -> np.ndarray:
-    """The whole first channel, float32 (samples,): the blocks of ``blocks`` joined, with its
-    errors.
-    """
-    return np.concatenate(
-        list(blocks(path, sample_rate=sample_rate, minimum_seconds=minimum_seconds))
+    """A whole channel, float32 (samples,): the blocks of ``blocks`` joined, with its errors."""
+    parts = blocks(
+        path,
+        sample_rate=sample_rate,
+        minimum_seconds=minimum_seconds,
+        channel=channel,
+        strict=strict,
+        report=report,
     )
+    return np.concatenate(list(parts))
+
+
+def stream_blocks(
+    file: BinaryIO,
+    *,
+    encoding: str,
+    rate: int,
+    sample_rate: int,
+    block_seconds: float = 60.0,
+    minimum_seconds: float = 0.0,
+    channel: str = "first",
+    strict: bool = False,
+    report: Callable[[Flaw], None] = warn,
+) -> Iterator[np.ndarray]:
+    """A stream that cannot be sought, such as standard input: a file with a header, whatever
+    ``blocks`` reads; else raw mono samples.
+
+    WAV of plain samples comes as it arrives; so do, with PyAV, the kinds that are sent as streams,
+    whose end is then no cut. All else is written to a temporary file, and comes when it is there.
+
+    Args:
+      file: buffered, read to its end.
+      encoding, rate: of raw samples, as of ``raw_blocks``.
+      sample_rate, ...: as of ``blocks``; a block is yielded when it is full.
+
+    Yields:
+      float32 (samples,).
+
+    Raises:
+      AudioError: of the path ``-``, as of ``blocks`` and of ``raw_blocks``.
+    """
+    block = _block(sample_rate, block_seconds)
+    path, channel = Path("-"), check_channel(channel)
+    head = file.read(containers.LONGEST_MAGIC)
+    begin = containers.after_tags(lambda position, count: head[position : position + count])
+    rest = cast(BinaryIO, _Rejoined(head, file))
+    # A tag that is longer than what was read is behind it passed over by the decoder.
+    if not (kind := containers.kind_of(head[begin:]) or ("a tagged file" if begin else "")):
+        return raw_blocks(
+            rest,
+            encoding,
+            rate=rate,
+            sample_rate=sample_rate,
+            block_seconds=block_seconds,
+            minimum_seconds=minimum_seconds,
+        )
+    teller = _Teller(path, strict, report)
+    if kind == "WAV" and (form := containers.plain_wav(head, begin)):
+        rest.read(form.begin)
+        sounds = _plain_samples(rest, form, teller)
+    else:
+        sounds = _streamed(rest, path, kind, minimum_seconds, teller)
+    return _finished(sounds, channel, sample_rate, block, minimum_seconds, teller)
 
 
 def unusable(samples: np.ndarray) -> str | None:
@@ -126,113 +244,390 @@ def raw_blocks(
       AudioError: of the path ``-``: no samples, half a sample at the end, too short, samples that
         are NaN, infinite or beyond ``LARGEST``.
     """
-    samples = _raw_samples(file, encoding, rate, minimum_seconds)
-    return _regrouped(_resampled(samples, rate, sample_rate), round(block_seconds * sample_rate))
+    samples = _resampled(_raw_samples(file, encoding, rate, minimum_seconds), sample_rate)
+    least = _samples(minimum_seconds, sample_rate)
+    return _regrouped(_lengthened(samples, least), round(block_seconds * sample_rate))
+
+
+def tags(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Title, artist and album, where the file says them."""
+    try:
+        with soundfile.SoundFile(os.fsencode(path)) as handle:
+            said = handle.copy_metadata()
+    except (soundfile.SoundFileError, TypeError, OSError):
+        said = {}
+        try:
+            with open(path, "rb") as file:
+                next(libav.decoded(file, _say_nothing, said), None)
+        except (libav.LibavError, OSError):
+            return {}
+    names = ("title", "artist", "album")
+    return {name: said[name].strip() for name in names if said.get(name, "").strip()}
+
+
+_Sound = tuple[int, np.ndarray]  # Hz, float32 (samples, channels)
+
+
+def _block(sample_rate: int, block_seconds: float) -> int:
+    if sample_rate <= 0:
+        raise ValueError(f"sample_rate must be positive, got {sample_rate}.")
+    block = round(block_seconds * sample_rate)
+    if block <= 0:
+        raise ValueError(f"block_seconds must be at least one sample, got {block_seconds}.")
+    return block
+
+
+def _finished(
+    sounds: Iterable[_Sound],
+    channel: str,
+    sample_rate: int,
+    block: int,
+    minimum_seconds: float,
+    teller: "_Teller",
+) -> Iterator[np.ndarray]:
+    mono = _one_channel(sounds, channel, minimum_seconds, teller)
+    least = _samples(minimum_seconds, sample_rate)
+    return _regrouped(_lengthened(_resampled(mono, sample_rate), least), block)
+
+
+def _samples(seconds: float, rate: int) -> int:
+    return math.ceil(seconds * rate - 1e-6)
+
+
+class _Teller:
+    """Tells flaws of a file: the first ones, and of the others how much they are in all."""
+
+    def __init__(self, path: Path, strict: bool, report: Callable[[Flaw], None]) -> None:
+        self.path, self.strict, self.report = path, strict, report
+        self._told, self._lost = 0, 0.0
+
+    def __call__(
+        self, reason: str, start: float | None = None, seconds: float | None = None
+    ) -> None:
+        flaw = Flaw(self.path, reason, start, seconds)
+        if self.strict:
+            raise AudioError(self.path, flaw.text)
+        self._told += 1
+        if self._told <= FLAWS:
+            self.report(flaw)
+        else:
+            self._lost += seconds or 0.0
+
+    def end(self) -> None:
+        if self._told > FLAWS:
+            more = f"damaged in {self._told - FLAWS} more places"
+            self.report(Flaw(self.path, more, None, self._lost))
+
+
+# Decoding.
+
+
+def _sounds(path: Path, minimum_seconds: float, tell: _Teller) -> Iterator[_Sound]:
+    """What the decoders make of a file."""
+    try:
+        if not path.exists():
+            raise AudioError(path, "no such file")
+        if path.is_dir():
+            raise AudioError(path, "a folder, not a file")
+        if not path.is_file():
+            raise AudioError(path, "not a regular file")  # a pipe would block for ever
+        with open(path, "rb", buffering=0) as file:
+            yield from _decoded(path, file, minimum_seconds, tell)
+    except OSError as error:
+        raise AudioError(path, f"cannot be read ({error.strerror or error})") from error
+
+
+def _decoded(path: Path, file: BinaryIO, minimum_seconds: float, tell: _Teller) -> Iterator[_Sound]:
+    source = containers.Source(file)
+    if not source.size:
+        raise AudioError(path, "an empty file (0 bytes)")
+    pieces = containers.pieces(source, named_mpeg=path.suffix.lower() in _MPEG_SUFFIXES)
+    if not pieces:
+        raise AudioError(path, "not audio: no MPEG frame in it")
+    start = 0.0
+    for number, piece in enumerate(pieces):
+        try:
+            handle, spliced = _open(path, file, piece)
+        except soundfile.SoundFileError as error:
+            if number:
+                tell(f"a part that cannot be read ({_text(error)})", start)
+                continue
+            yield from _by_libav(path, file, source, pieces, _text(error), tell)
+            return
+        if len(pieces) == 1 and not piece.holes:  # before the first block goes out
+            why = piece.detail if piece.counted > 1 else ""
+            _check_length(path, handle.frames / handle.samplerate, minimum_seconds, why)
+        start = yield from _piece(path, file, source, piece, (handle, spliced), start, tell)
+
+
+class _Forward(soundfile.SoundFile):
+    """A file that is read from begin to end. soundfile seeks after every read, and behind damage
+    that leads elsewhere.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+_Opened = tuple[_Forward, containers.Spliced]
+
+
+def _open(path: Path, file: BinaryIO, piece: containers.Piece) -> _Opened:
+    spliced = containers.Spliced(file, piece.spans)
+    handle = _Forward(spliced)
+    _check_rate(path, handle.samplerate)
+    return handle, spliced
+
+
+def _check_rate(path: Path, rate: int) -> None:
+    low, high = RATES
+    if not low <= rate <= high:
+        raise AudioError(path, f"a sample rate from {low} to {high} Hz expected, got {rate}")
+
+
+def _piece(
+    path: Path,
+    file: BinaryIO,
+    source: containers.Source,
+    piece: containers.Piece,
+    opened: _Opened,
+    start: float,
+    tell: _Teller,
+) -> Generator[_Sound, None, float]:
+    """What libsndfile decodes of a piece that begins at ``start`` s; returns where it ends."""
+    (handle, spliced), rate = opened, opened[0].samplerate
+    for hole in piece.holes:
+        tell(hole.reason, start + hole.start, _known(hole.seconds))
+    promised = handle.frames if handle.frames < 1 << 62 else 0  # not known
+    count, lost, skip, left = 0, 0, 0, min(handle.frames, piece.decodable or handle.frames)
+    buffer = np.empty((_FEED, handle.channels), np.float32)
+    at, failed = piece, -1  # the run that is decoded, and the sample at which that failed last
+    runs = list[tuple[containers.Piece, int]]()  # that are left of a damaged stream
+    while left > 0 or runs:
+        try:
+            # Not beyond the end: FLAC would look for more there.
+            part = handle.read(out=buffer[: min(_FEED, left)])
+        except soundfile.SoundFileError:
+            if count + lost == failed:
+                break
+            failed = count + lost
+            runs = containers.without_damage(source, at, failed, failed + _FEED)
+            part, left = buffer[:0], 0
+        if spliced.error:
+            raise spliced.error
+        left = left - len(part) if len(part) else 0
+        yield rate, part[skip:].copy()
+        count, skip = count + len(part[skip:]), max(0, skip - len(part))
+        if left <= 0 and runs:
+            at, first = runs.pop(0)
+            handle, spliced = _open(path, file, at)
+            skip, gap, left = max(0, count + lost - first), first - count - lost, handle.frames
+            if gap > 0:
+                tell("damaged FLAC frames", start + count / rate, gap / rate)
+                lost += gap
+    end = start + count / rate
+    missing = 0 if piece.holes else promised - count - lost
+    beyond = promised * (piece.counted - 1)
+    if beyond < 0:
+        tell(f"{piece.detail}; all are used")
+    if missing > piece.slack or beyond > 0:
+        reason = piece.detail if beyond >= 0 and piece.detail else "damaged"
+        tell(reason, end, (max(missing, 0) + max(beyond, 0)) / rate)
+    return end
+
+
+def _by_libav(
+    path: Path,
+    file: BinaryIO,
+    source: containers.Source,
+    pieces: list[containers.Piece],
+    error: str,
+    tell: _Teller,
+) -> Iterator[_Sound]:
+    """What PyAV decodes of a file that libsndfile does not open, because of ``error``."""
+    begin = containers.after_tags(source.at)
+    kind = containers.kind_of(source.at(begin, containers.LONGEST_MAGIC))
+    if not kind:
+        raise AudioError(path, f"not audio that can be read ({error})")
+    start = 0.0
+    for piece in pieces:
+        for hole in piece.holes:
+            tell(hole.reason, start + hole.start, _known(hole.seconds))
+        spliced = cast(BinaryIO, containers.Spliced(file, piece.spans))
+        try:
+            # What is known to be lost is not told again as a gap.
+            for rate, samples in libav.decoded(spliced, tell if not piece.holes else _say_nothing):
+                _check_rate(path, rate)
+                start += len(samples) / rate
+                yield rate, samples
+        except libav.LibavError as other:
+            reason = f"{kind} that libsndfile does not read ({error}); {other}"
+            if kind == "MP4" and libav.is_installed() and not containers.has_moov(source, begin):
+                reason = "cut or damaged: MP4 without its table of contents (moov)"
+            raise AudioError(path, reason) from other
+        if piece.counted > 1:
+            tell(piece.detail, start, (piece.counted - 1) * start)
+
+
+def _say_nothing(*_: object) -> None:
+    pass
+
+
+def _known(seconds: float) -> float | None:
+    return None if math.isnan(seconds) else seconds
+
+
+def _streamed(
+    file: BinaryIO, path: Path, kind: str, minimum_seconds: float, tell: _Teller
+) -> Iterator[_Sound]:
+    """A stream with a header: by PyAV as it comes, else whole, by way of a temporary file."""
+    if kind in _LIVE and libav.is_installed():
+        try:
+            yield from libav.decoded(file, tell)
+        except libav.LibavError as error:
+            raise AudioError(path, f"{kind} that cannot be read ({error})") from error
+        return
+    with tempfile.TemporaryFile(buffering=0) as copy:
+        shutil.copyfileobj(file, copy)
+        yield from _decoded(path, copy, minimum_seconds, tell)
+
+
+def _plain_samples(file: BinaryIO, form: containers.PlainWav, tell: _Teller) -> Iterator[_Sound]:
+    """Samples of a WAV stream as they come."""
+    width, count, ended = form.bits // 8 * form.channels, 0, False
+    left = form.length  # bytes; without end where the header leaves it open
+    while not ended:
+        part = int(min(math.ceil(LIVE_SECONDS * form.rate) * width, left))
+        data = file.read(part)
+        ended = len(data) < part
+        left -= len(data)
+        count += len(data) // width
+        if not left and not containers.begins_chunk(after := file.read(8)):
+            tell(f"its header counts {form.length:.0f} bytes of samples, more follow; all are used")
+            data, left = data + after, math.inf
+            data += file.read(-len(data) % width)
+        ended = ended or not left
+        raw = np.frombuffer(data[: len(data) - len(data) % width], np.uint8)
+        raw = raw.reshape(-1, form.bits // 8)
+        if form.floats:
+            values: np.ndarray = raw.view(f"<f{form.bits // 8}").astype(np.float32)
+        elif form.bits == 8:
+            values = (raw.astype(np.float32) - np.float32(128)) / np.float32(128)
+        else:
+            wide = np.zeros((len(raw), 4), np.uint8)
+            wide[:, -raw.shape[1] :] = raw
+            values = wide.view("<i4").astype(np.float32) / np.float32(2**31)
+        yield form.rate, values.reshape(-1, form.channels)
+    if 0 < left < math.inf:
+        place, lost = count / form.rate, left / width / form.rate
+        tell(f"cut: {left:.0f} of {form.length:.0f} bytes of samples are missing", place, lost)
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream of which the first bytes have been read."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head, self._rest = head, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, count: int = -1) -> bytes:
+        if count < 0:
+            head, self._head = self._head, b""
+            return head + self._rest.read()
+        head, self._head = self._head[:count], self._head[count:]
+        return head + (self._rest.read(count - len(head)) if len(head) < count else b"")
+
+
+# From what was decoded to blocks.
+
+
+def _one_channel(
+    sounds: Iterable[_Sound], channel: str, minimum_seconds: float, tell: _Teller
+) -> Iterator[_Sound]:
+    """(Hz, float32 (samples,)) of the channel asked for, checked."""
+    path, seconds, loud, peak = tell.path, 0.0, 0.0, 0.0
+    for rate, samples in sounds:
+        chosen = _chosen(path, samples, channel)
+        if wrong := unusable(chosen):
+            place = f"within {len(samples) / rate:.2g} s of {seconds:.2f} s"
+            raise AudioError(path, f"{wrong} {place}")
+        seconds += len(chosen) / rate
+        peak = max(peak, float(np.abs(chosen).max(initial=0)))
+        loud = max(loud, float(np.abs(samples).max(initial=0)))
+        yield rate, np.ascontiguousarray(chosen)
+    _check_length(path, seconds, minimum_seconds)
+    which = {"mix": "the mix of its channels", "first": "the first channel"}.get(
+        channel, f"channel {channel}"
+    )
+    other = "; another has sound (--channel)" if loud else ""
+    if not peak:
+        raise AudioError(path, f"digital silence: every sample of {which} is 0{other}")
+    if peak < BESIDE * loud:
+        tell(f"{which} is {20 * math.log10(loud / peak):.0f} dB below another (--channel)")
+    elif peak < FAINT:
+        tell(f"{which} is nearly silent, {20 * math.log10(peak):.0f} dB at most")
+    tell.end()
+
+
+def _chosen(path: Path, samples: np.ndarray, channel: str) -> np.ndarray:
+    if channel == "mix":
+        return samples.mean(axis=1, dtype=np.float32)
+    number = 1 if channel == "first" else int(channel)
+    if number > samples.shape[1]:
+        raise AudioError(path, f"channel {number} is not there, it has {samples.shape[1]}")
+    return samples[:, number - 1]
 
 
 def _raw_samples(
     file: BinaryIO, encoding: str, rate: int, minimum_seconds: float
-) -> Iterator[np.ndarray]:
+) -> Iterator[_Sound]:
     path, (dtype, scale), size = Path("-"), RAW[encoding], 0
     width = np.dtype(dtype).itemsize
-    while data := file.read(_FEED * width):
+    # No more than a moment at a time: someone may be waiting for what a live stream holds.
+    while data := file.read(math.ceil(LIVE_SECONDS * rate) * width):
         size += len(data)
         if size % width:  # the last read
             break
-        samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is told below
+            samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
         if wrong := unusable(samples):
             raise AudioError(path, f"{wrong} before {size // width / rate:.2f} s")
-        yield samples
+        yield rate, samples
     if not size or size % width:
         raise AudioError(path, f"raw {encoding} samples expected, got {size} bytes")
-    _check_length(path, size // width, rate, minimum_seconds)
+    _check_length(path, size // width / rate, minimum_seconds)
 
 
-def _blocks(
-    path: Path, sample_rate: int, block: int, minimum_seconds: float
-) -> Iterator[np.ndarray]:
-    promise = _check_container(path)
-    with _open(path) as handle:
-        samples = _first_channel(
-            path, handle, handle.frames if promise is None else promise, minimum_seconds
-        )
-        yield from _regrouped(_resampled(samples, handle.samplerate, sample_rate), block)
+def _check_length(path: Path, seconds: float, minimum_seconds: float, why: str = "") -> None:
+    why = f"; {why}" if why else ""
+    if not seconds:
+        raise AudioError(path, f"no samples{why}")
+    if seconds < minimum_seconds - LENGTHENED:
+        needed = f"at least {minimum_seconds:g} s needed"
+        raise AudioError(path, f"too short: {seconds:.3f} s, {needed}{why}")
 
 
-def _open(path: Path) -> soundfile.SoundFile:
-    try:
-        handle = soundfile.SoundFile(os.fsencode(path))  # of a str it takes UTF-8 only
-    # TypeError: a suffix for headerless files, .raw
-    except (soundfile.SoundFileError, TypeError, OSError) as error:
-        raise AudioError(path, f"not audio that can be read ({_text(error)})") from error
-    low, high = RATES
-    if not low <= handle.samplerate <= high:
-        handle.close()
-        raise AudioError(
-            path, f"a sample rate from {low} to {high} Hz expected, got {handle.samplerate}"
-        )
-    if handle.frames >= 1 << 62:
-        handle.close()
-        raise AudioError(
-            path,
-            "its header does not say how many samples there are (FLAC from a pipe?); write it anew",
-        )
-    return handle
+def _resampled(parts: Iterable[_Sound], sample_rate: int) -> Iterator[np.ndarray]:
+    """Samples at one rate: each stretch of another one goes through a filter of its own."""
+    for rate, stretch in itertools.groupby(parts, key=lambda part: part[0]):
+        if rate == sample_rate:
+            yield from (samples for _, samples in stretch)
+            continue
+        stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        for _, samples in stretch:
+            yield stream.resample_chunk(samples)
+        yield stream.resample_chunk(np.empty(0, np.float32), last=True)
 
 
-def _first_channel(
-    path: Path, handle: soundfile.SoundFile, promise: int, minimum_seconds: float
-) -> Iterator[np.ndarray]:
-    """Source samples of the first channel in reads of ``_FEED``, checked; ``promise``: how many
-    there should be.
-    """
-    rate, count, silent = handle.samplerate, 0, True
-    _check_length(path, handle.frames, rate, minimum_seconds)  # before the first block goes out
-    buffer = np.empty((_FEED, handle.channels), np.float32)
-    while True:
-        try:
-            got = handle.read(out=buffer)[:, 0]
-        except (soundfile.SoundFileError, OSError) as error:
-            place = f"within {_FEED / rate:.2g} s of {count / rate:.2f} s"
-            raise AudioError(path, f"truncated or damaged {place} ({_text(error)})") from error
-        if not len(got):
-            break
-        if wrong := unusable(got):
-            raise AudioError(path, f"{wrong} within {_FEED / rate:.2g} s of {count / rate:.2f} s")
-        count += len(got)
-        silent = silent and not got.any()
-        yield got.copy()
-    if count < promise:
-        cause = (
-            "truncated or damaged"
-            if promise == handle.frames
-            else "an MP3 of variable rate without a Xing header"
-        )
-        raise AudioError(path, f"{cause}: {count} of {promise} samples can be read")
-    _check_length(path, count, rate, minimum_seconds)
-    if silent:
-        raise AudioError(path, "digital silence: every sample of the first channel is 0")
-
-
-def _check_length(path: Path, count: int, rate: int, minimum_seconds: float) -> None:
-    if not count:
-        raise AudioError(path, "no samples")
-    if count < minimum_seconds * rate:
-        raise AudioError(
-            path, f"too short: {count / rate:.3f} s, at least {minimum_seconds:g} s needed"
-        )
-
-
-def _resampled(
-    samples: Iterable[np.ndarray], source_rate: int, sample_rate: int
-) -> Iterator[np.ndarray]:
-    if source_rate == sample_rate:
-        yield from samples
-        return
-    stream = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32", quality="HQ")
-    for part in samples:
-        yield stream.resample_chunk(part)
-    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+def _lengthened(parts: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
+    """The same samples, and silence up to so many."""
+    for part in parts:
+        least -= len(part)
+        yield part
+    if least > 0:
+        yield np.zeros(least, np.float32)
 
 
 def _regrouped(parts: Iterable[np.ndarray], block: int) -> Iterator[np.ndarray]:
@@ -252,180 +647,6 @@ def _regrouped(parts: Iterable[np.ndarray], block: int) -> Iterator[np.ndarray]:
 
 
 def _text(error: BaseException) -> str:
-    return str(getattr(error, "error_string", error)).strip().rstrip(".")
-
-
-# What libsndfile does not tell: whether the container is whole.
-
-
-def _check_container(path: Path) -> int | None:
-    """Samples that there should be at least, where the container says it better than libsndfile;
-    None elsewhere.
-    """
-    try:
-        if not path.exists():
-            raise AudioError(path, "no such file")
-        if path.is_dir():
-            raise AudioError(path, "a folder, not a file")
-        if not path.is_file():
-            raise AudioError(path, "not a regular file")  # a pipe would block for ever
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if not size:
-                raise AudioError(path, "an empty file (0 bytes)")
-            return _inspect(path, file, size)
-    except OSError as error:
-        raise AudioError(path, f"cannot be read ({error.strerror or error})") from error
-
-
-def _inspect(path: Path, file: BinaryIO, size: int) -> int | None:
-    magic = _bytes(file, 0, 4)
-    if magic in (b"RIFF", b"RIFX", b"RF64"):
-        _check_riff(path, file, size)
-    elif magic == b"OggS":
-        _check_ogg(path, file, size)
-    elif magic[:3] == b"ID3" or path.suffix.lower() == ".mp3" or _mpeg_frame(magic):
-        return _mpeg_promise(path, file, size)
-    elif path.suffix.lower() in (".au", ".snd") and magic not in (b".snd", b"dns."):
-        # libsndfile would take any bytes for samples.
-        raise AudioError(path, "not audio: no AU header in it")
-    return None
-
-
-def _bytes(file: BinaryIO, position: int, count: int) -> bytes:
-    file.seek(position)
-    return file.read(count)
-
-
-def _check_riff(path: Path, file: BinaryIO, size: int) -> None:
-    head = _bytes(file, 0, 12)
-    if head[8:] != b"WAVE":
-        return  # a film or a picture: libsndfile says so
-    order: Literal["big", "little"] = "big" if head[:4] == b"RIFX" else "little"
-    position, long_length = 12, None
-    while position + 8 <= size:
-        name = _bytes(file, position, 4)
-        length = int.from_bytes(_bytes(file, position + 4, 4), order)
-        position += 8
-        if name == b"ds64":  # RF64: the lengths that do not fit 32 bits
-            long_length = int.from_bytes(_bytes(file, position + 8, 8), "little")
-        if name == b"data":
-            # Written by a pipe.
-            left_open = length >= 0xFFFFF000 or 0x7FFFF000 <= length <= 0x7FFFFFFF
-            promised = length if long_length is None else long_length
-            if promised > size - position and (long_length is not None or not left_open):
-                raise AudioError(
-                    path, f"truncated: {size - position} of {promised} bytes of samples are there"
-                )
-            return
-        position += length + length % 2
-    raise AudioError(path, "truncated or damaged: no data chunk")
-
-
-def _check_ogg(path: Path, file: BinaryIO, size: int) -> None:
-    position, ended = 0, False
-    while position >= 0:
-        header = _bytes(file, position, 27 + 255)
-        lengths = header[27 : 27 + header[26]] if len(header) >= 27 else b""
-        following = position + 27 + len(lengths) + sum(lengths)
-        if len(header) < 27 or len(lengths) < header[26] or following > size:
-            raise AudioError(path, "truncated: the last Ogg page is cut")
-        if header[5] & 2 and ended:
-            raise AudioError(
-                path,
-                "several Ogg streams one after the other, of which only the first would be read",
-            )
-        ended = bool(header[5] & 4)
-        position = _find_page(file, following)
-    if not ended:
-        raise AudioError(path, "truncated: the last Ogg page does not end its stream")
-
-
-def _find_page(file: BinaryIO, position: int) -> int:
-    """Where the next Ogg page starts, nearly always here; -1 if nowhere."""
-    while piece := _bytes(file, position, 4):
-        if piece == b"OggS":
-            return position
-        at = _bytes(file, position, _JUNK).find(b"OggS", 1)
-        # A page that starts in the last 3 bytes is found next time.
-        position += at if at > 0 else _JUNK - 3
-    return -1
-
-
-class _MpegFrame(NamedTuple):
-    """What the four bytes of an MPEG audio Layer III header (ISO 11172-3, 13818-3) tell."""
-
-    length: int  # bytes, header included
-    samples: int  # per channel
-    xing: int  # bytes from its start to where a Xing/Info header would be
-
-
-_KBPS = {
-    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-
-
-def _mpeg_frame(header: bytes) -> _MpegFrame | None:
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
-        return None
-    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3  # 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
-    kbps, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
-    if version == 1 or layer != 1 or kbps in (0, 15) or rate == 3:
-        return None
-    hertz = (44_100, 48_000, 32_000)[rate] // {3: 1, 2: 2, 0: 4}[version]
-    bits = _KBPS[3 if version == 3 else 2][kbps] * 1000
-    mono = header[3] >> 6 == 3
-    if version == 3:
-        return _MpegFrame(144 * bits // hertz + padding, 1152, 21 if mono else 36)
-    return _MpegFrame(72 * bits // hertz + padding, 576, 13 if mono else 21)
-
-
-def _mpeg_promise(path: Path, file: BinaryIO, size: int) -> int | None:
-    start, head = 0, _bytes(file, 0, 10)
-    if head[:3] == b"ID3" and len(head) == 10:
-        length = sum(
-            (byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
-        )
-        start = 10 + length + (10 if head[5] & 0x10 else 0)
-    # Some taggers put ID3 before FLAC, some people call it .mp3.
-    if _bytes(file, start, 4) == b"fLaC":
-        return None
-    junk = _first_mpeg_frame(_bytes(file, start, _JUNK))
-    if junk is None:
-        raise AudioError(path, "not audio: no MPEG frame in it")
-    start += junk
-    frame = _mpeg_frame(_bytes(file, start, 4))
-    tag = _bytes(file, start + (frame.xing if frame else 0), 16)
-    if tag[:4] not in (b"Xing", b"Info") or not int.from_bytes(tag[4:8], "big") & 1:
-        return _walk_mpeg(path, file, size, start)
-    promised = int.from_bytes(tag[12:16], "big") if tag[7] & 2 else 0
-    if promised > size - start:  # here, because mpg123 would write about it to stderr
-        raise AudioError(path, f"truncated: {size - start} of {promised} bytes are there")
-    return None  # libsndfile takes the number of samples from the Xing header
-
-
-def _first_mpeg_frame(head: bytes) -> int | None:
-    """Where the first header is that is followed by another one, or by the end."""
-    position = head.find(b"\xff")
-    while position >= 0:
-        if frame := _mpeg_frame(head[position : position + 4]):
-            following = head[position + frame.length : position + frame.length + 4]
-            if not following or _mpeg_frame(following):
-                return position
-        position = head.find(b"\xff", position + 1)
-    return None
-
-
-def _walk_mpeg(path: Path, file: BinaryIO, size: int, position: int) -> int:
-    """Samples by counting frames: without a Xing header libsndfile guesses from the first frame and
-    stops there.
-    """
-    samples = 0
-    while frame := _mpeg_frame(_bytes(file, position, 4)):
-        position += frame.length
-        if position > size:
-            raise AudioError(path, "truncated: the last MPEG frame is cut")
-        samples += frame.samples
-    # A first frame that leans on one before it, and a guess a little short.
-    return max(samples - 2 * 1152, 0)
+    text = str(getattr(error, "error_string", error)).strip().rstrip(".")
+    # What libsndfile says of MPEG audio that mpg123 cannot begin with.
+    return "nothing can be decoded" if text.startswith("File does not exist") else text

@@ -12,30 +12,47 @@ Exit statuses:
 ===  ===============================================================================================
 """
 
+import contextlib
+import importlib.metadata
 import io
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from absl import flags
+from tqdm import tqdm
 
-from seqhash import audio, files, parallel, tables
-from seqhash.index import compare, exchange, ingest
-from seqhash.index.catalogue import Index, Row, delete_empty, open_index
+from seqhash import audio, corpus, exported, files, parallel, tables
+from seqhash.index import compare, exchange, follow, ingest
+from seqhash.index.catalogue import (
+    Identity,
+    Index,
+    IndexFileError,
+    Row,
+    delete_empty,
+    open_index,
+    require_same,
+)
 
 if TYPE_CHECKING:  # a command that hashes nothing starts without jax
     from seqhash.codes import Hasher
-    from seqhash.index.identify import Match, Searcher
+    from seqhash.index.identify import Searcher, Survey
+    from seqhash.index.listen import Event
+    from seqhash.index.together import Answer, Found, Together
 
 EXIT_NONE = 1
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+CLIPS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)  # s, of which info says whether they are answered
+ANSWERED = 0.95  # of them
+LISTED = 20  # files that were moved and so on, each by its name
 EXPORTS = {
     ".faiss": exchange.export_faiss,
     ".npz": exchange.export_npz,
@@ -54,6 +71,7 @@ class Command(NamedTuple):
     summary: str  # one line
     define: tuple[Callable[[flags.FlagValues], None], ...]  # its flags
     run: Callable[[flags.FlagValues, list[str]], int]  # (flags, other arguments) -> exit status
+    example: str
     notes: str = ""
 
 
@@ -93,6 +111,11 @@ def _run(arguments: list[str]) -> int:
     if not arguments:
         raise UsageError("a command is missing; see seqhash --help.")
     name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        print(f"seqhash {importlib.metadata.version('seqhash')}")
+        return 0
+    if name == "help" and rest and rest[0] in COMMANDS:
+        name, rest = rest[0], ["--help"]
     if name in ("--help", "-h", "help"):
         print(_overview())
         return 0
@@ -107,15 +130,19 @@ def _run(arguments: list[str]) -> int:
     try:
         _, *others = values([name, *rest])
     except flags.Error as error:
-        raise UsageError(f"{error}; see seqhash {name} --help.") from error
+        dashed = [one for one in rest if one.startswith("-") and os.path.exists(one)]
+        hint = f" A file whose name begins with a dash: ./{dashed[0]}." if dashed else ""
+        text = re.sub(r"\('(.*)', '(.*)'\)$", r"\1 '\2'", str(error))  # absl's tuple
+        raise UsageError(f"{text}; see seqhash {name} --help.{hint}") from error
     return command.run(values, others)
 
 
 def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    hint = "(seqhash COMMAND --help has the command's flags)"
-    return "\n".join([f"usage: seqhash COMMAND ARGUMENTS...     {hint}", "", *lines])
+    hint = "(seqhash COMMAND --help has the command's flags and an example)"
+    more = ["", "seqhash --version says which one this is."]
+    return "\n".join([f"usage: seqhash COMMAND ARGUMENTS...     {hint}", "", *lines, *more])
 
 
 def _help(name: str, command: Command, values: flags.FlagValues) -> str:
@@ -123,17 +150,28 @@ def _help(name: str, command: Command, values: flags.FlagValues) -> str:
     for flag in (values[key] for key in values):
         default = "" if flag.default in (None, False, "") else f" (default: {flag.default})"
         value = "" if flag.boolean else f"={flag.name.split('_')[-1].upper()}"
-        lines.append(f"  {f'--{flag.name}{value}':32}  {flag.help}{default}")
+        lines.append(f"  {f'--{flag.name}{value}':32}  {_text(flag)}{default}")
     notes = ["", command.notes] if command.notes else []
     usage = f"usage: seqhash {name} {command.usage}"
-    return "\n".join([usage, "", f"{command.summary}.", *notes, "", *lines])
+    example = f"example: seqhash {name} {command.example}"
+    return "\n".join([usage, example, "", f"{command.summary}.", *notes, "", *lines])
 
 
 # Flags, and what they stand for.
 
 
+def _text(flag: flags.Flag) -> str:
+    """What a flag is, without what absl adds."""
+    return str(flag.help).partition("\n")[0].rstrip(";")
+
+
 def _index_flag(values: flags.FlagValues) -> None:
     flags.DEFINE_string("index", None, "the index file; required", flag_values=values)
+
+
+def _indexes_flag(values: flags.FlagValues) -> None:
+    text = "the index file; several are asked together; required"
+    flags.DEFINE_multi_string("index", None, text, flag_values=values)
 
 
 def _hasher_flag(values: flags.FlagValues) -> None:
@@ -150,6 +188,11 @@ def _json_flag(values: flags.FlagValues) -> None:
     )
 
 
+def _answers_flag(values: flags.FlagValues) -> None:
+    text = "say what clips it can answer, and how many are answered falsely; takes some seconds"
+    flags.DEFINE_boolean("answers", False, text, flag_values=values)
+
+
 def _plot_flag(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "plot", None, "write a picture of the bits that differ, a .png", flag_values=values
@@ -161,13 +204,35 @@ def _add_flags(values: flags.FlagValues) -> None:
         "workers", parallel.cores(), "processes that decode", lower_bound=1, flag_values=values
     )
     flags.DEFINE_boolean(
-        "strict", False, "exit with status 3 if a file could not be used", flag_values=values
+        "strict",
+        False,
+        "refuse damaged files; exit with status 3 if a file could not be used",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "prune",
+        False,
+        "remove recordings whose files are gone from the folders that are named",
+        flag_values=values,
     )
 
 
+def _channel_flag(values: flags.FlagValues) -> None:
+    text = "of each file: first, mix (the mean of all), or a number from 1; default: the index's"
+    flags.DEFINE_string("channel", None, text, flag_values=values)
+
+
 def _identify_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_boolean("strict", False, "refuse damaged files", flag_values=values)
+    text = "every place of a clip, also where it repeats itself, and the nearest misses"
+    flags.DEFINE_boolean("all", False, text, flag_values=values)
     flags.DEFINE_float(
-        "false_positive_rate", 0.01, "of queries that are not there", 1e-9, 0.3, flag_values=values
+        "false_positive_rate",
+        0.01,
+        "of queries that are not there; of a stream, of its minutes",
+        1e-9,
+        0.3,
+        flag_values=values,
     )
     low, high = audio.RATES
     flags.DEFINE_integer(
@@ -187,9 +252,7 @@ def _to_flag(values: flags.FlagValues) -> None:
 def _required(values: flags.FlagValues, name: str) -> str:
     value = values[name].value
     if not value:
-        raise UsageError(
-            f"--{name} is missing: {str(values[name].help).removesuffix('; required')}."
-        )
+        raise UsageError(f"--{name} is missing: {_text(values[name]).removesuffix('; required')}.")
     return str(value)
 
 
@@ -222,14 +285,15 @@ def _load_hasher(values: flags.FlagValues, index: str | None = None) -> "Hasher"
     has it; else the package's first choice.
     """
     from seqhash import compilation
-    from seqhash.export import DEFAULT, load_hasher, packaged
+    from seqhash.export import load_hasher
 
     compilation.keep_programs()
     name = values.hasher
     if name is None and index is not None and os.path.exists(index):
         with open_index(index, readonly=True) as opened:
             name = opened.info()["hasher"]["name"]
-    return load_hasher(name if values.hasher or name in packaged() else DEFAULT)
+    own = values.hasher or name in exported.packaged()
+    return load_hasher(name if own else exported.DEFAULT)
 
 
 def _open(values: flags.FlagValues, *, readonly: bool) -> Index:
@@ -241,16 +305,33 @@ def _open(values: flags.FlagValues, *, readonly: bool) -> Index:
 
 def _add(values: flags.FlagValues, others: list[str]) -> int:
     path = _required(values, "index")
-    recordings = ingest.gather(_named(others, "file, folder or manifest"))
+    gathered = ingest.gather(_named(others, "file, folder or manifest"))
     new = not os.path.exists(path)
-    hasher = _load_hasher(values, path)
-    with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
-        if new:
+    hasher = _load_hasher(values, path) if new else None
+    identity = ingest.identity_of(hasher) if hasher else None
+    if not new and values.hasher:
+        identity = _identity(values, path)
+    channel, create = _channel(values), identity is not None
+    with open_index(path, identity=identity, create=create, channel=channel) as index:
+        if hasher:
             print(f"new index, hasher {hasher.name}", file=sys.stderr)
         bar, before = sys.stderr.isatty(), index.info()["recordings"]
+
+        def load() -> "Hasher":  # jax only where there is something to hash
+            loaded = hasher or _load_hasher(values, path)
+            require_same(Path(path), index.identity, ingest.identity_of(loaded))
+            return loaded
+
         try:
             counts = ingest.add_files(
-                index, hasher, recordings, workers=values.workers, progress=bar
+                index,
+                load,
+                gathered,
+                workers=values.workers,
+                progress=bar,
+                prune=values.prune,
+                strict=values.strict,
+                report=_warn,
             )
         except KeyboardInterrupt:
             added = index.info()["recordings"] - before
@@ -258,30 +339,88 @@ def _add(values: flags.FlagValues, others: list[str]) -> int:
             raise KeyboardInterrupt(f"added {added}", hint) from None
     if new:  # an empty one would be left of files that cannot be used
         delete_empty(path)
+    return _print_counts(counts, gathered, strict=values.strict, pruned=values.prune)
+
+
+def _channel(values: flags.FlagValues) -> str | None:
+    try:
+        return audio.check_channel(values.channel) if values.channel else None
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
+
+
+def _warn(flaw: audio.Flaw) -> None:
+    with tqdm.external_write_mode(sys.stderr):
+        print(_plain(f"warning {flaw}"), file=sys.stderr)
+
+
+def _identity(values: flags.FlagValues, path: str) -> Identity | None:
+    """Of the hasher that is named: that of the index, where it states its digest, without jax."""
+    with contextlib.suppress(IndexFileError), open_index(path, readonly=True) as index:
+        if index.identity.digest == exported.stated_digest(values.hasher):
+            return index.identity
+    return ingest.identity_of(_load_hasher(values, path))
+
+
+def _print_counts(
+    counts: ingest.Counts, gathered: ingest.Gathered, *, strict: bool, pruned: bool
+) -> int:
+    """What became of every file, and the exit status."""
+    followed = counts.followed
     for file, reason in counts.failed:
         print(_plain(f"failed {file}: {reason}"), file=sys.stderr)
-    print(f"added {counts.added}, already there {counts.present}, failed {len(counts.failed)}")
-    useless = not counts.added and not counts.present
-    return EXIT_FAILED if counts.failed and (values.strict or useless) else 0
+    for what, paths in followed._asdict().items():
+        for file in paths[:LISTED]:
+            print(_plain(f"{what} {file}"), file=sys.stderr)
+        if len(paths) > LISTED:
+            print(f"{what} {len(paths) - LISTED} more", file=sys.stderr)
+    if gathered.skipped:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in gathered.skipped.most_common())
+        print(_plain(f"skipped, not audio by their names: {kinds}"), file=sys.stderr)
+    if followed.gone and not pruned:
+        print("what is gone stays in the index; --prune removes it", file=sys.stderr)
+    numbers = {
+        "added": counts.added,
+        "already there": counts.present,
+        "failed": len(counts.failed),
+    }
+    others = {what: len(paths) for what, paths in followed._asdict().items()}
+    others["pruned" if pruned else "gone"] = others.pop("gone")
+    others["skipped"] = gathered.skipped.total()
+    numbers |= {what: number for what, number in others.items() if number}
+    print(", ".join(f"{what} {number}" for what, number in numbers.items()))
+    done = counts.added or counts.present or any(followed)
+    return EXIT_FAILED if counts.failed and (strict or not done) else 0
 
 
 def _remove(values: flags.FlagValues, others: list[str]) -> int:
     with _open(values, readonly=False) as index:
         rows = index.rows()
-        chosen = [_found(rows, name) for name in _named(others, "id or path")]
+        chosen = [_found(rows, name) for name in _named(others, "id, path or folder")]
         missing = [name for name, ids in zip(others, chosen, strict=True) if not ids]
         if missing:
             hint = "nothing was removed ('seqhash list' shows all)"
             raise ValueError(f"not in the index: {', '.join(missing)}; {hint}.")
-        print(f"removed {index.remove({i for ids in chosen for i in ids})}")
+        roots = [Path(os.path.abspath(name)) for name in others if not name.isdecimal()]
+        elsewhere = dict[int, str]()
+        for i in {i for ids in chosen for i in ids if len(ids) > 1}:
+            outside = (place for place in index.places(i) if not follow.is_below(place, roots))
+            if there := next((place for place in outside if not follow.is_gone(place)), None):
+                elsewhere[i] = there
+        removed = {i for ids in chosen for i in ids} - elsewhere.keys()
+        index.move(elsewhere, {}, removed)
+    kept = f", kept {len(elsewhere)} that have a copy elsewhere" if elsewhere else ""
+    print(f"removed {len(removed)}{kept}")
     return 0
 
 
 def _found(rows: Sequence[Row], name: str) -> list[int]:
-    """Ids that an argument names: a number is an id, all else a path."""
+    """Ids that an argument names: a number is an id, all else a file or a folder."""
     if name.isdecimal():
         return [row.id for row in rows if row.id == int(name)]
-    return [row.id for row in rows if row.path in (name, os.path.abspath(name))]
+    path = os.path.abspath(name)
+    exact = [row.id for row in rows if row.path in (name, path)]
+    return exact or [row.id for row in rows if follow.is_below(row.path, [Path(path)])]
 
 
 def _list(values: flags.FlagValues, others: list[str]) -> int:
@@ -301,22 +440,49 @@ def _info(values: flags.FlagValues, others: list[str]) -> int:
     _nothing_else(others)
     with _open(values, readonly=True) as index:
         info = index.info()
+    if values.answers:
+        info |= {"answers": _reach(values)}
     if values.json:
         print(json.dumps(info, allow_nan=False))
         return 0
-    hasher = info.pop("hasher")
+    hasher, answers = info.pop("hasher"), info.pop("answers", None)
     for name, value in info.items():
         print(f"{name:<11} {_time(value) if name == 'duration' else value}")
     facts = "".join(f"  {name} {value}" for name, value in hasher.items() if name != "name")
     print(f"{'hasher':<11} {hasher['name']}{facts}")
+    if answers is None:
+        print(f"{'answers':<11} seqhash info --answers says what clips it can answer")
+        return 0
+    rate, shortest = answers["false_positive_rate"], answers["shortest_clip"]
+    print(f"{'answers':<11} {rate:.2g} of absent clips at most, and of a stream's minutes")
+    found = "no length" if shortest is None else f"{shortest:g} s"
+    print(f"{'shortest':<11} {found}, of which {ANSWERED:.0%} of its own clips are answered")
+    for seconds, share in answers["answered"].items():
+        print(f"{'':<11} {share:>4.0%} of {seconds} s")
     return 0
+
+
+def _reach(values: flags.FlagValues) -> dict[str, Any]:
+    """What clips an index can answer."""
+    from seqhash.index.identify import FALSE_POSITIVE_RATE, open_searcher
+
+    path = _required(values, "index")
+    searcher = open_searcher(path, _load_hasher(values, path))
+    longest = max((row.duration for row in searcher.rows), default=0.0)
+    shares = {f"{s:g}": searcher.reach(s) for s in CLIPS if s <= longest}
+    enough = [float(seconds) for seconds, share in shares.items() if share >= ANSWERED]
+    return {
+        "false_positive_rate": FALSE_POSITIVE_RATE,
+        "shortest_clip": enough[0] if enough else None,
+        "answered": shares,
+    }
 
 
 def _merge(values: flags.FlagValues, others: list[str]) -> int:
     path = _required(values, "index")
     with open_index(_named(others, "other index")[0], readonly=True) as first:
-        identity = first.identity
-    with open_index(path, identity=identity, create=True) as index:
+        identity, channel = first.identity, first.channel
+    with open_index(path, identity=identity, create=True, channel=channel) as index:
         counts = [exchange.merge(index, other) for other in others]
     _print_brought(counts)
     return 0
@@ -324,8 +490,9 @@ def _merge(values: flags.FlagValues, others: list[str]) -> int:
 
 def _import(values: flags.FlagValues, others: list[str]) -> int:
     path = _required(values, "index")
-    identity = exchange.npz_identity(_named(others, "npz file")[0])
-    with open_index(path, identity=identity, create=True) as index:
+    first = _named(others, "npz file")[0]
+    identity, channel = exchange.npz_identity(first), exchange.npz_channel(first)
+    with open_index(path, identity=identity, create=True, channel=channel) as index:
         counts = [exchange.import_npz(index, other) for other in others]
     _print_brought(counts)
     return 0
@@ -366,96 +533,195 @@ def _compact(values: flags.FlagValues, others: list[str]) -> int:
 
 
 def _identify(values: flags.FlagValues, others: list[str]) -> int:
-    path, plot, files = (
-        _required(values, "index"),
-        _png(values),
-        _named(others, "file, or - for standard input"),
-    )
+    _required(values, "index")
+    plot, files = _png(values), _named(others, "file, or - for standard input")
     if plot and len(files) > 1:
         raise UsageError(f"--plot draws one query, got {len(files)}.")
     if files.count("-") > 1:
         raise UsageError("- is standard input, and can be read once.")
     if "-" in files and sys.stdin is None:
         raise UsageError("- is standard input, which is closed.")
-    hasher = _load_hasher(values, path)
-    from seqhash.index.identify import open_searcher
+    for path in values.index:
+        open_index(path, readonly=True).close()  # what is wrong with one is said before jax starts
+    from seqhash.index.together import open_together
 
-    searcher = open_searcher(path, hasher, false_positive_rate=values.false_positive_rate)
+    together = open_together(
+        values.index,
+        lambda path: _load_hasher(values, path),
+        false_positive_rate=values.false_positive_rate,
+        everywhere=values.all,
+    )
     answers = []
     for file in files:
-        samples, matches, error = _answer(searcher, hasher, values, file)
-        answers.append((matches, error))
-        _print_answer(file, matches, error, as_json=values.json)
+        if file == "-" and not plot:
+            answers.append(_listen(together, values))
+            continue
+        answer, samples, error = _answer(together, values, file)
+        answers.append((bool(answer.matches), error))
+        _print_answer(file, answer, error, values)
         if plot and error is None:
-            _try_plot(plot, path, hasher, file, samples, matches)
+            _try_plot(plot, values, file, samples, answer.matches)
     if any(error is not None for _, error in answers):
         return EXIT_FAILED
-    return 0 if any(matches for matches, _ in answers) else EXIT_NONE
+    return 0 if any(found for found, _ in answers) else EXIT_NONE
 
 
 def _answer(
-    searcher: "Searcher", hasher: "Hasher", values: flags.FlagValues, file: str
-) -> tuple[np.ndarray | None, "list[Match]", str | None]:
-    """Samples of standard input that a picture needs, matches, and the reason why there are
-    none.
+    together: "Together", values: flags.FlagValues, file: str
+) -> tuple["Answer", np.ndarray | None, str | None]:
+    """The answer, samples of standard input that a picture needs, and the reason why there is no
+    answer.
     """
+    from seqhash.index.together import Answer
+
     try:
-        if file != "-":
-            return None, searcher.identify_file(file), None
-        blocks = audio.raw_blocks(
-            sys.stdin.buffer,
-            values.format,
-            rate=values.rate,
+        samples = None
+        if file == "-":
+            (searcher,) = [*together.searchers.values()][:1]
+            blocks = _standard_input(values, searcher, block_seconds=60.0)
+            samples = np.concatenate(list(blocks))
+        answer = together.ask(lambda searcher: _survey(searcher, values, file, samples))
+        return answer, samples, None
+    except audio.AudioError as error:
+        reason = error.reason
+    except (ValueError, OSError) as error:
+        reason = str(error)
+    return Answer([], [], 0.0), None, reason
+
+
+def _survey(
+    searcher: "Searcher", values: flags.FlagValues, file: str, samples: np.ndarray | None
+) -> "Survey":
+    """What one index says to a file, or to samples of standard input."""
+    from seqhash.index.identify import Survey
+
+    if values.all:
+        hasher = searcher.hasher
+        read = audio.blocks(
+            file,
             sample_rate=hasher.sample_rate,
             minimum_seconds=hasher.shortest_seconds,
+            **_reading(values, searcher),
         )
-        if not values.plot:  # block by block: a stream may be long
-            return None, searcher.identify_blocks(blocks), None
-        samples = np.concatenate(list(blocks))
-        return samples, searcher.identify(samples), None
-    except audio.AudioError as error:
-        return None, [], error.reason
-    except (ValueError, OSError) as error:
-        return None, [], str(error)
+        return searcher.survey(read if samples is None else [samples])
+    if samples is not None:
+        return Survey(searcher.identify(samples), [], 0.0)
+    return Survey(searcher.identify_file(file, **_reading(values, searcher)), [], 0.0)
 
 
-def _print_answer(
-    file: str, matches: "Sequence[Match]", error: str | None, *, as_json: bool
-) -> None:
+def _standard_input(
+    values: flags.FlagValues, searcher: "Searcher", *, block_seconds: float
+) -> Iterator[np.ndarray]:
+    hasher = searcher.hasher
+    return audio.stream_blocks(
+        sys.stdin.buffer,
+        encoding=values.format,
+        rate=values.rate,
+        sample_rate=hasher.sample_rate,
+        block_seconds=block_seconds,
+        minimum_seconds=hasher.shortest_seconds,
+        **_reading(values, searcher),
+    )
+
+
+def _listen(together: "Together", values: flags.FlagValues) -> tuple[bool, str | None]:
+    """Tells what happens in a stream as it goes on; whether anything was found, and the reason why
+    it cannot be used.
+    """
+    from seqhash.index import listen
+
+    searchers, found = [*together.searchers.values()], False
+    rates = {searcher.hasher.sample_rate for searcher in searchers}
+    if len(rates) > 1:
+        raise UsageError("- can be asked of indexes of one sample rate only.")
+    hasher, error = searchers[0].hasher, None
+    blocks = _standard_input(values, searchers[0], block_seconds=audio.LIVE_SECONDS)
+    least = max(searcher.hasher.shortest_seconds for searcher in searchers)
+    try:
+        ear = together.at_rate(values.false_positive_rate / listen.ASKED)
+        events = listen.listen(blocks, ear, sample_rate=hasher.sample_rate, least=least)
+        for event in events:
+            found = True
+            _print_event(event, as_json=values.json)
+    except audio.AudioError as broken:
+        error = broken.reason
+    except (ValueError, OSError) as broken:
+        error = str(broken)
+    if not found or error:
+        from seqhash.index.together import Answer
+
+        _print_answer("-", Answer([], [], 0.0), error, values)
+    return found, error
+
+
+def _print_event(event: "Event", *, as_json: bool) -> None:
     if as_json:
-        found = [match._asdict() for match in matches]
-        print(
-            json.dumps({"query": file, "matches": found, "error": error}, allow_nan=False),
-            flush=True,
+        facts = {"query": "-", "event": event.kind, "time": event.time}
+        line = json.dumps(
+            {**facts, "matches": [event.found.facts()], "error": None}, allow_nan=False
         )
+    else:
+        line = "  ".join((_time(event.time), event.kind, *_match_cells(event.found)))
+    print(_plain(line).rstrip(), flush=True)
+
+
+def _reading(values: flags.FlagValues, searcher: "Searcher") -> dict[str, Any]:
+    """How files are read: options of ``audio.blocks``."""
+    channel = _channel(values) or searcher.channel
+    return {"channel": channel, "strict": values.strict, "report": _warn}
+
+
+def _print_answer(file: str, answer: "Answer", error: str | None, values: flags.FlagValues) -> None:
+    if values.json:
+        facts: dict[str, Any] = {
+            "query": file,
+            "matches": [found.facts() for found in answer.matches],
+            "error": error,
+        }
+        if values.all and error is None:
+            facts |= {"misses": [found.facts() for found in answer.misses]}
+            facts |= {"needed_score": answer.needed}
+        print(json.dumps(facts, allow_nan=False), flush=True)
     elif error is not None:
         print(_plain(f"failed {file}: {error}"), file=sys.stderr)
-    elif not matches:
-        print(f"{_plain(file)}: no match", flush=True)
     else:
-        print(f"{_plain(file)}:")
-        header = ("recording", "query", "offset", "bit error rate", "score", "played")
-        rows = [_match_cells(match) for match in matches]
-        columns = len(header) if any(row[-1] for row in rows) else len(header) - 1
+        print(f"{_plain(file)}:" if answer.matches else f"{_plain(file)}: no match", flush=True)
+        _print_matches(answer.matches)
+        if answer.misses:
+            print(f"nearest misses (a match has a score of {answer.needed:.2f} or more):")
+            _print_matches(answer.misses)
+
+
+def _print_matches(matches: "Sequence[Found]") -> None:
+    header = ("recording", "query", "offset", "bit error rate", "score", "played")
+    rows = [_match_cells(match) for match in matches]
+    columns = len(header) if any(row[-1] for row in rows) else len(header) - 1
+    if rows:
         _print_table(header[:columns], (row[:columns] for row in rows))
 
 
-def _match_cells(match: "Match") -> tuple[str, ...]:
+def _match_cells(found: "Found") -> tuple[str, ...]:
+    match = found.match
     times = f"{_time(match.start)}-{_time(match.end)}"
     name = f"{match.title} ({match.path})" if match.title else match.path
+    name += ", which is gone" if found.gone else ""
     numbers = f"{match.bit_error_rate:.1%}", f"{match.score:.2f}"
-    pitch = f"{match.pitch:+.1f} semitones" if match.pitch else ""
-    tempo = f"{match.tempo - 1:+.0%} tempo" if match.tempo != 1 else ""
-    return name, times, _time(match.offset), *numbers, ", ".join(filter(None, (pitch, tempo)))
+    return name, times, _time(match.offset), *numbers, _played(match.pitch, match.tempo)
+
+
+def _played(pitch: float, tempo: float) -> str:
+    """How a query was played, where not as its recording."""
+    higher = f"{pitch:+.1f} semitones" if pitch else ""
+    faster = f"{tempo - 1:+.0%} tempo" if tempo != 1 else ""
+    return ", ".join(filter(None, (higher, faster)))
 
 
 def _try_plot(
     plot: Path,
-    path: str,
-    hasher: "Hasher",
+    values: flags.FlagValues,
     file: str,
     samples: np.ndarray | None,
-    matches: "Sequence[Match]",
+    matches: "Sequence[Found]",
 ) -> None:
     """The picture of the best match, or a line that says why there is none: the answer stands
     without it.
@@ -463,11 +729,19 @@ def _try_plot(
     try:
         if not matches:
             raise ValueError("no match")
-        if samples is None:
-            samples = audio.read(file, sample_rate=hasher.sample_rate)
-        with open_index(path, readonly=True) as index:
+        best = matches[0]
+        hasher = _load_hasher(values, best.source)
+        with open_index(best.source, readonly=True) as index:
+            if samples is None:
+                samples = audio.read(
+                    file,
+                    sample_rate=hasher.sample_rate,
+                    minimum_seconds=hasher.shortest_seconds,
+                    channel=_channel(values) or index.channel,
+                    report=lambda _: None,  # they were told
+                )
             compare.match_figure(
-                matches[0], index, samples, plot, query=Path(file).name, hasher=hasher
+                best.match, index, samples, plot, query=Path(file).name, hasher=hasher
             )
     except (ValueError, OSError) as error:
         print(_plain(f"no picture: {error}"), file=sys.stderr)
@@ -479,13 +753,24 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
         raise UsageError(f"name two files, got {len(others)}.")
     hasher = _load_hasher(values)
     a, b = (
-        audio.read(file, sample_rate=hasher.sample_rate, minimum_seconds=hasher.shortest_seconds)
+        audio.read(
+            file,
+            sample_rate=hasher.sample_rate,
+            minimum_seconds=hasher.shortest_seconds,
+            channel=_channel(values) or "first",
+            report=_warn,
+        )
         for file in others
     )
-    found = compare.compare_samples(a, b, hasher=hasher, shifts=hasher.shifts)
-    seconds = (found.codes - 1) / hasher.code_rate + hasher.segment_seconds  # to the last one's end
+    found = compare.compare_variants(a, b, hasher=hasher, shifts=hasher.shifts)
+    said = compare.verdict(found, code_rate=hasher.code_rate)
+    seconds = min(  # to the end of the last code's sound
+        (found.codes - 1) / hasher.code_rate + hasher.segment_seconds,
+        len(a) / hasher.sample_rate - found.start_a,
+        len(b) / hasher.sample_rate - found.start_b,
+    )
     if values.json:
-        numbers = {"seconds": seconds, **found._asdict()}
+        numbers = {"verdict": said, "seconds": seconds, **found._asdict()}
         del numbers["differences"]
         print(json.dumps({"a": others[0], "b": others[1], **numbers}, allow_nan=False))
     else:
@@ -497,6 +782,10 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
         errors = f"{found.distance} of {found.differences.size} bits in {found.codes} codes"
         print(f"bit error rate {found.bit_error_rate:.2%}: {errors}")
         print(f"any two codes of these files differ in {found.chance:.2%}")
+        if played := _played(found.pitch, found.tempo):
+            print(f"the first is played {played} beside the second")
+        limits = f"related from {compare.RELATED:g} on, unrelated below {compare.UNRELATED:g}"
+        print(f"{said}: {found.deviations:.1f} deviations above other alignments ({limits})")
     if plot:
         names = " and ".join(Path(file).name for file in others)
         title = f"{names}: {found.bit_error_rate:.1%} of bits differ"
@@ -527,49 +816,90 @@ COMMANDS = {
     "add": Command(
         "--index=FILE PATH...",
         "Add files, folders or manifests (.csv); what is there already is passed over",
-        (_index_flag, _hasher_flag, _add_flags),
+        (_index_flag, _hasher_flag, _channel_flag, _add_flags),
         _add,
+        "--index=music.index ~/Music",
+        "Files of a folder, by their names: " + ", ".join(corpus.SUFFIXES) + ".\n"
+        "Links are followed once. Recordings follow files that were moved, renamed, retagged or "
+        "replaced.\n"
         "An interrupted run is continued by the same command. "
-        "The last line counts: added, already there, failed.\n"
+        "The last line counts every file.\n"
         "Exit status: 3 if no file could be used; with --strict, if one could not.",
     ),
     "remove": Command(
-        "--index=FILE ID|PATH...", "Remove recordings by id or path", (_index_flag,), _remove
+        "--index=FILE ID|PATH...",
+        "Remove recordings by id, path or folder",
+        (_index_flag,),
+        _remove,
+        "--index=music.index ~/Music/Podcasts",
     ),
-    "list": Command("--index=FILE", "List the recordings", (_index_flag, _json_flag), _list),
+    "list": Command(
+        "--index=FILE",
+        "List the recordings",
+        (_index_flag, _json_flag),
+        _list,
+        "--index=music.index",
+    ),
     "info": Command(
-        "--index=FILE", "Show the index's size and hasher", (_index_flag, _json_flag), _info
+        "--index=FILE",
+        "Show the index's size and hasher, and what it can answer",
+        (_index_flag, _hasher_flag, _json_flag, _answers_flag),
+        _info,
+        "--index=music.index --answers",
     ),
     "merge": Command(
-        "--index=FILE OTHER...", "Add what other indexes hold", (_index_flag,), _merge
+        "--index=FILE OTHER...",
+        "Add what other indexes hold",
+        (_index_flag,),
+        _merge,
+        "--index=music.index other.index",
     ),
     "verify": Command(
-        "--index=FILE", "Check every byte; list the problems", (_index_flag,), _verify
+        "--index=FILE",
+        "Check every byte; list the problems",
+        (_index_flag,),
+        _verify,
+        "--index=music.index",
     ),
     "compact": Command(
-        "--index=FILE", "Give back the space of removed recordings", (_index_flag,), _compact
+        "--index=FILE",
+        "Give back the space of removed recordings",
+        (_index_flag,),
+        _compact,
+        "--index=music.index",
     ),
     "export": Command(
         "--index=FILE --to=FILE",
         "Write the codes as a FAISS binary index, npz or Parquet",
         (_index_flag, _to_flag),
         _export,
+        "--index=music.index --to=codes.npz",
     ),
-    "import": Command("--index=FILE NPZ...", "Add precomputed codes", (_index_flag,), _import),
+    "import": Command(
+        "--index=FILE NPZ...",
+        "Add precomputed codes",
+        (_index_flag,),
+        _import,
+        "--index=music.index codes.npz",
+    ),
     "identify": Command(
         "--index=FILE FILE...",
         "Say which recordings a file holds, and where",
-        (_index_flag, _hasher_flag, _json_flag, _plot_flag, _identify_flags),
+        (_indexes_flag, _hasher_flag, _channel_flag, _json_flag, _plot_flag, _identify_flags),
         _identify,
-        "FILE - is raw mono samples on standard input. "
+        "--index=music.index clip.mp3",
+        "FILE - is standard input: a file with a header, else raw mono samples. It is answered as "
+        "it goes on:\n"
+        "a line each time a match begins, changes or ends, some 3 s later at most.\n"
         "Exit status: 0 answers, 1 no match, 3 a file that failed.\n"
         "offset: seconds of the recording at the start of what was found in the query.",
     ),
     "compare": Command(
         "A B",
-        "Align two files by their codes; show how many bits differ",
-        (_hasher_flag, _json_flag, _plot_flag),
+        "Align two files by their codes; say whether they are the same, related or unrelated",
+        (_hasher_flag, _channel_flag, _json_flag, _plot_flag),
         _compare,
+        "one.wav other.mp3",
     ),
 }
 

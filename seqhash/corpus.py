@@ -21,7 +21,7 @@ import csv
 import hashlib
 import io
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-SUFFIXES = (".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wave")
+# What a folder's audio files are called, whether or not this machine has a decoder for them. Films
+# are read where they are named.
+SUFFIXES = (
+    *(".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".caf", ".au", ".snd"),
+    *(".flac", ".mp3", ".mp2", ".mp1", ".mpa", ".mpga", ".ogg", ".oga", ".opus", ".spx", ".voc"),
+    *(".m4a", ".m4b", ".m4r", ".mp4", ".aac", ".wma", ".webm", ".weba", ".mka", ".ac3", ".eac3"),
+    *(".ec3", ".dts", ".amr", ".3ga", ".ape", ".wv", ".tta", ".tak", ".mpc", ".dsf", ".dff", ".ra"),
+    *(".8svx", ".sph", ".nist", ".oma", ".shn"),
+)
 ROLES = ("original", "cover")
 _FIELDS = ("path", "recording_id", "work_id", "role", "title", "genre")
 
@@ -65,39 +73,79 @@ def recordings(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
 
 
 def read_folder(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
-    """Every audio file below a folder (by suffix), sorted by path; hidden files and folders are
-    skipped.
+    """The audio files of ``walk``, sorted by path.
+
+    Raises:
+      ManifestError: there is no such folder, it cannot be read, or there is nothing in it.
+    """
+    found = walk(path).audio
+    if not found:
+        raise ManifestError(f"{path}: no audio files below it.")
+    return in_folder(path, found)
+
+
+def in_folder(path: str | os.PathLike[str], files: Sequence[Path]) -> tuple[Recording, ...]:
+    """Files below a folder as recordings."""
+    ids = _ids([""] * len(files), files, Path(os.path.abspath(path)))
+    return tuple(Recording(i, file, "", "", "", "", {}) for i, file in zip(ids, files, strict=True))
+
+
+class Folder(NamedTuple):
+    """All that is below a folder."""
+
+    audio: list[Path]  # files by their suffix, and folders that cannot be read, sorted
+    skipped: Counter[str]  # other files, by what they are: a suffix in small letters, or "hidden"
+
+
+def walk(path: str | os.PathLike[str]) -> Folder:
+    """Every file below a folder. Links are followed, each file's folder once: as itself where it
+    is below the folder too, else through the first link.
 
     A folder below it that cannot be read is a recording too, of no audio: who reads it fails, and
       reports it.
 
     Raises:
-      ManifestError: there is no such folder, it cannot be read, or there is nothing in it.
+      ManifestError: there is no such folder, or it cannot be read.
     """
     root = Path(os.path.abspath(path))
     if not os.path.isdir(root):
         raise ManifestError(f"{path}: no such folder.")
-    found = list[Path]()
+    found, skipped = list[Path](), Counter[str]()
+    visited, links = set[tuple[int, int]](), deque([root])
 
     def unreadable(error: OSError) -> None:
         if Path(error.filename) == root:
             raise ManifestError(f"{path}: cannot be read ({error.strerror}).") from error
         found.append(Path(error.filename))
 
-    for folder, inner, files in os.walk(root, onerror=unreadable):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [
-            Path(folder, f) for f in files if not f.startswith(".") and f.lower().endswith(SUFFIXES)
-        ]
-    if not found:
-        raise ManifestError(f"{path}: no audio files below it ({', '.join(SUFFIXES)}).")
+    while links:
+        for folder, inner, names in os.walk(links.popleft(), onerror=unreadable):
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in visited:
+                inner.clear()
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            skipped["hidden"] += sum(name.startswith(".") for name in [*inner, *names])
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            # Those of folders wait, and os.walk does not follow them.
+            links += [Path(folder, name) for name in inner if os.path.islink(Path(folder, name))]
+            for name in names:
+                if name.startswith("."):
+                    continue
+                if name.lower().endswith(SUFFIXES):
+                    found.append(Path(folder, name))
+                else:
+                    skipped[Path(name).suffix.lower() or "no suffix"] += 1
     found.sort(key=lambda file: file.relative_to(root).as_posix())
-    ids = _ids([""] * len(found), found, root)
-    return tuple(Recording(i, file, "", "", "", "", {}) for i, file in zip(ids, found, strict=True))
+    return Folder(found, +skipped)
 
 
-def read_manifest(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
+def read_manifest(path: str | os.PathLike[str], *, missing: bool = False) -> tuple[Recording, ...]:
     """The recordings of a manifest; the format is at the top of this module.
+
+    Args:
+      path: the file.
+      missing: a file that is not there is a recording too, which who reads it reports.
 
     Raises:
       ManifestError: lists everything that is wrong with it, with line numbers.
@@ -112,7 +160,7 @@ def read_manifest(path: str | os.PathLike[str]) -> tuple[Recording, ...]:
     ids = _ids([row.id for row in named], files, folder)
     problems += others + _check_works(named)
     if "path" in header:
-        problems += _check_paths(named, files) + _check_ids(named, ids)
+        problems += _check_paths(named, files, missing=missing) + _check_ids(named, ids)
     if problems:
         raise ManifestError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(problems)))
     extras = [name for name in header if name not in _FIELDS]
@@ -249,14 +297,14 @@ def _value(header: Sequence[str], cells: Sequence[str], name: str) -> str:
     return cells[header.index(name)].strip() if name in header else ""
 
 
-def _check_paths(rows: Sequence[_Row], files: Sequence[Path]) -> _Problems:
+def _check_paths(rows: Sequence[_Row], files: Sequence[Path], *, missing: bool) -> _Problems:
     problems, first = [], dict[Path, int]()
     for row, file in zip(rows, files, strict=True):
         if not row.path:
             problems.append((row.line, "path is empty"))
         elif file in first:
             problems.append((row.line, f"path {row.path!r} is already on line {first[file]}"))
-        elif not os.path.isfile(file):
+        elif not missing and not os.path.isfile(file):
             problems.append((row.line, f"path {row.path!r} is not a file that is there"))
         first.setdefault(file, row.line)
     return problems

@@ -31,12 +31,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from seqhash import audio
 
 HELD = 10  # blocks of a minute that a worker decodes of a file before any is taken
+NOTES = 3  # lines that a library writes about a file, which are shown
 _PROGRAM = "import sys; from seqhash import decode; decode.serve(int(sys.argv[1]))"
+
+
+class DecoderEnded(audio.AudioError):
+    """A file that ended the process that decoded it: the next time it may be read."""
 
 
 @dataclass(eq=False)
@@ -49,6 +53,7 @@ class Stream:
     path: Path
     worker: "_Worker"
     go_on: Callable[["_Worker"], None]  # gives a worker that is free its next file
+    report: Callable[[audio.Flaw], None]  # is told what is wrong with it, as its blocks are read
     size: float = math.inf  # items that were held of it when they began to come
     end: Any = None  # title, artist and album, or an AudioError
 
@@ -69,7 +74,9 @@ class Stream:
         item = self.worker.receive(self.path)
         if isinstance(item, np.ndarray):
             return item
-        if isinstance(item, int):
+        if isinstance(item, audio.Flaw):
+            self.report(item)
+        elif isinstance(item, int):
             self.size = item
         else:
             self.size, self.end = min(self.size, HELD + 1), item
@@ -79,26 +86,39 @@ class Stream:
 
 @contextlib.contextmanager
 def decoding(
-    paths: Iterable[Path], *, sample_rate: int, minimum_seconds: float, workers: int
+    paths: Iterable[Path],
+    *,
+    sample_rate: int,
+    minimum_seconds: float,
+    workers: int,
+    channel: str = "first",
+    strict: bool = False,
+    report: Callable[[audio.Flaw], None] = audio.warn,
 ) -> Iterator[Iterator[list[Stream]]]:
     """Files in their order, in groups that can be used together: one of any length, or some that
     are whole and as little as is held of one. Each is read to its end before the next group.
 
     Args:
       paths: one is taken when a worker is free for it.
-      sample_rate, minimum_seconds: of ``audio.blocks``.
+      sample_rate, minimum_seconds, channel, strict, report: of ``audio.blocks``.
       workers: processes; no more are started than there are paths.
 
     Raises:
       ChildProcessError: workers end as they start.
     """
     running, started = deque[Stream](), list[_Worker]()
+    options = {
+        "sample_rate": sample_rate,
+        "minimum_seconds": minimum_seconds,
+        "channel": audio.check_channel(channel),
+        "strict": strict,
+    }
     left = iter(paths)
 
     def go_on(worker: _Worker) -> None:
         for path in islice(left, 1):
-            worker.ask((path, sample_rate, minimum_seconds, HELD))
-            running.append(Stream(path, worker, go_on))
+            worker.ask((path, options, HELD))
+            running.append(Stream(path, worker, go_on, report))
 
     def groups() -> Iterator[list[Stream]]:
         while running:
@@ -143,7 +163,7 @@ class _Worker:
                 process_group=0,
             )
 
-    def ask(self, request: tuple[Path, int, float, int]) -> None:
+    def ask(self, request: tuple[Path, dict[str, Any], int]) -> None:
         """Has it decode a file, in a new process where the last one ended."""
         if self._process.poll() is not None:
             self.end()
@@ -154,14 +174,19 @@ class _Worker:
             self.connection.send(request)
 
     def receive(self, path: Path) -> Any:
-        """Its next item of a file: how many it holds, blocks, then tags or an AudioError."""
+        """Its next item of a file: how many it holds, blocks and flaws, then tags or an
+        AudioError.
+        """
         try:
             item = self.connection.recv()
         except (EOFError, OSError):
-            item = audio.AudioError(path, f"the process that decoded it ended ({self._ending()})")
-        if not isinstance(item, int | np.ndarray):
-            for note in self._noted():
+            item = DecoderEnded(path, f"the process that decoded it ended ({self._ending()})")
+        if not isinstance(item, int | np.ndarray | audio.Flaw):
+            notes = self._noted()
+            for note in notes[:NOTES]:
                 print(f"{path}: {note}", file=sys.stderr)
+            if len(notes) > NOTES:
+                print(f"{path}: {len(notes) - NOTES} more such lines", file=sys.stderr)
         return item
 
     def end(self) -> None:
@@ -199,8 +224,8 @@ def serve(descriptor: int) -> None:
     with contextlib.suppress(EOFError, OSError):  # the one that asks has ended
         connection.send(True)
         while True:
-            path, sample_rate, minimum_seconds, most = connection.recv()
-            items = _contents(path, sample_rate, minimum_seconds)
+            path, options, most = connection.recv()
+            items = _contents(path, options)
             held = deque(islice(items, most + 1))
             connection.send(len(held))
             while held:
@@ -209,22 +234,16 @@ def serve(descriptor: int) -> None:
                 connection.send(item)
 
 
-def _contents(path: Path, sample_rate: int, minimum_seconds: float) -> Iterator[Any]:
+def _contents(path: Path, options: dict[str, Any]) -> Iterator[Any]:
+    flaws = list[audio.Flaw]()
     try:
-        yield from audio.blocks(path, sample_rate=sample_rate, minimum_seconds=minimum_seconds)
-        yield _tags(path)
+        for block in audio.blocks(path, **options, report=flaws.append):
+            yield block
+            while flaws:
+                yield flaws.pop(0)
+        yield from flaws
+        yield audio.tags(path)
     except audio.AudioError as error:
         yield error
     except Exception as error:  # whatever one file does to the decoder, the others are decoded
         yield audio.AudioError(path, f"cannot be decoded ({type(error).__name__}: {error})")
-
-
-def _tags(path: Path) -> dict[str, str]:
-    """Title, artist and album, where the file says them."""
-    try:
-        with soundfile.SoundFile(os.fsencode(path)) as handle:
-            said = handle.copy_metadata()
-    except (soundfile.SoundFileError, OSError):
-        return {}
-    names = ("title", "artist", "album")
-    return {name: said[name].strip() for name in names if said.get(name, "").strip()}

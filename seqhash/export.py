@@ -5,10 +5,7 @@ It loads without orbax, and ``reference`` reads it with numpy alone. The package
 two, ``paper-128`` and ``semitone-32``.
 """
 
-import importlib.resources
-import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +16,12 @@ from seqhash import autoencoder, equivariant, files, mfcc
 from seqhash.band_codes import make_band_hasher
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, from_flat_dict, to_flat_dict
+from seqhash.exported import DEFAULT as DEFAULT
+from seqhash.exported import HasherError as HasherError
+from seqhash.exported import find_hasher as find_hasher
+from seqhash.exported import packaged as packaged
 
 FORMAT = 1
-DEFAULT = "semitone-32"  # of the package's hashers, for a new index
-
-
-_PACKAGED = Path(str(importlib.resources.files("seqhash"))) / "hashers"
-
-
-class HasherError(ValueError):
-    """No hasher there, or a damaged one, or one of another format."""
 
 
 def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
@@ -88,38 +81,21 @@ def load_hasher(name: str | Path) -> Hasher:
             raise HasherError(
                 f"{directory}: format {description['format']}, this version reads {FORMAT}."
             )
-        with np.load(io.BytesIO((directory / "weights.npz").read_bytes())) as weights:
-            params = unflatten_dict({tuple(key.split("/")): weights[key] for key in weights.files})
+        with open(directory / "weights.npz", "rb") as file:
+            weights = files.read_arrays(file)
+        params = unflatten_dict({tuple(key.split("/")): value for key, value in weights.items()})
         config = from_flat_dict(description["config"])
         hasher = _made(config, params, description)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise (
-            error
-            if isinstance(error, HasherError)
-            else HasherError(f"{directory}: damaged: {error}")
-        ) from error
-    if hasher.digest != description["digest"]:
-        raise HasherError(
-            f"{directory}: the weights are not those that were exported "
-            f"(digest {hasher.digest[:12]})."
-        )
+        if hasher.digest != description["digest"]:
+            raise HasherError(
+                f"{directory}: the weights are not those that were exported "
+                f"(digest {hasher.digest[:12]})."
+            )
+    except HasherError:
+        raise
+    except Exception as error:  # flax, too, says what it likes of weights that are not there
+        raise HasherError(f"{directory}: damaged: {error}") from error
     return hasher
-
-
-def find_hasher(name: str | Path) -> Path:
-    """The directory of a packaged hasher or of a path."""
-    for directory in (_PACKAGED / str(name), files.present(name)):
-        if (directory / "hasher.json").is_file():
-            return directory
-    raise HasherError(
-        f"{name}: no such hasher; the package has {', '.join(packaged()) or 'none'}, "
-        "a directory needs hasher.json."
-    )
-
-
-def packaged() -> list[str]:
-    """Names of the hashers that the package carries."""
-    return sorted(path.parent.name for path in _PACKAGED.glob("*/hasher.json"))
 
 
 def _made(config: Config, params: Any, description: dict[str, Any]) -> Hasher:

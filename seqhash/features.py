@@ -70,6 +70,8 @@ def prepare(
     minimum_seconds: float,
     workers: int = 2,
     progress: bool = True,
+    strict: bool = False,
+    report: Callable[[audio.Flaw], None] = audio.warn,
 ) -> Report:
     """Makes the feature store of some recordings, or brings it up to date.
 
@@ -86,6 +88,7 @@ def prepare(
       minimum_seconds: a shorter recording is a bad file.
       workers: decoding processes.
       progress: shows a bar, in recordings.
+      strict, report: of ``audio.blocks``. What was made without ``strict`` is made anew with it.
 
     Raises:
       OSError: the directory cannot be written to, or the disk is full; what was made is kept for
@@ -100,8 +103,9 @@ def prepare(
     with _writing(directory):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # an error now, not after minutes of decoding
+    strictly = ["strict"] if strict else []
     common = json.dumps(
-        [STORE_VERSION, dict(settings), sample_rate, minimum_seconds],
+        [STORE_VERSION, dict(settings), sample_rate, minimum_seconds, *strictly],
         sort_keys=True,
         allow_nan=False,
     )
@@ -113,13 +117,15 @@ def prepare(
         total=len(recordings),
         initial=len(recordings) - len(missing),
         unit="recording",
-        disable=not progress,
+        disable=None if progress else True,
     )
     decoding = decode.decoding(
         (recording.path for recording in missing),
         sample_rate=sample_rate,
         minimum_seconds=minimum_seconds,
         workers=workers,
+        strict=strict,
+        report=report,
     )
     with bar, decoding as groups:
         for recording, stream in zip(missing, chain.from_iterable(groups), strict=True):
@@ -151,6 +157,8 @@ def prepare_for(
     directory: str | os.PathLike[str],
     *,
     workers: int = 2,
+    strict: bool = False,
+    report: Callable[[audio.Flaw], None] = audio.warn,
 ) -> Report:
     """``prepare`` with the cepstra that a config asks for."""
     from seqhash import mfcc  # late, for jax
@@ -163,6 +171,8 @@ def prepare_for(
         sample_rate=config.mfcc.sample_rate,
         minimum_seconds=mfcc.shortest_seconds(config.segment.frames, config=config.mfcc),
         workers=workers,
+        strict=strict,
+        report=report,
     )
 
 

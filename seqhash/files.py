@@ -13,12 +13,45 @@ A killed process may leave its unfinished ``.NAME.PID.tmp`` behind.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object in a JSON file; ValueError with its name where it is not one, or damaged."""
+    try:
+        found = json.loads(Path(path).read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it, and make it again.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: damaged (an object expected); delete it, and make it again.")
+    return found
+
+
+def read_arrays(
+    file: BinaryIO, names: Collection[str] | None = None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Arrays of an npz file, some or all; ValueError, whatever is wrong with it. No pickles."""
+    try:
+        data = np.load(file, allow_pickle=False)
+        if isinstance(data, np.ndarray):
+            raise ValueError("a single array")
+        wanted = data.files if names is None else [name for name in data.files if name in names]
+        found = {name: data[name] for name in wanted}
+    except OSError:
+        raise
+    except Exception as error:  # of damaged bytes zipfile, its codecs and numpy say what they like
+        raise ValueError(str(error) or type(error).__name__) from error
+    if any(not isinstance(array, np.ndarray) for array in found.values()):
+        raise ValueError("a member without an array's header")
+    return found
 
 
 @contextlib.contextmanager

@@ -161,7 +161,7 @@ def train_pairs(
     params = equivariant.init_params(jax.random.fold_in(key, 0), config)
     state = (params, optimizer.init(params))
     rows = []
-    with tqdm(total=wanted.steps, unit="step", disable=not progress) as bar:
+    with tqdm(total=wanted.steps, unit="step", disable=None if progress else True) as bar:
         for step in range(0, wanted.steps, STRETCH):
             count = min(STRETCH, wanted.steps - step)
             state, loss = _stretch(

@@ -5,8 +5,10 @@ backend to choose, safe in threads. Colours stay apart for colour-blind readers,
 more things than colours, markers tell them apart too.
 """
 
+import functools
 from pathlib import Path
 
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -29,9 +31,38 @@ COLOURS = (
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 
 
+# Fonts that have what DejaVu Sans lacks, where one is installed.
+_OTHER_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR"),
+    *("Source Han Sans", "WenQuanYi Zen Hei", "Droid Sans Fallback", "IPAexGothic", "Noto Sans"),
+    *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic"),
+    *("Malgun Gothic", "Arial Unicode MS", "Noto Emoji", "Symbola"),
+)
+
+
+@functools.cache
+def fonts() -> tuple[str, ...]:
+    """Families for texts of any script, the first first."""
+    installed = set(font_manager.get_font_names())
+    return ("DejaVu Sans", *(name for name in _OTHER_FONTS if name in installed))
+
+
+def shown(text: str) -> str:
+    """Text as ``fonts`` can show it in a line: characters that none of them has, line breaks and
+    the like as escapes.
+    """
+    return "".join(c if _has_glyph(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+@functools.cache
+def _has_glyph(character: str) -> bool:
+    found = (font_manager.get_font(font_manager.findfont(name)) for name in fonts())
+    return character.isprintable() and any(font.get_char_index(ord(character)) for font in found)
+
+
 def plain(text: str) -> str:
-    """Text as matplotlib shows it literally, where it would read mathematics between dollars."""
-    return text.replace("$", r"\$")
+    """``shown``, and no mathematics where there are dollars."""
+    return shown(text).replace("$", r"\$")
 
 
 def tidy(axes: Axes) -> None:

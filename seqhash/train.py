@@ -232,7 +232,7 @@ def fit(
         bar = tqdm(
             total=per_epoch, initial=first, unit="step",
             desc=f"epoch {epoch + 1}/{config.train.epochs}",
-            disable=not progress or jax.process_index() != 0, leave=False,
+            disable=None if progress and jax.process_index() == 0 else True, leave=False,
         )  # fmt: skip
         pending: tuple[int, int, Any] = (done, 0, None)
         for start in range(first, per_epoch, STRETCH):

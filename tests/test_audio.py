@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def _good(folder: Path, suffix: str) -> Path:
     return _write(folder / f"good.{suffix}", _noise(3, 48_000), 48_000)
 
 
-def _reason(path: Path, **options: float) -> str:
+def _reason(path: Path, **options: Any) -> str:
     with pytest.raises(audio.AudioError) as caught:
         audio.read(path, sample_rate=16_000, **options)
     assert caught.value.path == path
@@ -58,9 +59,8 @@ def test_read_is_soundfile_then_soxr(tmp_path, suffix):
     expected = soxr.resample(whole[:, 0], rate, 16_000, quality="HQ")
     samples = audio.read(path, sample_rate=16_000)
     assert samples.dtype == np.float32
-    np.testing.assert_array_equal(
-        samples, expected
-    )  # exact: the stream and the whole go through the same filter
+    # The stream and the whole go through the same filter; mpg123 rounds otherwise after a seek.
+    assert np.abs(samples - expected).max() <= (1e-6 if suffix == "mp3" else 0)
     assert len(samples) == 48_000
 
 
@@ -133,86 +133,11 @@ def test_24_bits_by_hand(tmp_path):
     np.testing.assert_array_equal(samples, np.array(values) / 2**23)
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "rf64.wav"])
-@pytest.mark.parametrize("share", [0.002, 0.1, 0.5, 0.97, 0.999])
-def test_truncated(tmp_path, suffix, share):
-    rf64 = suffix == "rf64.wav"
-    path = (
-        _write(tmp_path / "good.wav", _noise(3), format="RF64") if rf64 else _good(tmp_path, suffix)
-    )
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
-    reason = _reason(path)
-    assert (
-        "truncated" in reason or share == 0.002
-    )  # of a header alone, or none, the reason may be another
-
-
-def test_ogg_cut_between_two_pages(tmp_path):
-    path = _good(tmp_path, "ogg")
-    data = path.read_bytes()
-    for cut in (
-        data.rindex(b"OggS"),
-        data.index(b"OggS", 4),
-    ):  # before the last page, and after the first
-        path.write_bytes(data[:cut])
-        assert _reason(path) == "truncated: the last Ogg page does not end its stream"
-
-
-def test_flac_cut_between_two_frames(tmp_path):
-    path = _write(tmp_path / "x.flac", _noise(2, channels=1))
-    data = path.read_bytes()
-    second = data.rindex(b"\xff\xf8")  # the sync code of the last frame with blocks of equal length
-    path.write_bytes(data[:second])
-    assert "truncated" in _reason(path)
-
-
 def test_ogg_with_something_after_its_last_page(tmp_path):
     path = _good(tmp_path, "ogg")
     expected = audio.read(path, sample_rate=16_000)
     path.write_bytes(path.read_bytes() + b"TAG" + bytes(125))
     np.testing.assert_array_equal(audio.read(path, sample_rate=16_000), expected)
-
-
-@pytest.mark.parametrize("hole", [1, 65_530, 65_535, 65_536, 200_000])
-def test_ogg_pages_are_found_after_a_hole(tmp_path, hole):
-    (tmp_path / "x").write_bytes(bytes(hole) + b"OggS" + bytes(100))
-    with open(tmp_path / "x", "rb") as file:
-        assert audio._find_page(file, 0) == hole
-        assert audio._find_page(file, hole + 1) == -1
-
-
-def test_chained_ogg(tmp_path):
-    path = _good(tmp_path, "ogg")
-    path.write_bytes(path.read_bytes() * 2)
-    assert "several Ogg streams" in _reason(path)
-
-
-def _without_xing(path: Path) -> Path:
-    """The file less its first MPEG frame, which holds the Xing/Info header and no sound."""
-    data = path.read_bytes()
-    assert b"Xing" in data[:60] or b"Info" in data[:60]
-    start = data.index(b"\xff\xfb", 4)
-    path.write_bytes(data[start:])
-    return path
-
-
-def test_mp3_without_xing_header(tmp_path):
-    samples = _noise(3, channels=1)
-    constant = _without_xing(
-        _write(tmp_path / "c.mp3", samples, bitrate_mode="CONSTANT", compression_level=0.5)
-    )
-    assert len(audio.read(constant, sample_rate=RATE)) >= len(
-        samples
-    )  # and the encoder's delay, which nothing cuts
-    data = constant.read_bytes()
-    constant.write_bytes(data[: len(data) // 2 + 5])
-    assert _reason(constant) == "truncated: the last MPEG frame is cut"
-    loud_first = (
-        samples * np.linspace(1, 0, len(samples))[:, None] ** 4
-    )  # so the first frame is no guide to the length
-    variable = _without_xing(_write(tmp_path / "v.mp3", loud_first, bitrate_mode="VARIABLE"))
-    assert "without a Xing header" in _reason(variable)
 
 
 @pytest.mark.parametrize("tag", [b"", b"ID3\x04\x00\x00\x00\x00\x02\x01" + bytes(257)])
@@ -231,24 +156,6 @@ def test_flac_that_is_called_mp3(tmp_path, tag):
     np.testing.assert_array_equal(audio.read(tmp_path / "x.mp3", sample_rate=16_000), expected)
 
 
-def test_mpeg_frames_by_the_standard():
-    # ISO 11172-3: 144 * 128000 / 44100 = 417.96 bytes; 13818-3: 72 * 64000 / 22050 = 208.98; the
-    # padding bit adds one
-    assert audio._mpeg_frame(b"\xff\xfb\x90\x64") == (417, 1152, 36)
-    assert audio._mpeg_frame(b"\xff\xfb\x92\xc4") == (418, 1152, 21)
-    assert audio._mpeg_frame(b"\xff\xf3\x80\x64") == (208, 576, 21)
-    assert audio._mpeg_frame(b"\xff\xe3\x80\xc4") == (417, 576, 13)
-    for bad in (
-        b"\xff\xfb\xf0\x64",
-        b"\xff\xfb\x9c\x64",
-        b"\xff\xfd\x90\x64",
-        b"\xff\xeb\x90\x64",
-        b"RIFF",
-        b"\xff",
-    ):
-        assert audio._mpeg_frame(bad) is None
-
-
 @pytest.mark.parametrize("suffix", [*FORMATS, "raw", "txt"])
 def test_not_audio(tmp_path, capfd, suffix):
     path = tmp_path / f"x.{suffix}"
@@ -261,15 +168,6 @@ def test_not_audio(tmp_path, capfd, suffix):
     assert capfd.readouterr().err == ""  # mpg123 would write there
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5])
-def test_truncated_mp3_says_nothing_on_stderr(tmp_path, capfd, share):
-    path = _good(tmp_path, "mp3")
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
-    assert "truncated" in _reason(path)
-    assert capfd.readouterr().err == ""
-
-
 def test_wav_with_a_chunk_of_odd_length_before_its_data(tmp_path):
     path = _write(tmp_path / "x.wav", _noise(1, 16_000, 1), 16_000)
     expected = audio.read(path, sample_rate=16_000)
@@ -278,14 +176,15 @@ def test_wav_with_a_chunk_of_odd_length_before_its_data(tmp_path):
     path.write_bytes(data[:at] + b"note\x05\0\0\0hello\0" + data[at:])
     np.testing.assert_array_equal(audio.read(path, sample_rate=16_000), expected)
     path.write_bytes(path.read_bytes()[:-2])
-    assert _reason(path) == "truncated: 31998 of 32000 bytes of samples are there"
+    reason = "cut: 31998 of 32000 bytes of samples are there: 0.00 s lost at 1.00 s"
+    assert _reason(path, strict=True) == reason
 
 
 def test_riff_that_is_no_wav_and_wav_without_data(tmp_path):
     (tmp_path / "x.wav").write_bytes(b"RIFF\x64\0\0\0AVI LIST" + bytes(100))
-    assert "not audio" in _reason(tmp_path / "x.wav")
+    assert _reason(tmp_path / "x.wav").startswith("AVI that libsndfile does not read")
     (tmp_path / "y.wav").write_bytes(b"RIFF\x04\0\0\0WAVE")
-    assert "no data chunk" in _reason(tmp_path / "y.wav")
+    assert "not read" in _reason(tmp_path / "y.wav")
 
 
 def test_not_a_file(tmp_path):
@@ -314,14 +213,70 @@ def test_one_sample_is_not_silence(tmp_path):
     for position in (0, -1):
         samples = np.zeros(5 * RATE)
         samples[position] = 2**-15
-        assert audio.read(_write(tmp_path / "x.wav", samples), sample_rate=RATE).any()
+        path = _write(tmp_path / "x.wav", samples)
+        with pytest.warns(audio.FlawWarning, match="nearly silent, -90 dB"):
+            assert audio.read(path, sample_rate=RATE).any()
 
 
 def test_too_short(tmp_path):
     path = _write(tmp_path / "x.wav", _noise(1.0))
     assert len(audio.read(path, sample_rate=16_000, minimum_seconds=1.0)) == 16_000
-    assert _reason(path, minimum_seconds=1.001) == "too short: 1.000 s, at least 1.001 s needed"
+    assert _reason(path, minimum_seconds=1.02) == "too short: 1.000 s, at least 1.02 s needed"
     assert _reason(_write(tmp_path / "none.wav", _noise(0))) == "no samples"
+
+
+def test_what_lacks_a_moment_is_lengthened(tmp_path):
+    path = _write(tmp_path / "x.wav", _noise(1.0, 16_000), 16_000)
+    samples = audio.read(path, sample_rate=16_000, minimum_seconds=1.00506)
+    assert len(samples) == 16_081
+    np.testing.assert_array_equal(samples[:16_000], audio.read(path, sample_rate=16_000))
+    assert not samples[16_000:].any()
+    raw = bytes(range(250)) * 128
+    options = {"rate": 16_000, "sample_rate": 16_000, "minimum_seconds": 1.00506}
+    assert sum(map(len, audio.raw_blocks(io.BytesIO(raw), "s16le", **options))) == 16_081
+
+
+CHANNELS = {"first": 0, "1": 0, "2": 1, "3": 2}
+
+
+@pytest.mark.parametrize("channel", [*CHANNELS, "mix"])
+def test_a_channel_is_chosen(tmp_path, channel):
+    samples = _noise(1, 16_000, 3).astype(np.float32)
+    path = _write(tmp_path / "x.wav", samples, 16_000, subtype="FLOAT")
+    expected = samples.mean(1) if channel == "mix" else samples[:, CHANNELS[channel]]
+    np.testing.assert_array_equal(audio.read(path, sample_rate=16_000, channel=channel), expected)
+
+
+@pytest.mark.parametrize("channel", ["", "0", "-1", "left", "1.0", "²"])
+def test_no_channel(tmp_path, channel):
+    with pytest.raises(ValueError, match="channel must be first, mix or a number from 1, got "):
+        audio.read(tmp_path / "x.wav", sample_rate=16_000, channel=channel)
+
+
+def test_a_channel_that_is_not_there_or_not_heard(tmp_path):
+    left = _noise(1, 16_000, 1)
+    path = _write(tmp_path / "x.wav", left, 16_000)
+    assert _reason(path, channel="2") == "channel 2 is not there, it has 1"
+    path = _write(tmp_path / "x.wav", np.concatenate([0 * left, left], 1), 16_000)
+    assert _reason(path).endswith("the first channel is 0; another has sound (--channel)")
+    path = _write(tmp_path / "x.wav", np.concatenate([left, -left], 1), 16_000, subtype="FLOAT")
+    assert "the mix of its channels is 0" in _reason(path, channel="mix")
+    path = _write(tmp_path / "x.wav", np.concatenate([1e-3 * left, left], 1), 16_000)
+    assert _reason(path, strict=True) == "the first channel is 60 dB below another (--channel)"
+    with pytest.warns(audio.FlawWarning, match=r"x\.wav: the first channel is 60 dB below"):
+        audio.read(path, sample_rate=16_000)
+    path = _write(tmp_path / "x.wav", 1e-5 * left, 16_000, subtype="FLOAT")
+    assert "nearly silent, -102 dB" in _reason(path, strict=True)
+
+
+def test_many_flaws_are_told_in_short(tmp_path):
+    told = []
+    tell = audio._Teller(tmp_path, False, told.append)
+    for i in range(9):
+        tell("damaged", float(i), 0.5)
+    tell.end()
+    assert [flaw.start for flaw in told[:-1]] == [0, 1, 2, 3, 4]
+    assert told[-1].text == "damaged in 4 more places: 2.00 s lost"
 
 
 def test_too_short_is_known_before_the_first_block(tmp_path):
@@ -396,23 +351,6 @@ def test_wav_from_a_pipe(tmp_path):
     data[at : at + 4] = b"\xff\xff\xff\xff"
     path.write_bytes(data)
     assert len(audio.read(path, sample_rate=16_000)) == 16_000
-
-
-def test_flac_from_a_pipe(tmp_path):
-    path = _good(tmp_path, "flac")
-    data = bytearray(path.read_bytes())
-    data[21] &= 0xF0  # STREAMINFO: the number of samples is 36 bits, and 0 where it is unknown
-    data[22:26] = bytes(4)
-    path.write_bytes(data)
-    assert "does not say how many samples" in _reason(path)
-
-
-def test_damage_in_the_middle(tmp_path):
-    path = _good(tmp_path, "flac")
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 100] = np.random.default_rng(0).bytes(100)
-    path.write_bytes(data)
-    assert "damaged" in _reason(path)
 
 
 def test_an_error_survives_a_worker_process():

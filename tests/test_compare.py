@@ -172,3 +172,46 @@ def test_the_picture_shows_the_bits(tmp_path):
     assert dollars.exists()
     with pytest.raises(ValueError, match="png"):
         compare.differences_figure(found, tmp_path / "same.pdf", title="same", code_rate=4.0)
+
+
+# Verdicts.
+
+
+def judged(words_a, words_b):
+    found = compare.compare_codes(words_a, words_b, 16.0)
+    return compare.verdict(found, code_rate=16.0), found
+
+
+def flipped(words, share, seed=0):
+    """Words with a share of their bits turned."""
+    bits = np.random.default_rng(seed).random((*words.shape, 32)) < share
+    return words ^ np.packbits(bits, axis=-1, bitorder="little").view("<u4")[..., 0]
+
+
+def test_a_verdict_by_hand():
+    a, b = random_words(1, 400, 1), random_words(2, 500, 1)
+    assert judged(a, a)[0] == "same"
+    assert judged(flipped(a[100:250], 0.1), a)[0] == "same"
+    assert judged(flipped(a[100:250], 0.3), a)[0] == "related"  # in noise
+    mixed = np.concatenate([b[:200], a[50:200], b[350:]])
+    assert judged(mixed, a)[0] == "related"  # they share a part
+    verdict, found = judged(a, b)
+    assert verdict == "unrelated"
+    assert 0 < found.deviations < compare.UNRELATED
+    assert judged(a[:60], b)[0] == "cannot tell"  # too short
+    steady = np.zeros((300, 1), np.uint32)
+    assert judged(steady, steady)[0] == "same"  # a copy
+    assert judged(steady, steady[:200])[0] == "cannot tell"
+    assert judged(flipped(steady, 0.05), flipped(steady, 0.05, 1))[0] == "cannot tell"
+    needed = found._replace(deviations=compare.RELATED + 0.1, tempo=1.02)
+    assert compare.verdict(needed._replace(deviations=1.0), code_rate=16.0) == "unrelated"
+
+
+def test_deviations_are_counted_from_the_other_alignments():
+    a, b = random_words(3, 60, 2), random_words(4, 50, 2)
+    found = compare.compare_codes(a, b, 4.0)
+    _, lags = by_hand(a, b)
+    scores = np.array([score for score, overlap, *_ in lags.values() if overlap >= 8])
+    deviation = 1.4826 * np.median(np.abs(scores - np.median(scores)))
+    assert found.deviations == pytest.approx((found.score - np.median(scores)) / deviation)
+    assert (found.codes_a, found.codes_b) == (60, 50)

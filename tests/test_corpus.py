@@ -152,6 +152,9 @@ def test_folder(tmp_path):
         "b/x.WAV",
         "a/x.flac",
         "z.AIFF",
+        "w64.w64",
+        "caf.caf",
+        "aac.M4A",
         "y.opus",
         ".hidden.wav",
         ".git/z.wav",
@@ -161,10 +164,28 @@ def test_folder(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     found = corpus.recordings(tmp_path)
-    assert [r.id for r in found] == ["a/x.flac", "b/x.WAV", "y", "z"]
-    assert [r.path for r in found] == [
-        tmp_path / name for name in ("a/x.flac", "b/x.WAV", "y.opus", "z.AIFF")
-    ]
+    names = ["a/x.flac", "aac.M4A", "b/x.WAV", "caf.caf", "w64.w64", "y.opus", "z.AIFF"]
+    assert [r.path for r in found] == [tmp_path / name for name in names]
+    assert [r.id for r in found] == ["a/x.flac", "aac", "b/x.WAV", "caf", "w64", "y", "z"]
+
+
+def test_links_are_followed_once_and_every_file_is_accounted_for(tmp_path):
+    root, other = tmp_path / "music", tmp_path / "other"
+    for name in ("music/b/x.wav", "music/notes.TXT", "music/.hidden.wav", "other/deep/y.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (root / "a").symlink_to("b")  # before it by name: b is there as itself
+    (root / "round").symlink_to(".")
+    (other / "deep" / "back").symlink_to(root)
+    (root / "c").symlink_to(other)
+    (root / "d").symlink_to(other / "deep")
+    (root / "file.wav").symlink_to(root / "b" / "x.wav")
+    (root / "dangling.wav").symlink_to("nothing")
+    (root / "dangling").symlink_to("nothing")
+    audio, skipped = corpus.walk(root)
+    names = [path.relative_to(root).as_posix() for path in audio]
+    assert names == ["b/x.wav", "c/deep/y.wav", "dangling.wav", "file.wav"]
+    assert skipped == {".txt": 1, "hidden": 1, "no suffix": 1}
 
 
 def test_a_folder_that_cannot_be_read_is_not_skipped(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import corpus, digests, features
+from seqhash import audio, corpus, digests, features
 from tests.test_decode import workers_that
 
 RATE = 8_000
@@ -53,7 +53,13 @@ class _Counting:
 
 
 def _prepare(
-    recordings, directory, function=_features, settings=SETTINGS, minimum_seconds=0.5, workers=2
+    recordings,
+    directory,
+    function=_features,
+    settings=SETTINGS,
+    minimum_seconds=0.5,
+    workers=2,
+    **options,
 ):
     return features.prepare(
         recordings,
@@ -64,6 +70,7 @@ def _prepare(
         minimum_seconds=minimum_seconds,
         workers=workers,
         progress=False,
+        **options,
     )
 
 
@@ -198,7 +205,7 @@ def test_bad_files_are_left_out_and_listed(five, tmp_path):
     folder = tmp_path / "audio"
     (folder / "r0.wav").write_bytes(b"not audio at all")
     data = (folder / "r2.wav").read_bytes()
-    (folder / "r2.wav").write_bytes(data[:9_000])
+    (folder / "r2.wav").write_bytes(data[:5_000])
     (folder / "r4.wav").unlink()
     _audio(folder / "r1.wav", seconds=0.4)
     report = _prepare(five, tmp_path / "store")
@@ -206,7 +213,7 @@ def test_bad_files_are_left_out_and_listed(five, tmp_path):
     paths, reasons = zip(*report.failed, strict=True)
     assert paths == tuple(str(folder / f"r{i}.wav") for i in (0, 1, 2, 4))
     for reason, word in zip(
-        reasons, ["not audio", "too short", "truncated", "no such file"], strict=True
+        reasons, ["not audio", "too short", "needed; cut: ", "no such file"], strict=True
     ):
         assert word in reason
     store = features.open_store(tmp_path / "store")
@@ -216,6 +223,17 @@ def test_bad_files_are_left_out_and_listed(five, tmp_path):
     assert _prepare(five, tmp_path / "store").prepared == ("r0",)
 
 
+def test_a_damaged_file_is_used_or_strictly_refused(five, tmp_path):
+    path = five[1].path
+    path.write_bytes(path.read_bytes()[:20_000])
+    flaws = list[audio.Flaw]()
+    assert len(_prepare(five, tmp_path / "store", report=flaws.append).prepared) == 5
+    assert [flaw.path for flaw in flaws] == [path]
+    again = _prepare(five, tmp_path / "store", strict=True)
+    assert [file for file, _ in again.failed] == [str(path)]
+    assert "cut" in again.failed[0][1]
+
+
 def test_what_features_leave_unread_is_still_checked(five, tmp_path):
     samples = np.zeros(130 * RATE)
     samples[: 60 * RATE] = 0.1
@@ -223,8 +241,9 @@ def test_what_features_leave_unread_is_still_checked(five, tmp_path):
     soundfile.write(path, samples, RATE)
     path.write_bytes(path.read_bytes()[:-40])  # cut in the third block of a minute
     first_block = lambda blocks: _features([next(iter(blocks))])  # noqa: E731
-    report = _prepare([dataclasses.replace(five[0], path=path)], tmp_path / "store", first_block)
-    assert "truncated" in report.failed[0][1]
+    recordings = [dataclasses.replace(five[0], path=path)]
+    report = _prepare(recordings, tmp_path / "store", first_block, strict=True)
+    assert "cut" in report.failed[0][1]
 
 
 def test_cepstra_that_are_no_good(five, tmp_path):

@@ -145,3 +145,13 @@ def test_a_folder_that_a_kill_at_any_step_interrupts_is_old_or_new(tmp_path):
         assert files.present(path) == path
         step += 1
     assert set(seen) == {"oldold", "newnew"}
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('{"a": 1}')
+    assert files.read_json(path) == {"a": 1}
+    for damage in (b"", b'{"a": ', b"[1]", b"\xff", b"[" * 100_000, b'{"a": 1}x'):
+        path.write_bytes(damage)
+        with pytest.raises(ValueError, match=r"results\.json: damaged \(.*delete it"):
+            files.read_json(path)

@@ -9,6 +9,7 @@ import soxr
 
 import seqhash
 from seqhash import songbook
+from seqhash.codes import AS_IS
 from seqhash.index import identify
 from seqhash.index.catalogue import Collection, Row
 
@@ -129,3 +130,43 @@ def test_a_groove_that_two_pieces_share_is_no_copy():
     loop = np.concatenate([piece] * 30)  # a copy of one repeat is a copy of all
     assert identify.stands_out(differ(loop[640:768], 0.3), loop, 640, 20, 32) > 0.6
     assert identify.stands_out(query, same_groove[640:768], 0, 20, 32) == np.inf  # nothing beside
+
+
+def test_a_copy_is_known_from_begin_to_end_however_steady_it_is(hasher):
+    """Whose windows tell nothing: a loop of a second, a tone."""
+    steady, other = np.zeros((40, 1), np.uint32), np.arange(40, dtype=np.uint32)[:, None]
+    words = [steady, other, steady, steady[:39]]
+    rows = [Row(i, f"{i}", f"{i:064x}", "", "", "", 0.0, len(words[i]), {}) for i in range(4)]
+    searcher = identify.Searcher(hasher, rows, Collection.of(words))
+    weighted = np.concatenate([steady, other, other], axis=1)
+    found = searcher._wholes(weighted)
+    assert [match.recording for match in found] == [0, 2]
+    for match in found:
+        assert (match.start, match.offset, match.distance, match.bit_error_rate) == (0, 0, 0, 0)
+        assert match.end == 39 / 16 + hasher.segment_seconds
+    views = iter([(AS_IS, [weighted])])
+    heard = identify._Heard([], hasher.sample_rate)
+    heard.seconds = 2.4995
+    matches = searcher._answer(views, heard)
+    assert [(m.recording, m.start, m.end) for m in matches] == [(0, 0.0, 2.4995), (2, 0.0, 2.4995)]
+    assert searcher._wholes(steady[:38]) == []
+
+
+def test_every_place_of_a_clip_is_listed_and_the_nearest_misses(searcher, hasher, music):
+    rate, piece = hasher.sample_rate, music[WORKS[0]][8_000 : 8_000 + 16_000]
+    loop = hasher.hash_samples(np.tile(piece, 25))  # 50 s, a place every 2 s
+    other = np.concatenate([music[WORKS[1]][: 5 * rate], piece, music[WORKS[1]][5 * rate :]])
+    words = [hasher.hash_samples(other), loop, *searcher.collection.words[None, :20_000]]
+    rows = [Row(i, f"{i}", f"{i:064x}", "", "", "", 0.0, len(words[i]), {}) for i in range(3)]
+    every = replace(searcher, rows=rows, collection=Collection.of(words), everywhere=True)
+    survey = every.survey([piece[:12_000]])
+    places = {r: [] for r in range(3)}
+    for match in survey.matches:
+        places[match.recording].append(match.offset - match.start)
+    assert sorted(places[1]) == pytest.approx([2.0 * i for i in range(25)], abs=0.04)
+    assert any(abs(place - 5) < 0.04 for place in places[0])
+    assert survey.needed == pytest.approx(2)
+    misses = searcher.survey([music[WORKS[-1]][16_000:40_000]])
+    assert misses.matches == []
+    assert 0 < len(misses.misses) <= 3
+    assert all(miss.score < misses.needed for miss in misses.misses)

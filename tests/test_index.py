@@ -136,7 +136,7 @@ def test_the_file_by_sqlite_alone(tmp_path):
     header = path.read_bytes()[
         :100
     ]  # sqlite.org/fileformat2.html: user_version at 60, application_id at 68, big-endian
-    assert struct.unpack(">i", header[60:64]) == (1,)
+    assert struct.unpack(">i", header[60:64]) == (3,)
     assert header[68:72] == b"sqhx"
     assert header[18:20] == b"\1\1"  # rollback journal, not WAL
     recordings, codes = _sql(path, "SELECT * FROM recordings", "SELECT * FROM codes")
@@ -238,7 +238,8 @@ def test_info(tmp_path):
     with open_index(path, readonly=True) as opened:
         assert opened.info() == {
             "path": str(path),
-            "schema": 1,
+            "schema": 3,
+            "channel": "first",
             "hasher": {
                 "name": "paper-128",
                 "digest": "ab" * 32,
@@ -336,31 +337,52 @@ def test_creating_keeps_what_is_there(tmp_path):
 
 def test_a_newer_version_is_refused(tmp_path):
     path = _make(tmp_path / "i", [_entry(1)])
-    _sql(path, "PRAGMA user_version = 2")
+    _sql(path, "PRAGMA user_version = 4")
     content = path.read_bytes()
     for arguments in ({}, {"readonly": True}, {"identity": IDENTITY, "create": True}):
         with pytest.raises(
             IndexFileError,
-            match=r"i: made by a newer seqhash \(schema 2, .* up to 1\); update seqhash",
+            match=r"i: made by a newer seqhash \(schema 4, .* up to 3\); update seqhash",
         ):
             open_index(path, **arguments)
     assert path.read_bytes() == content
 
 
-def test_an_older_version_is_migrated(tmp_path, monkeypatch):
-    path = _make(tmp_path / "i", [_entry(1)])
-    before = _state(path)
-    monkeypatch.setattr(
-        catalogue, "STEPS", (*catalogue.STEPS, ("ALTER TABLE recordings ADD COLUMN year TEXT",))
-    )
-    with pytest.raises(
-        IndexFileError, match="i: made by an older seqhash; open it for writing once"
-    ):
-        open_index(path, readonly=True)
+def test_an_older_version_is_read_as_it_is_and_migrated_when_it_is_written(tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(catalogue, "STEPS", catalogue.STEPS[:1])
+        path = _make(tmp_path / "i", [_entry(1)])
+    content, before = path.read_bytes(), _state(path)
+    with open_index(path, readonly=True) as opened:
+        assert (opened.files(), opened.astray(), opened.verify()) == ({}, [], [])
+        assert opened.places(1) == ["/music/1.flac"]
+        assert opened.channel == "first"
+    assert path.read_bytes() == content
     with open_index(path) as opened:
-        assert opened.info()["schema"] == 2
-    assert _sql(path, "SELECT id, year FROM recordings") == [[(1, None)]]
-    assert _state(path) == before
+        assert opened.info()["schema"] == 3
+        assert opened.add([_entry(2)], [catalogue.File("/x", "ab" * 32)]) == [True]
+        assert opened.files() == {"/x": catalogue.File("/x", "ab" * 32)}
+    assert _state(path)[1][:1] == before[1]
+
+
+def test_the_channel_is_kept_and_another_one_refused(tmp_path):
+    make = {"identity": IDENTITY, "create": True}
+    with open_index(tmp_path / "mix", **make, channel="mix") as mixed:
+        mixed.add([_entry(1)])
+        exchange.export_npz(mixed, tmp_path / "mix.npz")
+    with open_index(tmp_path / "mix", channel="mix") as opened:
+        assert opened.channel == opened.info()["channel"] == "mix"
+    with pytest.raises(IndexFileError, match="made of the mix channel of each file, not of first"):
+        open_index(tmp_path / "mix", channel="first")
+    assert exchange.npz_channel(tmp_path / "mix.npz") == "mix"
+    with open_index(tmp_path / "first", **make) as first:
+        with pytest.raises(IndexFileError, match="mix channel"):
+            exchange.merge(first, tmp_path / "mix")
+        with pytest.raises(IndexFileError, match="of the mix channel; the index's is first"):
+            exchange.import_npz(first, tmp_path / "mix.npz")
+    _sql(tmp_path / "mix", "UPDATE channel SET name = '2'")
+    with pytest.raises(IndexFileError, match="does not say which channel"):
+        open_index(tmp_path / "mix")
 
 
 def test_a_failed_migration_changes_nothing(tmp_path, monkeypatch):
@@ -440,7 +462,7 @@ def test_every_flipped_bit_is_found_or_harmless(tmp_path):
     changed.
     """
     path = _make(
-        tmp_path / "i", [_entry(i, 300, title="Air", metadata={"a": "b"}) for i in range(3)]
+        tmp_path / "i", [_entry(i, 600, title="Air", metadata={"a": "b"}) for i in range(3)]
     )
     content, good = path.read_bytes(), _state(path)
     random = np.random.default_rng(7)

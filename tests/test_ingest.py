@@ -64,8 +64,8 @@ def opened(path, hasher):
     return catalogue.open_index(path, identity=ingest.identity_of(hasher), create=True)
 
 
-def add(store, hasher, items, workers=2):
-    return ingest.add_files(store, hasher, items, workers=workers, progress=False)
+def add(store, hasher, items, workers=2, **options):
+    return ingest.add_files(store, hasher, items, workers=workers, progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_what_is_added_are_the_codes_of_the_files(tmp_path, hasher):
     ]
     files.append(write(tmp_path / "other_rate.wav", 3.0, seed=3, rate=22_050))
     with opened(tmp_path / "index", hasher) as store:
-        assert add(store, hasher, [tmp_path]) == (4, 0, [])
+        assert add(store, hasher, [tmp_path])[:3] == (4, 0, [])
         rows = {Path(row.path): row for row in store.rows()}
         assert rows.keys() == set(files)
         for path, row in rows.items():
@@ -100,9 +100,9 @@ def test_what_is_there_is_passed_over_before_it_is_decoded(tmp_path, monkeypatch
     write(tmp_path / "music" / "b.wav", seed=2)
     (tmp_path / "music" / "copy.wav").write_bytes((tmp_path / "music" / "a.wav").read_bytes())
     with opened(tmp_path / "index", hasher) as store:
-        assert add(store, hasher, [tmp_path / "music"]) == (2, 1, [])
+        assert add(store, hasher, [tmp_path / "music"])[:3] == (2, 1, [])
         monkeypatch.setattr(decode, "_Worker", lambda: pytest.fail("a process was started"))
-        assert add(store, hasher, [tmp_path / "music"]) == (0, 3, [])
+        assert add(store, hasher, [tmp_path / "music"])[:3] == (0, 3, [])
         names = {Path(row.path).name for row in store.rows()}
         assert names in (
             {"a.wav", "b.wav"},
@@ -120,12 +120,12 @@ def test_bad_files_are_listed_with_the_reason_and_the_others_added(tmp_path):
     pipe, long = tmp_path / "pipe.wav", tmp_path / f"{'x' * 300}.wav"
     os.mkfifo(pipe)
     with opened(tmp_path / "index", hasher) as store:
-        counts = add(store, hasher, [cut, text, short, gone, pipe, long, good])
+        counts = add(store, hasher, [cut, text, short, gone, pipe, long, good], strict=True)
         assert (counts.added, counts.present) == (1, 0)
         reasons = dict(counts.failed)
         assert reasons.keys() == {str(path) for path in (cut, text, short, gone, pipe, long)}
         for path, reason in {
-            cut: "truncated",
+            cut: "cut: 39956 of 64000 bytes of samples are there",
             text: "not audio",
             short: "too short",
             gone: "no such file",
@@ -134,6 +134,22 @@ def test_bad_files_are_listed_with_the_reason_and_the_others_added(tmp_path):
         }.items():
             assert reason in reasons[str(path)]
         assert [row.path for row in store.rows()] == [str(good)]
+        flaws = list[audio.Flaw]()  # and without strict it is used, and told
+        assert add(store, hasher, [cut, good], report=flaws.append)[:3] == (1, 1, [])
+        assert [(flaw.path, round(flaw.seconds, 1)) for flaw in flaws] == [(cut, 0.8)]
+        assert store.rows()[-1].duration == pytest.approx(1.25, abs=0.01)
+
+
+def test_the_index_says_which_channel_is_taken(tmp_path):
+    hasher, left = fake_hasher(), 0.1 * np.random.default_rng(0).standard_normal(2 * RATE)
+    soundfile.write(tmp_path / "x.wav", np.stack([left, 0 * left], 1), RATE)
+    identity = ingest.identity_of(hasher)
+    for channel, failed in {"first": 0, "mix": 0, "2": 1}.items():
+        index = tmp_path / channel
+        opened = catalogue.open_index(index, identity=identity, create=True, channel=channel)
+        with opened as store:
+            counts = add(store, hasher, [tmp_path / "x.wav"], workers=1)
+            assert (counts.added, len(counts.failed)) == (1 - failed, failed)
 
 
 def test_manifest_columns_and_tags_become_fields_and_metadata(tmp_path):
@@ -168,12 +184,12 @@ def test_a_name_that_is_not_utf8(tmp_path):
     path = tmp_path / os.fsdecode(b"bad\xff.flac")
     write(tmp_path / "a.flac", title="Tag").rename(path)
     with opened(tmp_path / "index", fake_hasher()) as store:
-        assert add(store, fake_hasher(), [path]) == (1, 0, [])
+        assert add(store, fake_hasher(), [path])[:3] == (1, 0, [])
         assert [(row.path, row.title) for row in store.rows()] == [(str(path), "Tag")]
 
 
 def test_a_broken_manifest_adds_nothing(tmp_path):
-    (tmp_path / "m.csv").write_text("path\ngone.wav\n")
+    (tmp_path / "m.csv").write_text("path\ngone.wav,more\n")
     good = write(tmp_path / "good.wav")
     with opened(tmp_path / "index", fake_hasher()) as store:
         with pytest.raises(corpus.ManifestError, match=r"m\.csv:2"):
@@ -181,12 +197,20 @@ def test_a_broken_manifest_adds_nothing(tmp_path):
         assert store.rows() == []
 
 
+def test_a_file_that_a_manifest_misses_is_named_and_the_others_are_added(tmp_path):
+    write(tmp_path / "good.wav")
+    (tmp_path / "m.csv").write_text("path,title\ngone.wav,One\ngood.wav,Two\n")
+    with opened(tmp_path / "index", fake_hasher()) as store:
+        counts = add(store, fake_hasher(), [tmp_path / "m.csv"])
+        assert counts[:3] == (1, 0, [(str(tmp_path / "gone.wav"), "no such file")])
+        assert [row.title for row in store.rows()] == ["Two"]
+
+
 def test_a_path_named_twice_is_one_recording(tmp_path, monkeypatch):
     path = write(tmp_path / "a.wav")
     monkeypatch.chdir(tmp_path)
-    assert [
-        r.path for r in ingest.gather(["a.wav", path, tmp_path, tmp_path / "x" / ".." / "a.wav"])
-    ] == [path]
+    named = ["a.wav", path, tmp_path, tmp_path / "x" / ".." / "a.wav"]
+    assert [r.path for r in ingest.gather(named).recordings] == [path]
 
 
 @pytest.mark.parametrize("changes", [{}, {"segment.normalisation": "recording"}])
@@ -228,7 +252,7 @@ def test_a_long_recording_is_hashed_while_it_is_decoded(tmp_path, monkeypatch):
         write(tmp_path / "short.flac", seed=2),
     )
     with opened(tmp_path / "index", hasher) as store:
-        assert add(store, hasher, [long, short]) == (2, 0, [])
+        assert add(store, hasher, [long, short])[:3] == (2, 0, [])
         assert {Path(r.path).name: (r.codes, r.duration) for r in store.rows()} == {
             "long.flac": (996, 250.0),
             "short.flac": (4, 2.0),
@@ -281,7 +305,7 @@ if path.stem == "2":
     hasher.hash_many = hash_many
     with opened(tmp_path / "index", hasher) as store:
         counts = add(store, hasher, files, workers=4)
-        assert counts == (3, 0, [(str(files[2]), "cut")])
+        assert counts[:3] == (3, 0, [(str(files[2]), "cut")])
         assert [row.codes for row in store.rows()] == [2, 2, 2]
         assert [row.path for row in store.rows()] == [str(files[i]) for i in (0, 1, 3)]
     assert max(together) > 1
@@ -294,7 +318,7 @@ def test_a_file_that_crashes_the_decoder_costs_itself_alone(tmp_path, monkeypatc
         monkeypatch, "if path.stem == '1': ctypes.string_at(0)\nyield from real(path, **options)"
     )
     with opened(tmp_path / "index", fake_hasher()) as store:
-        assert add(store, fake_hasher(), files, workers=1) == (
+        assert add(store, fake_hasher(), files, workers=1)[:3] == (
             4,
             0,
             [(str(files[1]), "the process that decoded it ended (SIGSEGV)")],
@@ -381,7 +405,7 @@ def main():
     with catalogue.open_index({str(tmp_path / "index")!r}, identity=identity, create=True) as store:
         print("ready", flush=True)
         music = {str(tmp_path / "music")!r}
-        print(ingest.add_files(store, hasher, [music], workers=2, progress=False))
+        print(ingest.add_files(store, hasher, [music], workers=2, progress=False)[:3])
 
 {'if __name__ == "__main__":' if guarded else "if True:"}
     main()
@@ -404,7 +428,7 @@ def test_workers_do_not_run_the_callers_script(tmp_path):
     write(tmp_path / "music" / "a.wav")
     out, err = script(tmp_path, pause=0, guarded=False).communicate(timeout=60)
     assert (out.count("ready"), err) == (1, "")
-    assert "added=1, present=0, failed=[]" in out
+    assert "(1, 0, [])" in out
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
@@ -433,7 +457,7 @@ def test_a_killed_run_leaves_a_good_index_and_no_processes_and_is_continued(tmp_
         assert 0 < there < 24
     done = script(tmp_path, pause=0)
     out, _ = done.communicate(timeout=60)
-    assert f"added={24 - there}, present={there}, failed=[]" in out
+    assert f"({24 - there}, {there}, [])" in out
 
 
 def living(session):
@@ -453,7 +477,7 @@ def living(session):
 def test_real_music(tmp_path, corpora, hasher):
     files = sorted((corpora / "music" / "audio").iterdir())[:2]
     with opened(tmp_path / "index", hasher) as store:
-        assert add(store, hasher, files) == (2, 0, [])
+        assert add(store, hasher, files)[:3] == (2, 0, [])
         for row in store.rows():
             expected = hasher.hash_samples(audio.read(row.path, sample_rate=RATE))
             np.testing.assert_array_equal(store.words_of([row.id])[0], expected)

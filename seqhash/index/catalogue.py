@@ -4,11 +4,15 @@
 - ``recordings``, the catalogue: id, path, content digest, title, artist, work, duration, codes,
   metadata (JSON).
 - ``codes``: the words of a recording, little-endian uint32 (codes, words).
+- ``files``: what was last seen at each path: content digest, stamp, and why it could not be used.
+  Copies of one file are one recording with several files.
+- ``channel``: which one of each file was taken; where nothing is said, the first.
+
+Older indexes get the last two tables when they are next written to.
 
 Each row has a CRC-32 of its content. Words have a table of their own, so that the catalogue is read
-without them. What
-was added never changes, and an id is never given twice: what one call listed, the next one reads,
-or finds removed.
+without them. Codes never change, and an id is never given twice: what one call listed, the next
+one reads, or finds removed. Path and tags of a recording follow its file (``follow``).
 
 **Durability.** SQLite's rollback journal, not WAL: outside a transaction the index is one file,
 which can be copied or lie on a read-only disk (WAL has two more files, and needs a writable folder
@@ -57,11 +61,23 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "REFERENCES recordings (id) ON DELETE CASCADE, "
         "checksum INTEGER NOT NULL, words BLOB NOT NULL)",
     ),
+    (
+        "CREATE TABLE files (path TEXT PRIMARY KEY, digest TEXT NOT NULL, stamp TEXT NOT NULL, "
+        "reason TEXT NOT NULL, reader TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE INDEX files_of_recordings ON files (digest)",
+    ),
+    (
+        "CREATE TABLE channel (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL, "
+        "checksum INTEGER NOT NULL)",
+    ),
 )
+_FILES_SINCE, _CHANNEL_SINCE = 2, 3  # schema versions
 
 # The latter: SQLite quotes damaged bytes in its message.
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
+_TEXT = "CAST(? AS TEXT)"  # of bytes: a path need not be Unicode
 _LINE = "id, path, digest, title, artist, work, duration, codes, metadata, checksum"
+_FILES = "SELECT path, digest, stamp, reason, reader, checksum FROM files"
 
 
 class IndexFileError(ValueError):
@@ -112,6 +128,16 @@ class Row(NamedTuple):
     metadata: dict[str, str]
 
 
+class File(NamedTuple):
+    """What was last seen at a path."""
+
+    path: str
+    digest: str  # SHA-256 of the content
+    stamp: str = ""  # of the file when it was read; "": too young to be known by it
+    reason: str = ""  # why it could not be used as audio
+    reader: str = ""  # whose reason that is: another one may read it
+
+
 class Collection(NamedTuple):
     """What search needs. Recording r has the rows starts[r] up to starts[r + 1] of ``words``."""
 
@@ -146,11 +172,20 @@ class Index:
     """
 
     def __init__(
-        self, path: Path, connection: sqlite3.Connection, identity: Identity, *, readonly: bool
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        identity: Identity,
+        *,
+        readonly: bool,
+        schema: int,
+        channel: str,
     ):
         self.path = path
         self.identity = identity
         self.readonly = readonly
+        self.channel = channel  # of ``audio.blocks``
+        self.schema = schema  # version of the file, which may be older where it is only read
         self._connection = connection
 
     def __enter__(self) -> Self:
@@ -170,9 +205,9 @@ class Index:
         with self._transaction():
             yield
 
-    def add(self, entries: Iterable[Entry]) -> list[bool]:
+    def add(self, entries: Iterable[Entry], files: Iterable[File] = ()) -> list[bool]:
         """Adds recordings, all of them or none, in one transaction that is on the disk when this
-        returns.
+        returns; with it goes what was seen at some paths.
 
         Returns:
           For each entry: True, it is new; False, one of this content digest is there already, and
@@ -184,6 +219,8 @@ class Index:
         entries = list(entries)
         lines = [check_entry(entry, self.identity) for entry in entries]
         with self._transaction(write=True) as db:
+            for file in files:
+                _note(db, file)
             return [
                 _insert(db, line, entry.words) for line, entry in zip(lines, entries, strict=True)
             ]
@@ -194,13 +231,99 @@ class Index:
         with self._transaction() as db:
             return {digest for digest in digests if db.execute(query, (digest,)).fetchone()}
 
+    def files(self) -> dict[str, File]:
+        """What was last seen at each path, where anything was."""
+        if self.schema < _FILES_SINCE:
+            return {}
+        with self._transaction() as db:
+            return {file.path: file for file in _files_where(db)}
+
+    def astray(self) -> list[tuple[Row, list[str]]]:
+        """Recordings that may have another path than the catalogue says, each with all paths where
+        its content was last seen: there is another one, or something else was seen at its own.
+        """
+        if self.schema < _FILES_SINCE:
+            return []
+        query = (
+            "SELECT r.id FROM recordings r JOIN files f ON f.path = r.path "
+            "WHERE f.digest <> r.digest AND f.reason = '' UNION "
+            "SELECT r.id FROM recordings r JOIN files f ON f.digest = r.digest "
+            "WHERE f.path <> r.path ORDER BY 1"
+        )
+        with self._transaction() as db:
+            rows = [self._row(db, i) for (i,) in db.execute(query).fetchall()]
+            return [(row, self._places(db, row)) for row in rows]
+
+    def places(self, i: int) -> list[str]:
+        """Paths where a recording was last seen, its own first if it is one of them."""
+        with self._transaction() as db:
+            row = self._row(db, i)
+            return self._places(db, row)
+
+    def _places(self, db: sqlite3.Connection, row: Row) -> list[str]:
+        if self.schema < _FILES_SINCE:
+            return [row.path]
+        places = [file.path for file in _files_where(db, "digest", row.digest) if not file.reason]
+        own = _files_where(db, "path", row.path)
+        if any(file.digest != row.digest and not file.reason for file in own):
+            return places
+        return [row.path, *(path for path in places if path != row.path)]
+
+    def move(
+        self,
+        paths: Mapping[int, str],
+        retagged: Mapping[int, int],
+        gone: Iterable[int] = (),
+        forget: Iterable[str] = (),
+    ) -> None:
+        """Has recordings follow their files, all or none; those that another process has removed
+        meanwhile are left out.
+
+        Args:
+          paths: the new path of some recordings.
+          retagged: by the id of a recording, that of the new one that has the same codes: its line
+            becomes the old one's, and it is removed.
+          gone: recordings to be removed.
+          forget: paths where nothing is any more.
+        """
+        with self._transaction(write=True) as db:
+            for path in forget:
+                db.execute(f"DELETE FROM files WHERE path = {_TEXT}", (_encoded(path),))
+            there = {i for (i,) in db.execute("SELECT id FROM recordings").fetchall()}
+            for i in there & paths.keys():
+                self._rewrite(db, i, self._row(db, i)._replace(path=paths[i]))
+            for old, new in retagged.items():
+                if {old, new} <= there:
+                    line = self._row(db, new)
+                    db.execute("DELETE FROM recordings WHERE id = ?", (new,))
+                    work = line.work or self._row(db, old).work
+                    self._rewrite(db, old, line._replace(work=work))
+            for i in gone:
+                _delete(db, i)
+
+    def _rewrite(self, db: sqlite3.Connection, i: int, row: Row) -> None:
+        """Gives a recording another line; its words stay."""
+        old = self._row(db, i)
+        blob = self._read_words(db, old).astype("<u4").tobytes()
+        texts = (row.path, row.digest, row.title, row.artist, row.work)
+        metadata = json.dumps(row.metadata, sort_keys=True)
+        checksum = _line_checksum([*texts, row.duration, row.codes, metadata])
+        names = ("path", "digest", "title", "artist", "work")
+        db.execute(
+            f"UPDATE recordings SET {', '.join(f'{name} = {_TEXT}' for name in names)}, "
+            "duration = ?, codes = ?, metadata = ?, checksum = ? WHERE id = ?",
+            (*map(_encoded, texts), row.duration, row.codes, metadata, checksum, i),
+        )
+        words = _words_checksum(row.digest, blob)
+        db.execute("UPDATE codes SET checksum = ? WHERE recording = ?", (words, i))
+
     def remove(self, ids: Iterable[int]) -> int:
         """Removes recordings; the number of those that were there. Only ``compact`` makes the file
         smaller.
         """
-        valid = [(int(i),) for i in ids if 0 < i < 2**63]
+        valid = [int(i) for i in ids if 0 < i < 2**63]
         with self._transaction(write=True) as db:
-            return sum(db.execute("DELETE FROM recordings WHERE id = ?", i).rowcount for i in valid)
+            return sum(_delete(db, i) for i in valid)
 
     def rows(self) -> list[Row]:
         """The catalogue, by ascending id."""
@@ -238,6 +361,7 @@ class Index:
                 "path": str(self.path),
                 "schema": _pragma(db, "user_version"),
                 "hasher": self.identity._asdict(),
+                "channel": self.channel,
                 "recordings": recordings,
                 "codes": codes,
                 "duration": duration,
@@ -248,7 +372,7 @@ class Index:
     def verify(self) -> list[str]:
         """Reads every byte; what is wrong, one problem a line. Empty: nothing is."""
         problems: list[str] = []
-        for check in (self._check_structure, self._check_recordings):
+        for check in (self._check_structure, self._check_recordings, self._check_files):
             try:
                 with self._transaction() as db:
                     problems.extend(check(db))  # what it found before an error stays
@@ -339,6 +463,15 @@ class Index:
             except _ERRORS as error:
                 yield f"{self.path}: recording {i} cannot be read ({error})."
 
+    def _check_files(self, db: sqlite3.Connection) -> Iterator[str]:
+        lines = db.execute(_FILES).fetchall() if self.schema >= _FILES_SINCE else ()
+        for line in lines:
+            if _line_checksum(line[:-1]) != line[-1]:
+                yield (
+                    f"{self.path}: what it says of the file {line[0]!r} is not as it was written; "
+                    "'seqhash add' of that file mends it."
+                )
+
 
 def open_index(
     path: str | os.PathLike[str],
@@ -346,6 +479,7 @@ def open_index(
     identity: Identity | None = None,
     create: bool = False,
     readonly: bool = False,
+    channel: str | None = None,
 ) -> Index:
     """Opens an index, and undoes what a killed process left half-written in it.
 
@@ -354,10 +488,12 @@ def open_index(
       identity: of the hasher at hand; an index of another one is refused. None takes any.
       create: make the file where it is missing or empty; needs the identity.
       readonly: change nothing, and so be content with a file or a folder that cannot be written.
+      channel: which one of each file is taken, ``first``, ``mix`` or a number; None, that of the
+        index, and ``first`` in a new one. An index of another one is refused.
 
     Raises:
-      IndexFileError: no index there, another hasher's, a newer version's, a damaged one, or one
-        that cannot be written.
+      IndexFileError: no index there, another hasher's or channel's, a newer version's, a damaged
+        one, or one that cannot be written.
     """
     if create and (identity is None or readonly):
         raise ValueError("To create an index, an identity is needed, and writing.")
@@ -371,13 +507,21 @@ def open_index(
         db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             _configure(db, readonly=readonly)
-            _prepare(path, db, identity if create else None, readonly=readonly)
+            _check_size(path, db)
+            made = identity if create else None
+            schema = _prepare(path, db, made, channel or "first", readonly=readonly)
+            taken = _read_channel(path, db, schema)
+            if channel not in (None, taken):
+                raise IndexFileError(
+                    f"{path}: made of the {taken} channel of each file, not of {channel}; use it "
+                    "so, or another index."
+                )
             stored = _read_identity(path, db)
             require_same(path, stored, identity or stored)
         except BaseException:
             db.close()
             raise
-    return Index(path, db, stored, readonly=readonly)
+    return Index(path, db, stored, readonly=readonly, schema=schema, channel=taken)
 
 
 def delete_empty(path: str | os.PathLike[str]) -> None:
@@ -398,7 +542,8 @@ def _errors_named(path: Path) -> Iterator[None]:
 
 
 def _explain(path: Path, error: Exception) -> str:
-    other = sqlite3.SQLITE_CORRUPT if isinstance(error, UnicodeDecodeError) else 0
+    # Of errors without a code: this module's, and bytes that are no text. SQLite's have one.
+    other = 0 if isinstance(error, sqlite3.ProgrammingError) else sqlite3.SQLITE_CORRUPT
     reasons = {
         sqlite3.SQLITE_BUSY: f"another process has been using it for {BUSY_SECONDS:g} s; wait "
         "until it has ended, then run the same command again",
@@ -489,21 +634,22 @@ def _configure(db: sqlite3.Connection, *, readonly: bool) -> None:
 
 
 def _prepare(
-    path: Path, db: sqlite3.Connection, identity: Identity | None, *, readonly: bool
-) -> None:
+    path: Path,
+    db: sqlite3.Connection,
+    identity: Identity | None,
+    channel: str,
+    *,
+    readonly: bool,
+) -> int:
     """Makes the tables where an identity is given and there are none; brings those of an older
-    version up to date.
+    version up to date where they are to be written to; the schema version.
     """
     version = _version(path, db)
-    if version == len(STEPS):
-        return
+    if version == len(STEPS) or (version and readonly):
+        return version
     if version == 0 and identity is None:
         raise IndexFileError(
             f"{path}: empty, as an interrupted 'seqhash add' may leave it; run that again."
-        )
-    if readonly:
-        raise IndexFileError(
-            f"{path}: made by an older seqhash; open it for writing once ('seqhash compact')."
         )
     with _transaction(db, write=True):
         version = _version(path, db)  # another process may have been faster
@@ -516,6 +662,10 @@ def _prepare(
             db.execute(
                 "INSERT INTO hasher VALUES (1, ?, ?, ?, ?, ?, ?)", (*line, _line_checksum(line))
             )
+            if channel != "first":
+                chosen = (channel, _line_checksum([channel]))
+                db.execute("INSERT INTO channel VALUES (1, ?, ?)", chosen)
+    return len(STEPS)
 
 
 def _version(path: Path, db: sqlite3.Connection) -> int:
@@ -535,7 +685,16 @@ def _version(path: Path, db: sqlite3.Connection) -> int:
     return version
 
 
-def _pragma(db: sqlite3.Connection, name: str) -> int:
+def _check_size(path: Path, db: sqlite3.Connection) -> None:
+    """Refuses a file whose last page is cut, which SQLite lets be."""
+    with _transaction(db, write=False):
+        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        size = _pragma(db, "page_size") * _pragma(db, "page_count")
+        if tables and os.stat(path).st_size < size and _pragma(db, "journal_mode") != "wal":
+            raise sqlite3.DatabaseError("the last page is cut")
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> Any:
     return db.execute(f"PRAGMA {name}").fetchone()[0]
 
 
@@ -548,6 +707,18 @@ def _read_identity(path: Path, db: sqlite3.Connection) -> Identity:
             f"{path}: damaged, it does not say whose codes it holds; restore it from a copy."
         )
     return Identity(*found[:-1])
+
+
+def _read_channel(path: Path, db: sqlite3.Connection, schema: int) -> str:
+    if schema < _CHANNEL_SINCE:
+        return "first"
+    name, checksum = db.execute("SELECT name, checksum FROM channel").fetchone() or ("first", None)
+    if checksum not in (None, _line_checksum([name])):
+        raise IndexFileError(
+            f"{path}: damaged, it does not say which channel it was made of; restore it from a "
+            "copy."
+        )
+    return name
 
 
 def require_same(path: Path, stored: Identity, given: Identity) -> None:
@@ -614,11 +785,34 @@ def check_entry(entry: Entry, identity: Identity) -> tuple[Any, ...]:
     return (*texts, duration, len(words), json.dumps(metadata, sort_keys=True))
 
 
+def _note(db: sqlite3.Connection, file: File) -> None:
+    db.execute(
+        f"INSERT OR REPLACE INTO files VALUES ({5 * f'{_TEXT}, '}?)",
+        (*map(_encoded, file), _line_checksum(file)),
+    )
+
+
+def _files_where(db: sqlite3.Connection, column: str = "", value: str = "") -> list[File]:
+    """What was seen where a column has a value; a line that is not as it was written says
+    nothing.
+    """
+    chosen = f" WHERE {column} = {_TEXT}" if column else ""
+    lines = db.execute(_FILES + chosen, (_encoded(value),) if column else ()).fetchall()
+    return [File._make(line[:-1]) for line in lines if _line_checksum(line[:-1]) == line[-1]]
+
+
+def _delete(db: sqlite3.Connection, i: int) -> int:
+    """Removes a recording and what was seen of its content; how many that were."""
+    content = "(SELECT digest FROM recordings WHERE id = ?)"
+    db.execute(f"DELETE FROM files WHERE digest = {content}", (i,))
+    return db.execute("DELETE FROM recordings WHERE id = ?", (i,)).rowcount
+
+
 def _insert(db: sqlite3.Connection, line: tuple[Any, ...], words: np.ndarray) -> bool:
     path, digest, title, artist, work, duration, codes, metadata = line
     texts = [_encoded(text) for text in (path, digest, title, artist, work)]
     cursor = db.execute(
-        f"INSERT INTO recordings ({_LINE}) VALUES (NULL{5 * ', CAST(? AS TEXT)'}, ?, ?, ?, ?) "
+        f"INSERT INTO recordings ({_LINE}) VALUES (NULL{5 * f', {_TEXT}'}, ?, ?, ?, ?) "
         "ON CONFLICT (digest) DO NOTHING",
         (*texts, duration, codes, metadata, _line_checksum(line)),
     )

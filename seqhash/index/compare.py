@@ -10,6 +10,19 @@ score
 is chosen, where ``chance`` is the mean bit error rate over all pairs of codes of the two
 recordings: what unrelated codes of these recordings differ by, which is below 1/2 where bits are
 uneven.
+
+**What that says.** The scores at all lags of two recordings say how far unrelated parts of these
+two agree by accident: a best score is counted in ``deviations`` of them (1.48 times their median
+distance from the median).
+
+===========  =======================================================================================
+same         deviations are RELATED or more, at most SAME of ``chance`` differ, over nearly all of
+             the shorter one; or all codes are equal
+related      deviations are RELATED or more: they share a part, or one is the other in noise or in a
+             room; or OTHERWISE or more, and one is the other transposed or at another tempo
+unrelated    deviations are less than UNRELATED, and both are long enough to tell
+cannot tell  all else: too short, too steady, or between
+===========  =======================================================================================
 """
 
 import math
@@ -26,6 +39,15 @@ if TYPE_CHECKING:  # numpy alone unless there is something to hash
     from seqhash.index.identify import Match
 
 
+RELATED, UNRELATED = 8.0, 5.0  # deviations
+OTHERWISE = 10.0  # that are needed for RELATED of what was played otherwise: a rhythm may fit then
+SAME, NEARLY_ALL = 0.35, 0.9  # shares of ``chance``, and of the shorter one
+LONG_ENOUGH = 10.0  # s of the shorter one, for the verdict that they are unrelated
+STEADY = 0.25  # where any two codes differ in fewer bits, an agreement says nothing
+LEAST_OVERLAP = 2.0  # s of lags whose scores say what is usual
+VARIANT_SECONDS = 10.0  # of the shorter one that are tried as played otherwise
+
+
 class Comparison(NamedTuple):
     """Best alignment of recording B under recording A; the overlap begins at ``start_a`` and
     ``start_b``.
@@ -39,6 +61,11 @@ class Comparison(NamedTuple):
     chance: float  # bit error rate of all pairs of codes
     score: float
     differences: np.ndarray  # bool (codes, bits): where the two differ
+    deviations: float = 0.0  # of the scores at all lags that the best one is above their median
+    pitch: float = 0.0  # semitones by which A lies above B
+    tempo: float = 1.0  # times as fast as B that A is
+    codes_a: int = 0  # that were compared, of A ...
+    codes_b: int = 0  # ... and of B
 
 
 def compare_codes(words_a: np.ndarray, words_b: np.ndarray, code_rate: float) -> Comparison:
@@ -70,7 +97,11 @@ def compare_codes(words_a: np.ndarray, words_b: np.ndarray, code_rate: float) ->
     chance = float(distances.sum() / (len(words_a) * len(words_b) * bits))
     scores = (chance - rates) * np.sqrt(counts)
     best = np.lexsort((lags, np.abs(lags), -counts, -scores))[0]
-    return _comparison(
+    least = min(len(words_a), len(words_b), LEAST_OVERLAP * code_rate)
+    usual = scores[counts >= least]
+    middle = np.median(usual)
+    deviation = 1.4826 * np.median(np.abs(usual - middle))
+    one = _comparison(
         words_a,
         words_b,
         int(begin_a[best]),
@@ -79,6 +110,52 @@ def compare_codes(words_a: np.ndarray, words_b: np.ndarray, code_rate: float) ->
         chance=chance,
         code_rate=code_rate,
     )
+    above = float((scores[best] - middle) / deviation) if deviation > 0 else 0.0
+    return one._replace(deviations=above, codes_a=len(words_a), codes_b=len(words_b))
+
+
+def compare_variants(
+    samples_a: np.ndarray, samples_b: np.ndarray, *, hasher: "Hasher", shifts: int
+) -> Comparison:
+    """``compare_samples``, and where that does not say that the two are related, the middle of A as
+    if it had been transposed or played at another tempo than B: the comparison of the most
+    deviations.
+    """
+    best = compare_samples(samples_a, samples_b, hasher=hasher, shifts=shifts)
+    if best.deviations >= RELATED:
+        return best
+    rate = hasher.sample_rate
+    begin = max(0, len(samples_a) - round(VARIANT_SECONDS * rate)) // 2
+    middle = samples_a[begin : begin + round(VARIANT_SECONDS * rate)]
+    words_b = hasher.hash_samples(samples_b)
+    for variant, codes in hasher.views([middle], weighted=False):
+        for shift, words in enumerate(codes if variant.changed else []):
+            later = begin / rate + shift / (hasher.code_rate * len(codes))
+            one = compare_codes(words, words_b, hasher.code_rate)
+            one = one._replace(pitch=variant.pitch, tempo=variant.tempo)
+            if one.deviations > max(OTHERWISE, best.deviations):
+                best = one._replace(start_a=one.start_a / variant.tempo + later)
+    return best
+
+
+def verdict(found: Comparison, *, code_rate: float) -> str:
+    """``same``, ``related``, ``unrelated`` or ``cannot tell``: the table at the module's head.
+
+    Args:
+      found: of ``compare_codes`` or what calls it.
+      code_rate: codes a second.
+    """
+    shorter = min(found.codes_a, found.codes_b)
+    if found.distance == 0 and found.codes_a == found.codes_b == found.codes:
+        return "same"
+    if found.chance < STEADY:
+        return "cannot tell"
+    if found.deviations < RELATED:
+        long_enough = shorter >= (LONG_ENOUGH - 1.0) * code_rate  # a code sees up to a second
+        return "unrelated" if found.deviations < UNRELATED and long_enough else "cannot tell"
+    all_along = found.codes >= NEARLY_ALL * shorter and found.pitch == 0 and found.tempo == 1
+    near = found.bit_error_rate <= SAME * found.chance
+    return "same" if all_along and near else "related"
 
 
 def compare_samples(
@@ -109,7 +186,7 @@ def compare_samples(
         if len(words_a) or not shift:
             one = compare_codes(words_a, words_b, hasher.code_rate)
             found.append(one._replace(start_a=one.start_a + shift / hasher.sample_rate))
-    return max(found, key=lambda one: one.score)
+    return max(found, key=lambda one: (one.score, one.deviations))
 
 
 def compare_match(
@@ -180,7 +257,8 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float) ->
         vmax=1,
         extent=(comparison.start_a, end, 0, bits),
     )
-    matrix.set_title(title, parse_math=False)  # a dollar in a name begins no formula
+    # A dollar in a name begins no formula.
+    matrix.set_title(style.shown(title), parse_math=False, fontfamily=style.fonts())
     matrix.set_ylabel("bit")
     if not comparison.distance:  # else the picture is white, as if something had failed
         matrix.text(0.5, 0.5, "no bit differs", transform=matrix.transAxes, ha="center")

@@ -13,14 +13,13 @@ import json
 import os
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from seqhash import files
+from seqhash import audio, files
 from seqhash.index.catalogue import (
     Entry,
     Identity,
@@ -43,7 +42,7 @@ _REQUIRED = (
     "starts",
     "path",
 )  # of an npz
-_OPTIONAL = ("digest", "duration", "title", "artist", "work", "metadata")
+_OPTIONAL = ("digest", "duration", "title", "artist", "work", "metadata", "channel")
 
 
 class Added(NamedTuple):
@@ -60,7 +59,7 @@ def merge(index: Index, other: str | os.PathLike[str]) -> Added:
     Raises:
       IndexFileError: the other one cannot be read, is damaged, or of another hasher.
     """
-    with open_index(other, identity=index.identity, readonly=True) as source:
+    with open_index(other, identity=index.identity, readonly=True, channel=index.channel) as source:
         rows = source.rows()
         present = index.known(row.digest for row in rows)
         fresh = [row for row in rows if row.digest not in present]
@@ -111,6 +110,7 @@ def export_npz(index: Index, path: str | os.PathLike[str]) -> None:
         "hasher_digest": identity.digest,
         "code_rate": identity.code_rate,
         "sample_rate": identity.sample_rate,
+        "channel": index.channel,
         "duration": np.array([row.duration for row in rows], np.float64),
         "metadata": np.array([json.dumps(row.metadata) for row in rows], np.str_),
     }
@@ -150,7 +150,8 @@ def import_npz(index: Index, path: str | os.PathLike[str]) -> Added:
     words); ``starts`` integers (R + 1,): recording r has the rows starts[r] up to starts[r + 1];
     ``path`` texts (R,). And where there are, (R,) each: ``digest`` (SHA-256 of the audio file's
     content; else that of the words stands for it), ``duration`` (s; else codes / code_rate),
-    ``title``, ``artist``, ``work``, ``metadata`` (JSON objects of texts).
+    ``title``, ``artist``, ``work``, ``metadata`` (JSON objects of texts). ``channel`` is a text, of
+    ``audio.blocks``.
 
     Raises:
       IndexFileError: the file is not like that, or of another hasher; then nothing was added.
@@ -158,6 +159,8 @@ def import_npz(index: Index, path: str | os.PathLike[str]) -> Added:
     path = Path(path)
     arrays = _read_npz(path)
     require_same(path, _identity(path, arrays), index.identity)
+    if (channel := _channel(path, arrays)) != index.channel:
+        raise IndexFileError(f"{path}: of the {channel} channel; the index's is {index.channel}.")
     try:
         entries = _entries(arrays, index.identity)
         for entry in entries:
@@ -171,6 +174,18 @@ def import_npz(index: Index, path: str | os.PathLike[str]) -> Added:
 def npz_identity(path: str | os.PathLike[str]) -> Identity:
     """The hasher whose codes an npz holds, so that an index can be made for them."""
     return _identity(Path(path), _read_npz(Path(path)))
+
+
+def npz_channel(path: str | os.PathLike[str]) -> str:
+    """The channel that the codes of an npz were made of."""
+    return _channel(Path(path), _read_npz(Path(path)))
+
+
+def _channel(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
+    try:
+        return audio.check_channel(str(arrays.get("channel", "first")))
+    except ValueError as error:
+        raise IndexFileError(f"{path}: cannot be imported: {error}") from error
 
 
 def _groups(items: Iterable[Any]) -> Iterator[list[Any]]:
@@ -267,13 +282,15 @@ def _unicode(text: str) -> str:
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file:  # numpy leaves a damaged one open
-            data = np.load(file, allow_pickle=False)
-            if isinstance(data, np.ndarray):
-                raise ValueError("a single array")
-            return {name: data[name] for name in (*_REQUIRED, *_OPTIONAL) if name in data.files}
+            if not zipfile.is_zipfile(file):  # numpy would suggest to trust it
+                file.seek(0)
+                kind = "Parquet, which is only written" if file.read(4) == b"PAR1" else "no archive"
+                raise ValueError(f"{kind}; 'seqhash export --to=FILE.npz' makes one")
+            file.seek(0)
+            return files.read_arrays(file, (*_REQUIRED, *_OPTIONAL))
     except OSError as error:
         raise IndexFileError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
         raise IndexFileError(f"{path}: not an npz file, or damaged ({error}).") from error
 
 

@@ -31,9 +31,10 @@ would prove nearly none of the sixteen neighbours that are asked for.
 
 import contextlib
 import functools
+import itertools
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -56,9 +57,13 @@ PIECES_RATE = 0.1  # ... which may bring so much of the false-positive rate more
 # windows of a long query, for recordings of less than one and a half of its windows
 JINGLE_SECONDS = 2.0
 NEIGHBOURS = 16  # of each window
+MOST_PLACES = 1_024  # of each window, where every place is asked for
+ANYWHERE = 61  # codes between those that say what is usual
+CERTAIN = 30.0  # score of what has all codes of a recording: probabilities stop there
 SURE = 4.0  # score of a match of the query as it is beside which no variant is asked
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
 GAP_SECONDS = 15.0  # between two windows of one match
+SAME_SECONDS = 0.3  # between alignments that are one place
 AGREE_SECONDS = 0.26  # between alignments of two windows of one match; or a hop, where that is more
 ALIGNMENTS = 64  # of a group that are compared all along, at most
 # s from a hit, between beats; as much more as a segment is longer than a second
@@ -95,6 +100,23 @@ class Match(NamedTuple):
     artist: str = ""
     pitch: float = 0.0  # semitones by which the query lies above the recording
     tempo: float = 1.0  # times as fast as the recording
+
+
+class Survey(NamedTuple):
+    """What was found, and what nearly was."""
+
+    matches: list[Match]
+    misses: list[Match]  # the nearest that are no match, best first
+    needed: float  # score from which on something is a match
+
+
+class Along(NamedTuple):
+    """A query beside a recording, at a known place."""
+
+    start: float  # s of the query: where what agrees begins, ...
+    end: float  # ... and ends
+    bit_error_rate: float  # of it
+    usual: float  # of codes of the two anywhere
 
 
 class _Query(NamedTuple):
@@ -153,9 +175,22 @@ class Searcher:
     mesh: Mesh | None = None  # devices that the codes are spread over; the default one where None
     variants: bool = True  # ask as transposed and at other tempi what is not found as it is
     weighted: bool = True  # weigh the bits of the query, where its hasher can
+    channel: str = "first"  # that the index was made of
+    everywhere: bool = False  # every place of a clip, also where it repeats itself
 
-    def identify_file(self, path: str | os.PathLike[str]) -> list[Match]:
+    def identify_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        channel: str | None = None,
+        strict: bool = False,
+        report: Callable[[audio.Flaw], None] = audio.warn,
+    ) -> list[Match]:
         """Matches of an audio file, best first; none where it is not there.
+
+        Args:
+          path: the file.
+          channel, strict, report: of ``audio.blocks``; None, the index's channel.
 
         Raises:
           AudioError: the file cannot be read as audio, or is shorter than a segment.
@@ -166,6 +201,9 @@ class Searcher:
                 path,
                 sample_rate=hasher.sample_rate,
                 minimum_seconds=hasher.shortest_seconds,
+                channel=channel or self.channel,
+                strict=strict,
+                report=report,
             )
         )
 
@@ -187,23 +225,128 @@ class Searcher:
         """As ``identify``, but with all that is near, however likely it is by accident: for curves
         over thresholds.
         """
-        return self._identify([check_samples(samples)], everything=True)
+        heard = _Heard([check_samples(samples)], self.hasher.sample_rate)
+        return self._answer(self._views(heard), heard, everything=True)
 
-    def _identify(self, blocks: Iterable[np.ndarray], *, everything: bool = False) -> list[Match]:
-        views = self.hasher.views(blocks, shifts=self.shifts, weighted=self.weighted)
+    def survey(self, blocks: Iterable[np.ndarray], *, misses: int = 3) -> Survey:
+        """``identify_blocks``, and what comes nearest to a match without being one.
+
+        Args:
+          blocks: float32 (any,) samples in order.
+          misses: of these, at most.
+        """
+        heard = _Heard(blocks, self.hasher.sample_rate)
+        first, again = itertools.tee(self._views(heard))
+        matches = self._answer(first, heard)
+        near = self._answer(again, heard, everything=True)
+        windows = len(_cut(round(heard.seconds * self.hasher.code_rate), self.hasher.code_rate)[1])
+        needed = math.log10(max(1, windows)) - math.log10(self.false_positive_rate)
+        others = [
+            miss
+            for miss in near
+            if miss.score < needed and not any(_same_place(miss, match) for match in matches)
+        ]
+        return Survey(matches, without_repeats(others)[:misses], needed)
+
+    def reach(self, seconds: float) -> float:
+        """Share of clips of so many seconds, bit for bit out of the index, that are answered: as
+        far as their codes tell, without weights of their bits.
+        """
+        rate = self.hasher.code_rate
+        count = math.floor((seconds - self.hasher.segment_seconds) * rate + 1e-6) + 1
+        if count < 1 or seconds < self.hasher.shortest_seconds:
+            return 0.0
+        length, begins = _cut(count, rate)
+        if (null := self._null(length, self._shifts)) is None:
+            return 0.0
+        clips = null.sample[: 2 * calibration.TRIALS]
+        usual = calibration.typical(null.sample, clips, many_bits=self.hasher.many_bits)
+        near = calibration.nearness(np.zeros(len(clips)), usual)
+        chance = calibration.log_probability(null, near)
+        return float((chance <= math.log10(self.false_positive_rate / len(begins))).mean())
+
+    def along(self, samples: np.ndarray, recording: int, offset: float) -> Along | None:
+        """Samples beside a recording, by its id, of which ``offset`` s sound as they begin: the
+        stretch whose codes are nearer than half-way to what codes of the two differ by anyway.
+        None where no code lies beside another.
+        """
+        words = self._words(int(np.searchsorted(self.collection.ids, recording)))
+        rate, best = self.hasher.code_rate, None
+        for shift, codes in enumerate(self.hasher.hash_shifts([samples], shifts=self.shifts)):
+            later = shift / (rate * self._shifts)
+            nearest = round((offset + later) * rate)
+            for lag in (nearest - 1, nearest, nearest + 1):
+                low, high = max(0, -lag), min(len(codes), len(words) - lag)
+                if high <= low:
+                    continue
+                there = words[low + lag : high + lag]
+                different = hamming.code_distances(codes[low:high], there)
+                if best is None or different.mean() < best[0].mean():
+                    anywhere = words[(np.arange(low, high) * ANYWHERE + lag) % len(words)]
+                    usual = float(hamming.code_distances(codes[low:high], anywhere).mean())
+                    best = different, usual, low, later
+        if best is None:
+            return None
+        different, usual, low, later = best
+        between = (np.quantile(different, 0.25) + usual) / 2
+        first, last = _most(between - different)
+        errors = float(different[first:last].mean() / self.hasher.bits) if last > first else 1.0
+        end = (low + last - 1) / rate + later + self.hasher.segment_seconds
+        return Along((low + first) / rate + later, end, errors, usual / self.hasher.bits)
+
+    def _identify(self, blocks: Iterable[np.ndarray]) -> list[Match]:
+        heard = _Heard(blocks, self.hasher.sample_rate)
+        return self._answer(self._views(heard), heard)
+
+    def _views(self, heard: "_Heard") -> Iterator[tuple[Variant, list[np.ndarray]]]:
+        return self.hasher.views(heard, shifts=self.shifts, weighted=self.weighted)
+
+    def _answer(
+        self,
+        views: Iterator[tuple[Variant, list[np.ndarray]]],
+        heard: "_Heard",
+        *,
+        everything: bool = False,
+    ) -> list[Match]:
+        """Matches of a query's views, best first."""
         variant, codes = next(views)  # as it is
         if not self.variants:
             variant = AS_IS
         if not len(self.collection.words):
             return []
         as_it_is = min(len(shift) for shift in codes)
+        whole = [] if everything else self._wholes(codes[0])
         matches = self._matches_of(codes, variant, as_it_is, everything=everything)
         enough = SURE if everything else -math.inf
-        if self.variants and not any(match.score >= enough for match in matches):
+        if self.variants and not any(match.score >= enough for match in [*whole, *matches]):
             # All of them: beside the right one, others are near too.
             for variant, codes in views:
                 matches += self._matches_of(codes, variant, as_it_is, everything=everything)
-        return without_repeats(sorted(matches, key=_rank))
+        scores = [(match.recording, match.score) for match in matches]
+        whole = [
+            one._replace(score=max([one.score, *(s for r, s in scores if r == one.recording)]))
+            for one in whole
+        ]
+        matches = [*whole, *sorted(matches, key=_rank)]
+        matches = [match._replace(end=min(match.end, heard.seconds)) for match in matches]
+        matches = without_repeats(matches, _same_place if self.everywhere else _half_the_same)
+        return sorted(matches, key=_rank)
+
+    def _wholes(self, codes: np.ndarray) -> list[Match]:
+        """Recordings that have the codes of the query, all of them and no others: it is a copy,
+        also where it is so steady that its windows tell nothing.
+        """
+        starts, words = self.collection.starts, self.collection.words
+        same = np.flatnonzero(np.diff(starts) == len(codes))
+        codes = codes[:, : words.shape[1]]
+        end = (len(codes) - 1) / self.hasher.code_rate + self.hasher.segment_seconds
+        found = list[Match]()
+        for i in same.tolist():
+            row = self.rows[i]
+            if np.array_equal(self._words(i), codes):
+                whole = (0.0, end, 0.0, 0, 0.0, CERTAIN, row.artist)
+                found.append(Match(row.id, row.path, row.title, *whole))
+        return found
 
     def _matches_of(
         self, codes: list[np.ndarray], variant: Variant, as_it_is: int, *, everything: bool
@@ -327,8 +470,16 @@ class Searcher:
             typical = calibration.typical(sample, asked, many_bits=many_bits)
             for field, values in zip(typicals, typical, strict=True):
                 field[windows] = values.reshape(-1, shifts)
-            found = hamming.search(self._database, asked, NEIGHBOURS)
+            count = NEIGHBOURS
+            found = hamming.search(self._database, asked, count)
             nearness = calibration.nearness(found.distance, typical)
+            while self.everywhere and np.isfinite(query.limit):
+                left = (nearness[:, -1] <= query.limit) & (found.row[:, -1] >= 0)
+                if count >= MOST_PLACES or not left.any():
+                    break
+                count *= 8  # all that are near enough
+                found = hamming.search(self._database, asked, count)
+                nearness = calibration.nearness(found.distance, typical)
             near, rank = np.nonzero((nearness <= query.limit) & (found.row >= 0))
             window, shift = low + near // shifts, near % shifts
             row, distance = found.row[near, rank], found.distance[near, rank]
@@ -514,6 +665,7 @@ def open_searcher(
     false_positive_rate: float = FALSE_POSITIVE_RATE,
     shifts: int | None = None,
     mesh: Mesh | None = None,
+    everywhere: bool = False,
 ) -> Searcher:
     """Loads an index, by its path or open, for answers by this hasher.
 
@@ -524,6 +676,7 @@ def open_searcher(
       shifts: of a query inside one hop, which they must divide; the hasher's own where None.
       mesh: devices to spread the codes over, along its axis ``data``; all accelerators where None,
         if there are several.
+      everywhere: every place of a clip, also where it repeats itself.
 
     Raises:
       IndexFileError: the index cannot be read, or is another hasher's.
@@ -534,8 +687,18 @@ def open_searcher(
             index = stack.enter_context(open_index(index, identity=identity, readonly=True))
         with index.snapshot():  # the catalogue and the codes of one moment
             rows, collection = index.rows(), index.load()
+        channel = index.channel
     mesh = mesh or _accelerators()
-    return Searcher(hasher, rows, collection, false_positive_rate, shifts, mesh)
+    return Searcher(
+        hasher,
+        rows,
+        collection,
+        false_positive_rate,
+        shifts,
+        mesh,
+        channel=channel,
+        everywhere=everywhere,
+    )
 
 
 def _accelerators() -> Mesh | None:
@@ -658,26 +821,56 @@ def _extent(gains: np.ndarray, first: int, last: int) -> np.ndarray:
     )
 
 
+def _most(gains: np.ndarray) -> tuple[int, int]:
+    """The range of the largest sum."""
+    total = np.concatenate([[0.0], np.cumsum(gains)])
+    rise = total - np.minimum.accumulate(total)
+    last = int(rise.argmax())
+    return int(total[: last + 1].argmin()), last
+
+
 def _rank(match: Match) -> tuple[float, float, float]:
     """Sorts matches, best first: by score, then errors, then the longer one."""
     return -match.score, match.bit_error_rate, match.start - match.end
 
 
-def without_repeats(matches: list[Match]) -> list[Match]:
-    """Leaves out what is half an earlier (better) match of the same recording: a chorus is found at
-    each place.
-
-    Less than half is the end of one match and the beginning of the next, which are known to about a
-    second.
+def _half_the_same(one: Match, other: Match) -> bool:
+    """Whether two matches share more than half of the shorter one: a chorus is found at each place.
+    Less than half is the end of one match and the beginning of the next, which are known to about
+    a second.
     """
+    shorter = min(one.end - one.start, other.end - other.start)
+    return one.recording == other.recording and 2 * _overlap(one, other) > shorter
+
+
+def _same_place(one: Match, other: Match) -> bool:
+    """Whether two matches that share a time also lie at one place of the recording."""
+    shift = (one.offset - one.start * one.tempo) - (other.offset - other.start * other.tempo)
+    return _half_the_same(one, other) and abs(shift) < SAME_SECONDS
+
+
+def without_repeats(
+    matches: list[Match], repeats: Callable[[Match, Match], bool] = _half_the_same
+) -> list[Match]:
+    """Leaves out what repeats an earlier (better) match of the same recording."""
     kept: list[Match] = []
     for match in matches:
-        same = [other for other in kept if other.recording == match.recording]
-        if not any(
-            2 * _overlap(match, m) > min(match.end - match.start, m.end - m.start) for m in same
-        ):
+        if not any(repeats(match, other) for other in kept):
             kept.append(match)
     return kept
+
+
+class _Heard:
+    """Blocks of samples, and how many seconds of them went by."""
+
+    def __init__(self, blocks: Iterable[np.ndarray], sample_rate: int):
+        self._blocks, self._sample_rate = blocks, sample_rate
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self._blocks:
+            self.seconds += len(block) / self._sample_rate
+            yield block
 
 
 def _overlap(one: Match, other: Match) -> float:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from seqhash import audio, corpus, digests, parallel
 from seqhash.export import load_hasher
-from seqhash.files import replacing
+from seqhash.files import read_json, replacing
 from seqhash.robustness import cells, degrade, systems
 from seqhash.robustness.degrade import SAMPLE_RATE, Degradation
 
@@ -232,10 +232,12 @@ def measure(
             start=_start,
             start_with=(task, survey),
         )
-        for cell, measured in tqdm(made, total=len(missing), unit="cell", desc="robustness"):
+        for cell, measured in tqdm(
+            made, total=len(missing), unit="cell", desc="robustness", disable=None
+        ):
             with replacing(paths[cell]) as file:
                 file.write(json.dumps(measured, allow_nan=False).encode())
-    return {cell: json.loads(path.read_text()) for cell, path in paths.items()}
+    return {cell: read_json(path) for cell, path in paths.items()}
 
 
 def _key(task: Task, survey: Survey) -> str:

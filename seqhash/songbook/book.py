@@ -200,7 +200,7 @@ def write(
         total=len(missing),
         desc="songbook",
         unit="recording",
-        disable=not progress or not missing,
+        disable=None if progress and missing else True,
     ):
         pass
     rows = [row for work in works() for row in _rows(work, folder, seed)]
