@@ -30,6 +30,7 @@ would prove nearly none of the sixteen neighbours that are asked for.
 """
 
 import contextlib
+import copy
 import functools
 import itertools
 import math
@@ -176,6 +177,7 @@ class Searcher:
     variants: bool = True  # ask as transposed and at other tempi what is not found as it is
     weighted: bool = True  # weigh the bits of the query, where its hasher can
     channel: str = "first"  # that the index was made of
+    styles: bool = False  # also what has no more than a recording's style
     everywhere: bool = False  # every place of a clip, also where it repeats itself
 
     def identify_file(
@@ -238,7 +240,9 @@ class Searcher:
         heard = _Heard(blocks, self.hasher.sample_rate)
         first, again = itertools.tee(self._views(heard))
         matches = self._answer(first, heard)
-        near = self._answer(again, heard, everything=True)
+        lenient = copy.copy(self)  # with what it holds
+        lenient.styles = True
+        near = lenient._answer(again, heard, everything=True)
         windows = len(_cut(round(heard.seconds * self.hasher.code_rate), self.hasher.code_rate)[1])
         needed = math.log10(max(1, windows)) - math.log10(self.false_positive_rate)
         others = [
@@ -584,7 +588,7 @@ class Searcher:
         distances = hamming.code_distances(bits, there[first + best.lag : last + best.lag])
         distance = int(distances.sum())
         row, code_rate = self.rows[recording], self.hasher.code_rate
-        if self.hasher.many_bits and last - first >= OWN_SECONDS * code_rate:
+        if self.hasher.many_bits and last - first >= OWN_SECONDS * code_rate and not self.styles:
             skipped = max(0, last - first - OWN_CODES) // 2
             apart, place = _codes(APART_SECONDS, code_rate), first + best.lag + skipped
             own = stands_out(bits[skipped:][:OWN_CODES], there, place, apart, self.hasher.bits)
