@@ -229,7 +229,7 @@ def _identify_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "false_positive_rate",
         0.01,
-        "of queries that are not there; of a stream, of its minutes",
+        "of queries that are not there; of a stream, of each 10 s",
         1e-9,
         0.3,
         flag_values=values,
@@ -454,7 +454,7 @@ def _info(values: flags.FlagValues, others: list[str]) -> int:
         print(f"{'answers':<11} seqhash info --answers says what clips it can answer")
         return 0
     rate, shortest = answers["false_positive_rate"], answers["shortest_clip"]
-    print(f"{'answers':<11} {rate:.2g} of absent clips at most, and of a stream's minutes")
+    print(f"{'answers':<11} {rate:.2g} of absent clips at most, and of each 10 s of a stream")
     found = "no length" if shortest is None else f"{shortest:g} s"
     print(f"{'shortest':<11} {found}, of which {ANSWERED:.0%} of its own clips are answered")
     for seconds, share in answers["answered"].items():

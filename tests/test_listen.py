@@ -110,7 +110,7 @@ def test_what_plays_goes_on_although_it_is_not_found_each_time():
             return found
 
     told = events([part(1, 0, 30), part(0, 0, 10)], Once())
-    assert [(kind, time) for kind, _, time, _ in told] == [("begins", 2.5), ("ends", 32.0)]
+    assert [(kind, time) for kind, _, time, _ in told] == [("begins", 2.5), ("ends", 31.5)]
     assert told[1][3].end == pytest.approx(30, abs=0.02)
 
 

@@ -11,11 +11,11 @@ ends     it was not found for ``PATIENCE`` seconds, or the stream has ended
 =======  ===========================================================================================
 
 A recording that is played as it is, and can be told by ``FRESH`` seconds, is told at most ``FRESH``
-and ``STEP``, 3 s, after it began, and its end ``PATIENCE`` and ``STEP``, 2.5 s, after it ended. Of
-a stream nothing but the last ``LONG`` seconds and the tracks in them are held.
+and ``STEP``, 3 s, after it began, and its end some ``PATIENCE`` and ``STEP``, 2 s, after it ended.
+Of a stream nothing but the last ``LONG`` seconds and the tracks in them are held.
 
-The false-positive rate of a stream is that of its minutes: each of the ``ASKED`` windows of a
-minute that share no sound has its share of it.
+The false-positive rate of a stream is that of its stretches of ``LONG`` seconds, as if each were a
+clip: each of the ``ASKED`` windows of one that share no sound has its share of it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,11 +30,11 @@ from seqhash.index.together import Found
 STEP = 0.5  # s between two questions
 FRESH = 2.5  # s of the stream that are asked each time
 LONG = 10.0  # s of it that are asked every second time
-PATIENCE = 2.0  # s without a sign of a recording after which it has ended
+PATIENCE = 1.5  # s without a sign of a recording after which it has ended
 SAME = 0.5  # s between places of a recording that are the same one
 GOES_ON = 0.7  # of the bits that differ anyway, in a second or more where a recording should be
 NEARLY = 0.05  # more of the bits that differ at another place, which is as near then
-ASKED = 60 / FRESH + 60 / LONG  # windows a minute that share no sound
+ASKED = LONG / FRESH + 1  # windows of a stretch that share no sound
 
 
 class Ear(Protocol):
