@@ -42,6 +42,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "audio": ["av>=14"],
         "test": [
+            "av>=14",
             "pytest>=8",
             "pytest-xdist>=3.7",
             "python_speech_features>=0.6",

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -251,6 +252,22 @@ def test_mpeg_frames_by_the_standard():
 def test_a_damaged_header_is_an_error_or_flaws(tmp_path, name, at, value):
     data = damage.whole(name)
     damage.outcome(made(tmp_path, data[:at] + value + data[at + len(value) :]))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("x", b"OggS"),
+        ("x", b"ID3\3" + bytes(6)),
+        ("x", b"\0\0\0\x08ftyp"),
+        ("x.mp3", b"\xff\xfb\x90d"),
+    ],
+)
+def test_bytes_that_repeat_are_refused_soon(tmp_path, name, unit):
+    begin = time.process_time()
+    with pytest.raises(audio.AudioError):
+        heard(made(tmp_path, unit * (2_000_000 // len(unit)), name))
+    assert time.process_time() - begin < 3  # half a second; minutes, where each is looked at alone
 
 
 def test_frames_of_more_channels_than_pyav_holds_are_left_out():

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from seqhash.containers import mpeg
 from seqhash.containers.kinds import kind_of
-from seqhash.containers.source import Piece, Source, lacking, whole
+from seqhash.containers.source import MOST, Piece, Source, lacking, whole
 from seqhash.containers.tags import tag_length
 
 _SURPLUS = 1 << 12  # bytes after the samples that are no chunk, and still are nothing of note
@@ -250,7 +250,9 @@ def nist(source: Source, begin: int) -> Piece:
 def voc(source: Source, begin: int) -> tuple[list[Piece], int | None]:
     """``pieces`` of a VOC: blocks, up to one of no name."""
     position, sound, missing = begin + source.number(begin + 20, 2, "little"), 0, 0
-    while (name := source.at(position, 1)) not in (b"", b"\0"):
+    for _ in range(10 * MOST):
+        if (name := source.at(position, 1)) in (b"", b"\0"):
+            break
         length = source.number(position + 1, 3, "little")
         position += 4 + length
         if name in (b"\x01", b"\x02", b"\x09"):

@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple
 
 from seqhash.containers.source import WINDOW, Hole, Piece, Source
 from seqhash.containers.tags import tag_length
 
 _JUNK = 1 << 24  # bytes before the first frame that are searched for it: pictures, wrong tags
+_TRIES = (
+    100_000  # headers that begin no run, in 600 MB of random bytes, before the rest is given up
+)
 _RUN = 4  # MPEG headers in a row that are no accident
 
 
@@ -131,7 +135,7 @@ class _Run:
                 self.holes.pop()
                 missing += 1
             self._lose(missing, f"cut: {there} of {self._counted} MPEG frames are there")
-        elif self._counted and missing < -1:
+        elif self._counted and there > self._counted + 1:
             self.surplus = f"its header counts {self._counted} of {there} MPEG frames"
         self._counted = 0
 
@@ -175,7 +179,8 @@ def _info_frame(source: Source, run: _Run) -> bytes:
 def _resynchronised(source: Source, begin: int, end: int, size: int) -> int | None:
     """Where frames begin again, before ``end``."""
     # Without what no header may have, so that it is quick through bytes that are all alike.
-    for position in source.matches(rb"\xff[\xe2-\xe7\xf2-\xff][\x10-\xef]", begin, end, 3):
+    tried = source.matches(rb"\xff[\xe2-\xe7\xf2-\xff][\x10-\xef]", begin, end, 3)
+    for position in islice(tried, _TRIES):
         if in_a_row(source.at, position, size):
             return position
     return None

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from seqhash.containers.source import Hole, Piece, Source, whole
+from seqhash.containers.source import MOST, Hole, Piece, Source, whole
 from seqhash.containers.tags import tag_length
 
 
@@ -65,9 +65,11 @@ def _piece(source: Source, pages: list[_Page | int]) -> Piece:
 
 def _pages(source: Source, position: int) -> Iterator[_Page | int]:
     """Pages in their order; instead of bytes that are none, their number."""
-    while position < source.size:
+    bad = 0
+    while position < source.size and bad < MOST:
         page = _page(source, position)
         if page is None:
+            bad += 1
             begin = position
             tag = tag_length(source.at(position, 32))
             following = source.matches(b"OggS", position + max(tag, 1), source.size, 4)
@@ -81,7 +83,7 @@ def _pages(source: Source, position: int) -> Iterator[_Page | int]:
 
 def _page(source: Source, position: int) -> _Page | None:
     head = source.at(position, 27 + 255)
-    if len(head) < 27 or head[:4] != b"OggS" or len(head) < 27 + head[26]:
+    if len(head) < 27 or head[:5] != b"OggS\0" or len(head) < 27 + head[26]:
         return None
     end = position + 27 + head[26] + sum(head[27 : 27 + head[26]])
     data = source.at(position, end - position)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Literal, NamedTuple
 
 WINDOW = 1 << 16  # bytes read at a time
+MOST = 10_000  # tags, joined files or places of damage, beyond which a file is made up to be slow
 
 
 class Hole(NamedTuple):
@@ -54,10 +55,12 @@ class Source:
     def matches(self, pattern: bytes, begin: int, end: int, width: int) -> Iterator[int]:
         """Where a regular expression of ``width`` bytes matches, overlaps included."""
         compiled = re.compile(b"(?=" + pattern + b")", re.DOTALL)
-        for low in range(begin, end, 1 << 20):
-            piece = os.pread(self._descriptor, min((1 << 20) + width - 1, end - low), low)
+        low, size = begin, 1 << 12  # more at a time the longer it takes: often the next is near
+        while low < end:
+            piece = os.pread(self._descriptor, min(size + width - 1, end - low), low)
             for found in compiled.finditer(piece):
                 yield low + found.start()
+            low, size = low + size, min(2 * size, 1 << 20)
 
 
 class Spliced(io.RawIOBase):

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 
+from seqhash.containers.source import MOST
+
 
 def after_tags(at: Callable[[int, int], bytes]) -> int:
     """Where a file begins behind the ID3v2 and APE tags in front of it."""
     position = 0
-    while length := tag_length(at(position, 32)):
+    for _ in range(MOST):
+        if not (length := tag_length(at(position, 32))):
+            break
         position += length
     return position
 
