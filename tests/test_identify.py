@@ -203,6 +203,7 @@ class CodesAsSamples(SimpleNamespace):
     """A hasher of nothing: what is asked are the codes themselves."""
 
     code_rate, segment_seconds, bits, shifts, many_bits = 4.0, 1.0, 128, 1, False
+    sample_rate = 4  # a code is a sample
 
     def views(self, blocks, *, shifts, weighted):
         yield AS_IS, [np.concatenate(list(blocks))]

@@ -122,9 +122,9 @@ def test_a_groove_that_two_pieces_share_is_no_copy():
         return codes ^ flips
 
     groove, piece = rng.integers(0, 2**32, (2, 64, 1), dtype=np.uint32)
-    same_groove = np.concatenate([differ(groove, 0.3) for _ in range(30)])
-    query = np.concatenate([differ(groove, 0.3) for _ in range(2)])
-    assert identify.stands_out(query, same_groove, 640, 20, 32) < 0.1
+    same_groove = np.concatenate([differ(groove, 0.25) for _ in range(30)])
+    query = np.concatenate([differ(groove, 0.25) for _ in range(2)])
+    assert identify.stands_out(query, same_groove, 640, 20, 32) < 0.2
     copy = differ(same_groove[640:768], 0.35)
     assert identify.stands_out(copy, same_groove, 640, 20, 32) > 0.6
     loop = np.concatenate([piece] * 30)  # a copy of one repeat is a copy of all

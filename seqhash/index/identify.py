@@ -77,13 +77,15 @@ COMPARED = 2**20  # words that are compared at a time
 # where a tenth of them are nearer than this share of the median distance, it repeats itself (music
 # does from 0.23 on), and a hit has to be as much nearer
 REPEATED = 0.2
-# of what a copy stands out from other places of its recording, at least so much, where ...
-OWN = 0.3
-OWN_SECONDS = 2.0  # ... a match is so long, ...
-OWN_CODES = 160  # ... its middle ...
-AROUND_CODES = 2**12  # ... beside what is so near in the recording, ...
+# of what a copy stands out from the places of its recording that are most alike, at least so much,
+OWN = 0.42
+OWN_SECONDS = 2.0  # ... where a match is so long, ...
+OWN_CODES = 160  # ... its middle, ...
+OWN_ERRORS = 0.4  # ... has no more bit errors, which would leave nothing to tell, ...
+AROUND_CODES = 2**12  # ... and what is so near in the recording, ...
 APART_SECONDS = 1.25  # ... but not nearer, ...
-ALIKE = 0.25  # ... and has at least so many other bits: repeats of a loop are all the same
+ALIKE = 0.25  # ... has so many other bits at least: repeats of a loop are all the same;
+ALIKE_PLACES = 8  # so many of them, since one alone is as near by accident
 
 
 class Match(NamedTuple):
@@ -720,7 +722,8 @@ def stands_out(
     Let e be the share of bits in which query and place differ, and s that in which the place and
     another one do. If the query is a copy whose errors know nothing of the other place, it differs
     there in e + s - 2 e s. So (d - e) / (s (1 - 2 e)) is about 1 for a copy, and 0 for what is as
-    near there. The least of all places that differ by ``ALIKE``; inf where there is none.
+    near there. The mean of the ``ALIKE_PLACES`` places that are most alike, of those that differ by
+    ``ALIKE``; inf where there are fewer, or errors leave nothing to tell.
 
     Args:
       query: uint32 (n, words).
@@ -732,20 +735,22 @@ def stands_out(
     n, low = len(query), max(0, place - AROUND_CODES)
     here = reference[place : place + n]
     e = float(hamming.code_distances(query, here).sum() / (n * bits))
-    if e >= 0.5:
-        return 0.0
+    if e > OWN_ERRORS:
+        return math.inf
     around = reference[low : place + AROUND_CODES + n]
     windows = np.lib.stride_tricks.sliding_window_view(around, n, axis=0)
     windows = windows[np.abs(np.arange(low, low + len(windows)) - place) >= apart]
     both, step = np.stack([query, here])[:, None].mT, max(1, COMPARED // query.size)
-    least = math.inf
-    for first in range(0, len(windows), step):
-        differ = np.bitwise_count(both ^ windows[first : first + step])
-        d, s = differ.sum(axis=(2, 3)) / (n * bits)
-        others = s >= ALIKE
-        share = (d[others] - e) / (s[others] * (1 - 2 * e))
-        least = min(least, float(share.min(initial=math.inf)))
-    return least
+    differ = [
+        np.bitwise_count(both ^ windows[first : first + step]).sum(axis=(2, 3))
+        for first in range(0, len(windows), step)
+    ]
+    d, s = np.concatenate([np.zeros((2, 0)), *differ], axis=1) / (n * bits)
+    d, s = d[s >= ALIKE], s[s >= ALIKE]
+    alike = np.argsort(s, kind="stable")[:ALIKE_PLACES]
+    if len(alike) < ALIKE_PLACES:
+        return math.inf
+    return float(((d[alike] - e) / (s[alike] * (1 - 2 * e))).mean())
 
 
 # ------------------------------------------------------------------------------- windows to matches
