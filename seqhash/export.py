@@ -2,7 +2,7 @@
 (its model card).
 
 It loads without orbax, and ``reference`` reads it with numpy alone. The package carries
-two, ``paper-128`` and ``semitone-32``.
+three: ``paper-128``, ``semitone-32`` and, for covers, ``harmony-120``.
 """
 
 import json
