@@ -27,7 +27,7 @@ SAME_KEY_PRIOR = 0.4  # of a query to be in the key of its recording: nearly hal
 WEIGHT = (
     31  # of the bit of a query that is surest; two planes (``weight_planes``) are coarse at 1 s
 )
-OTHER_KEY = 1.2  # bits
+OTHER_KEY = 2.5  # bits
 PIECE = 2_048  # frames hashed at a time: 100 s
 LEAST = 64  # frames of the smallest program
 

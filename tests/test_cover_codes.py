@@ -9,6 +9,7 @@ from seqhash import controls, cover_codes, export, reference, songbook
 from seqhash.band_codes import Variant
 from seqhash.codes import unpack
 from seqhash.config import Config, override
+from seqhash.index import compare
 
 CONFIG = override(Config(), {"encoder.front_end": "harmony", "encoder.kind": "circulant"})
 RATE = CONFIG.harmony.sample_rate
@@ -143,6 +144,15 @@ def test_plain_files(tmp_path, music):
     np.testing.assert_array_equal(again.hash_samples(music), made.hash_samples(music))
     fewer = override(CONFIG, {"harmony.chords": 0, "harmony.tune": 2})
     assert controls.random_harmony(jax.random.key(0), fewer).words == 1
+
+
+def test_a_match_in_another_key_is_drawn_in_its_key(hasher):
+    pitches = np.random.default_rng(2).integers(55, 72, (30, 3))
+    words, query = hasher.hash_samples(tones(pitches)), tones(pitches + 3)
+    where = {"start": 0.0, "end": len(query) / RATE, "offset": 0.0, "hasher": hasher}
+    found = compare.compare_match(query, words, pitch=3.0, **where)
+    assert found.bit_error_rate < 0.12
+    assert compare.compare_match(query, words, **where).bit_error_rate > 0.3
 
 
 def test_options_that_make_no_sense():
