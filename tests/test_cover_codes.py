@@ -22,7 +22,7 @@ def hasher():
 
 @pytest.fixture(scope="module")
 def music():
-    samples = songbook.render("greensleeves", "orig", seed=0)[: 20 * songbook.SAMPLE_RATE]
+    samples = songbook.render("greensleeves", "orig", seed=0)[: 12 * songbook.SAMPLE_RATE]
     return librosa.resample(samples, orig_sr=songbook.SAMPLE_RATE, target_sr=RATE)
 
 

@@ -16,7 +16,7 @@ CONFIG = override(
     {
         "encoder.front_end": "harmony",
         "encoder.kind": "circulant",
-        "pairs.batch_size": 32,
+        "pairs.batch_size": 16,
         "pairs.steps": 40,
         "pairs.soft": 0.0,
         "pairs.nt_xent": 1.0,
@@ -115,10 +115,10 @@ def test_pairs_are_two_versions_of_one_moment_in_their_keys(material):
     assert len(material.pairs["tune"]) == 2 * 12
     draw = jax.jit(versions.draw_pairs, static_argnames=("part", "config"))
     one, other, apart = draw(jax.random.key(0), material, "chords", config=CONFIG)
-    assert one.shape == other.shape == (32, 5, 6, 12)
+    assert one.shape == other.shape == (16, 5, 6, 12)
     profile = [np.asarray(x).sum(axis=(1, 2)) for x in (one, other)]
     profile[0] = np.stack([np.roll(p, by) for p, by in zip(profile[0], apart, strict=True)])
-    alike = np.corrcoef(*profile)[:32, 32:]
+    alike = np.corrcoef(*profile)[:16, 16:]
     assert np.mean(np.diag(alike)) > np.mean(alike) + 0.2
 
 
