@@ -5,12 +5,16 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from absl import app, flags, logging
 
-from seqhash import audio, corpus, features
+from seqhash import audio, corpus, features, parallel
 from seqhash.files import replacing
+
+if TYPE_CHECKING:
+    from seqhash.codes import Hasher
 
 EXIT_BAD_INPUT = 2  # a message on stderr says what
 EXIT_STRICT = 3  # --strict, and some files could not be used
@@ -38,6 +42,25 @@ def whole_numbers(flag: str, values: Sequence[str]) -> tuple[int, ...]:
     if not values or not all(value.strip().isdecimal() for value in values):
         raise ValueError(f"--{flag} must be whole numbers, as 1,9, got {','.join(values)!r}.")
     return tuple(int(value) for value in values)
+
+
+def read_samples(
+    recordings: Sequence[corpus.Recording], hasher: "Hasher"
+) -> tuple[list[corpus.Recording], list[np.ndarray], list[tuple[Path, str]]]:
+    """Recordings that a hasher can use, their samples at its rate, and the files that it cannot."""
+
+    def read(recording: corpus.Recording) -> np.ndarray | str:
+        try:
+            samples = audio.read(recording.path, sample_rate=hasher.sample_rate)
+        except audio.AudioError as error:
+            return error.reason
+        short = len(samples) < hasher.shortest_seconds * hasher.sample_rate
+        return f"shorter than {hasher.shortest_seconds:.3g} s" if short else samples
+
+    made = list(zip(recordings, parallel.map_all(read, recordings), strict=True))
+    good = [(recording, one) for recording, one in made if not isinstance(one, str)]
+    failed = [(recording.path, one) for recording, one in made if isinstance(one, str)]
+    return [recording for recording, _ in good], [samples for _, samples in good], failed
 
 
 def report_failures(failed: Sequence[tuple[Any, str]]) -> None:

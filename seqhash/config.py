@@ -21,8 +21,8 @@ Dtype = Literal["float32", "bfloat16"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine"]
 Threshold = Literal["zero", "median"]
-FrontEnd = Literal["mfcc", "bands"]
-EncoderKind = Literal["autoencoder", "kernel", "mlp", "lstm"]
+FrontEnd = Literal["mfcc", "bands", "harmony"]
+EncoderKind = Literal["autoencoder", "kernel", "mlp", "lstm", "circulant"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,30 @@ class PatchConfig:
 
 
 @dataclass(frozen=True)
+class HarmonyConfig:
+    """Samples to semitones of a constant Q, and to what a code of versions sees of them."""
+
+    sample_rate: int = 8_000  # Hz
+    frame_length: int = 2_048  # samples; 256 ms
+    frame_step: int = 400  # samples; 50 ms
+    fft_length: int = 4_096  # points
+    low_hz: float = 55.0  # middle of the first semitone, A1 ...
+    octaves: int = 6  # ... of so many octaves
+    exponent: float = 0.25  # compression of a semitone's power; 0.25 = root of its magnitude
+    steps: int = 5  # of a code in time ...
+    step_frames: int = 3  # ... each the mean of so many frames; 5 x 3 = 1 s with the frame's length
+    hop: int = 5  # frames between two codes; 5 = 4 codes a second
+    chords: int = 5  # bits of each of 12 pitch classes that hear all partials, ...
+    tune: int = 5  # ... and those that hear what stands out
+    around: int = 8  # semitones on either side that a partial must stand out from
+
+    @property
+    def bits(self) -> int:
+        """Bits of a pitch class."""
+        return self.chords + self.tune
+
+
+@dataclass(frozen=True)
 class EncoderConfig:
     """Which front end and which function of it a code is."""
 
@@ -186,6 +210,7 @@ class Config:
     code: CodeConfig = field(default_factory=CodeConfig)
     bands: BandsConfig = field(default_factory=BandsConfig)
     patch: PatchConfig = field(default_factory=PatchConfig)
+    harmony: HarmonyConfig = field(default_factory=HarmonyConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -198,6 +223,8 @@ class Config:
         """Codes a second: 4 in the paper."""
         if self.encoder.front_end == "bands":
             return self.bands.sample_rate / (self.bands.frame_step * self.patch.hop)
+        if self.encoder.front_end == "harmony":
+            return self.harmony.sample_rate / (self.harmony.frame_step * self.harmony.hop)
         return self.mfcc.sample_rate / (self.mfcc.frame_step * self.segment.hop)
 
     @property
@@ -208,6 +235,8 @@ class Config:
     @property
     def words(self) -> int:
         """uint32 words of a code."""
+        if self.encoder.front_end == "harmony":  # of a ring of twelve places, and what is left over
+            return -(-12 * self.harmony.bits // 32)
         bits = self.patch.bits if self.encoder.front_end == "bands" else self.model.hidden_size
         return bits // 32
 
@@ -258,6 +287,11 @@ def check(config: Config) -> None:
         "bands.exponent": config.bands.exponent,
         "patch.frames": config.patch.frames,
         "patch.hop": config.patch.hop,
+        **{
+            f"harmony.{name}": value
+            for name, value in dataclasses.asdict(config.harmony).items()
+            if name not in ("chords", "tune")
+        },
         "pairs.batch_size": config.pairs.batch_size,
         "pairs.steps": config.pairs.steps,
     }
@@ -298,6 +332,11 @@ def check(config: Config) -> None:
 def _check_bands(config: Config) -> None:
     """The same of the second front end, its patches and its encoders."""
     bands, patch, encoder = config.bands, config.patch, config.encoder
+    if (encoder.front_end == "harmony") != (encoder.kind == "circulant"):
+        raise ValueError(
+            "encoder.kind=circulant needs encoder.front_end=harmony and the other way round, "
+            f"got {encoder.kind} and {encoder.front_end}."
+        )
     if encoder.front_end == "mfcc" and encoder.kind != "autoencoder":
         raise ValueError(f"encoder.kind={encoder.kind} needs encoder.front_end=bands, got mfcc.")
     whole = (encoder.front_end, encoder.kind) == ("bands", "autoencoder")
@@ -320,6 +359,19 @@ def _check_bands(config: Config) -> None:
         raise ValueError(
             f"bands.fft_length must be at least bands.frame_length = {bands.frame_length}, "
             f"got {bands.fft_length}."
+        )
+    harmony = config.harmony
+    if harmony.bits <= 0:
+        raise ValueError("harmony.chords and harmony.tune must not both be 0.")
+    if harmony.fft_length < harmony.frame_length:
+        raise ValueError(
+            f"harmony.fft_length must be at least harmony.frame_length = {harmony.frame_length}, "
+            f"got {harmony.fft_length}."
+        )
+    if harmony.low_hz * 2.0 ** (harmony.octaves + 1 / 12) > harmony.sample_rate / 2:
+        raise ValueError(
+            f"harmony.octaves from harmony.low_hz = {harmony.low_hz} on must end below half of "
+            f"harmony.sample_rate = {harmony.sample_rate}, got {harmony.octaves}."
         )
     if patch.bits <= 0 or patch.bits % 32:
         raise ValueError(f"patch.bits must be a positive multiple of 32, got {patch.bits}.")

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from seqhash import autoencoder, equivariant, mfcc, pairs, patches
+from seqhash import autoencoder, equivariant, mfcc, pairs, patches, versions
 from seqhash.band_codes import make_band_hasher
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, override
+from seqhash.cover_codes import CoverHasher, make_cover_hasher
 
 PCA_SEGMENTS = 8_192  # segments the components are fitted on
 CCA_BATCHES = 20  # of pairs, from which the closed form is made
@@ -100,6 +101,11 @@ def _patches_of_pairs(
 
     clean, degraded = pairs.draw_pairs(key, material, config=config)
     return flat(clean), flat(degraded)
+
+
+def random_harmony(key: jax.Array, config: Config) -> CoverHasher:
+    """Signs of a Gaussian kernel that all pitch classes share, which training begins from."""
+    return make_cover_hasher(config, versions.init_params(key, config), name="random kernel")
 
 
 def pca_sign(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Statistics) -> Hasher:

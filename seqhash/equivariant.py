@@ -11,6 +11,11 @@ functions, by ``EncoderConfig.kind``, of normalised patches (..., frames, width)
 Beside them, for what sharing is worth: ``autoencoder``, the paper's LSTM over the frames of all
 bands at once, each unit of its final state a bit. A transposition means nothing to it.
 
+A fourth, of windows of harmony (codes, steps, octaves, 12) to states (codes, 12, bits), is shared
+by the twelve pitch classes, which are a circle:
+
+``circulant``: h[p, k] = sum_toj K[t, o, j, k] x[t, o, (p + j) mod 12].
+
 ``difference`` is the control that learned nothing: the kernel of two differences, in time and
 between neighbouring bands (Haitsma and Kalker, 2002, on wider frames and semitones).
 """
@@ -22,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from seqhash import patches
+from seqhash import harmony, patches
 from seqhash.autoencoder import Autoencoder
 from seqhash.config import Config, PatchConfig
 
@@ -136,6 +141,37 @@ def of_patches(params: Any, cut: jax.Array, *, config: Config) -> jax.Array:
     else:
         states = SharedMlp(hidden).apply({"params": params}, rows.reshape(len(rows), -1))
     return states.reshape(shape)
+
+
+def encode_harmony(params: Any, semitones: jax.Array, *, config: Config) -> jax.Array:
+    """States of the codes of a recording: semitones (frames, pitches) -> (codes, 12, bits), of each
+    pitch class the bits of chords and then those of the tune.
+    """
+    seen = config.harmony
+    heard = {"chords": harmony.partials(semitones), "tune": harmony.salient(semitones, config=seen)}
+    parts = [
+        circulant(kernel, harmony.windows(heard[name], config=seen))
+        for name, kernel in sorted(params.items())
+    ]
+    return jnp.concatenate(parts, axis=2)
+
+
+def circulant(kernel: jax.Array, windows: jax.Array) -> jax.Array:
+    """States of the twelve pitch classes, each by the same linear map of the classes around it.
+
+    Rolling the windows by r classes rolls the states by r: a transposition moves bits.
+
+    Args:
+      kernel: (steps, octaves, 12, bits), from the class itself upwards.
+      windows: (codes, steps, octaves, 12).
+
+    Returns:
+      float32 (codes, 12, bits).
+    """
+    place = (np.arange(12)[:, None] - np.arange(12)) % 12  # of class q as class p sees it
+    matrix = kernel[:, :, place].reshape(-1, 12 * kernel.shape[-1])
+    states = jnp.matmul(windows.reshape(len(windows), -1), matrix, precision="highest")
+    return states.reshape(len(windows), 12, -1)
 
 
 def _convolved(kernel: jax.Array, seen: jax.Array, config: PatchConfig) -> jax.Array:

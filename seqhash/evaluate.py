@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from seqhash import controls, metrics, mfcc, paper, tables
+from seqhash import controls, cover_codes, metrics, mfcc, paper, tables
 from seqhash.codes import Hasher
 from seqhash.config import Config, to_flat_dict
 from seqhash.corpus import Recording
@@ -23,6 +23,9 @@ from seqhash.corpus import Recording
 MIN_WORKS = 5
 # initial weights and projections differ by a few points: floors are pooled over seeds
 FLOOR_SEEDS = 3
+# floors that a model is told from in words
+UNLEARNED = ("untrained LSTM", "random projection", "random kernel")
+RANKED_CODES = 17  # of the windows by which whole recordings are compared: 5 s
 PACKAGES = (
     "seqhash",
     "jax",
@@ -101,6 +104,56 @@ def measure(
         )
         for codes in codes_by_seed
     ]
+    return _system(all_tallies, codes_by_seed[0])
+
+
+def measure_keys(
+    states_by_seed: Sequence[Sequence[np.ndarray]],
+    recordings: Sequence[Recording],
+    *,
+    lengths: Sequence[int],
+    rule: str = "plain",
+) -> System:
+    """Measures a hasher whose codes turn with the key, each window at the nearest of 12 rotations.
+
+    Args:
+      states_by_seed: of each recording, float32 (codes, ring).
+      recordings: of the corpus, in order; of works without an original nothing is asked.
+      lengths: numbers of codes a window.
+      rule: ``plain``, Hamming distances (the paper's rule); ``weighted``, the query's bits weighted
+        and other keys than its own penalised; ``oracle``, weighted, in the one key that the
+        manifest's ``key_shift`` says, of the covers that have it.
+    """
+    originals, covers, _ = roles(recordings)
+    weighted = rule != "plain"
+    penalties = cover_codes.same_key(lengths) if rule == "weighted" else None
+    shifts = {i: _semitones(recordings[i]) for i in covers}
+    all_tallies, words = [], []
+    for states in states_by_seed:
+        codes = [cover_codes.words_of(one) for one in states]
+        queries = (cover_codes.asked(states[i], weighted=weighted) for i in covers)
+        if rule == "oracle":  # where it is not known nothing is asked
+            queries = (
+                query[[round(known) % len(query)]] if known is not None else query[:, :0]
+                for query, known in zip(queries, shifts.values(), strict=True)
+            )
+        all_tallies.append(
+            metrics.tally_versions(
+                list(queries),
+                [recordings[i].work for i in covers],
+                [codes[i] for i in originals],
+                [recordings[i].work for i in originals],
+                lengths=lengths,
+                penalties=penalties,
+            )
+        )
+        words.append(codes)
+    return _system(all_tallies, words[0])
+
+
+def _system(all_tallies: Sequence[dict[int, metrics.Tally]], codes: list[np.ndarray]) -> System:
+    """Tallies pooled over seeds, and the health of the first seed's codes."""
+    lengths = list(all_tallies[0])
     pooled = {
         n: metrics.Tally(
             *(
@@ -114,14 +167,64 @@ def measure(
         {n: float(t[n].strict.sum() / max(1, t[n].windows.sum())) for n in lengths}
         for t in all_tallies
     ]
-    first = codes_by_seed[0]
     return System(
         pooled,
-        metrics.collisions(first),
-        metrics.dead_bits(first),
-        metrics.effective_bits(first),
+        metrics.collisions(codes),
+        metrics.dead_bits(codes),
+        metrics.effective_bits(codes),
         values,
     )
+
+
+def report_keys(
+    states: Sequence[np.ndarray],
+    control: Sequence[np.ndarray],
+    recordings: Sequence[Recording],
+    *,
+    lengths: Sequence[int],
+    config: Config,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """``report`` of a hasher whose codes turn with the key, and beside it what a query knows more.
+
+    ``cover_accuracy`` is of plain Hamming distances at the nearest of 12 rotations, and so are the
+    floors; ``cover_accuracy_weighted`` and ``cover_accuracy_oracle`` are the other rules of
+    ``measure_keys``; ``map``, ``mr1`` and ``top10`` are of whole recordings, each asked for its
+    other versions. Their intervals draw works.
+
+    Args:
+      states: of each recording, float32 (codes, ring).
+      control: the same of the unlearned kernel.
+      recordings: of the corpus, in order.
+      lengths: numbers of codes a window.
+      config: of the hasher.
+      resamples: of the bootstrap.
+    """
+    plain = measure_keys([states], recordings, lengths=lengths)
+    others = {"random kernel": measure_keys([control], recordings, lengths=lengths)}
+    result = report(plain, others, recordings, config=config, resamples=resamples)
+    covers = [recordings[i] for i in roles(recordings).covers]
+    for rule in ("weighted", "oracle"):
+        system = measure_keys([states], recordings, lengths=lengths, rule=rule)
+        data = _as_data(system, covers, resamples)["cover_accuracy"]
+        if any(values["windows"] for values in data.values()):
+            result[f"cover_accuracy_{rule}"] = data
+    works = [recording.work for recording in recordings]
+    queries = [cover_codes.asked(one, weighted=True) for one in states]
+    codes = [cover_codes.words_of(one) for one in states]
+    alike = metrics.alikeness(queries, codes, length=RANKED_CODES)
+    ranking = metrics.rank_versions(alike, works)
+    asked = [works[i] for i in ranking.query]
+    once = np.ones(len(asked))
+    measures = {
+        "map": ranking.average_precision,
+        "mr1": ranking.first,
+        "top10": ranking.in_ten,
+    }
+    for name, values in measures.items():
+        interval = metrics.share(values, once, groups=asked, resamples=resamples)
+        result[name] = interval._asdict() | {"recordings": len(asked)}
+    return result
 
 
 def epoch_metrics(
@@ -243,7 +346,7 @@ def split_table(result: Mapping[str, Any], *, name: str = "trained") -> str:
     """
     lengths = list(result["cover_accuracy"])
     systems = {name: result} | {
-        floor: result["floors"][floor] for floor in ("untrained LSTM", "random projection")
+        floor: values for floor, values in result["floors"].items() if floor in UNLEARNED
     }
     rows = [
         [
@@ -256,12 +359,36 @@ def split_table(result: Mapping[str, Any], *, name: str = "trained") -> str:
     return tables.markdown([["", *(_hashes(n) for n in lengths)], *rows]) if rows else ""
 
 
+def keys_table(result: Mapping[str, Any]) -> str:
+    """Of a hasher whose codes turn with the key, what a query knows more: accuracy in %, strict
+    rule, with its 95 % interval over works, as a Markdown table; then the field's measures.
+    """
+    lengths = list(result["cover_accuracy"])
+    rules = {
+        "cover_accuracy": "plain Hamming, nearest of 12 rotations",
+        "cover_accuracy_weighted": "query weights, same-key prior",
+        "cover_accuracy_oracle": "query weights, true key known",
+    }
+    rows = [
+        [title, *(_cell(result[rule][n], "work_") for n in lengths)]
+        for rule, title in rules.items()
+        if rule in result
+    ]
+    whole = {name: result[name] for name in ("map", "mr1", "top10")}
+    words = ", ".join(
+        f"{name.upper()} {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+        for name, found in whole.items()
+    )
+    table = tables.markdown([["", *(_hashes(n) for n in lengths)], *rows])
+    return f"{table}\nWhole recordings, each asked for its other versions: {words}."
+
+
 def verdict(result: Mapping[str, Any]) -> str:
     """Whether training bought anything, in plain words: the paired difference to each floor at each
     length.
     """
     lines = []
-    for name in ("untrained LSTM", "random projection"):
+    for name in (name for name in UNLEARNED if name in result["gain"]):
         parts = []
         for n, gain in result["gain"][name].items():
             word = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "no different"
@@ -362,16 +489,7 @@ def _difference(
 
 
 def _row(name: str, values: Mapping[str, Any], lengths: Sequence[str]) -> list[str]:
-    cells = [name]
-    for n in lengths:
-        accuracy = values["cover_accuracy"][n]
-        measured = accuracy.get("low") is not None and accuracy["windows"]
-        interval = (
-            f" [{_percent(accuracy['low'], 1)}, {_percent(accuracy['high'], 1)}]"
-            if measured
-            else ""
-        )
-        cells.append(_percent(accuracy["value"]) + interval)
+    cells = [name, *(_cell(values["cover_accuracy"][n]) for n in lengths)]
     if "collision_rate" not in values:
         return [*cells, "", "", "", ""]
     lenient = " / ".join(_percent(values["cover_accuracy"][n]["lenient"], 1) for n in lengths)
@@ -379,6 +497,14 @@ def _row(name: str, values: Mapping[str, Any], lengths: Sequence[str]) -> list[s
     parts = f"({_percent(repeats['within_rate'])} + {_percent(repeats['between_rate'])})"
     health = [str(values["dead_bits"]), f"{values['effective_bits']:.0f}"]
     return [*cells, lenient, f"{_percent(values['collision_rate'])} {parts}", *health]
+
+
+def _cell(accuracy: Mapping[str, Any], interval: str = "") -> str:
+    """Accuracy in % and its interval; ``work_`` is the one over works."""
+    low, high = (accuracy.get(f"{interval}{end}") for end in ("low", "high"))
+    measured = low is not None and accuracy["windows"]
+    beside = f" [{_percent(low, 1)}, {_percent(high, 1)}]" if measured else ""
+    return _percent(accuracy["value"]) + beside
 
 
 def _hashes(n: str) -> str:

@@ -2,7 +2,7 @@
 (its model card).
 
 It loads without orbax, and ``reference`` reads it with numpy alone. The package carries
-two, ``paper-128`` and ``semitone-32``.
+three: ``paper-128``, ``semitone-32`` and, for covers, ``harmony-120``.
 """
 
 import json
@@ -16,6 +16,7 @@ from seqhash import autoencoder, equivariant, files, mfcc
 from seqhash.band_codes import make_band_hasher
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, from_flat_dict, to_flat_dict
+from seqhash.cover_codes import make_cover_hasher
 from seqhash.exported import DEFAULT as DEFAULT
 from seqhash.exported import HasherError as HasherError
 from seqhash.exported import find_hasher as find_hasher
@@ -33,9 +34,11 @@ def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
       directory: made where it is missing.
       card: the model card, Markdown: what it was trained on, its numbers, what it is not good for.
     """
-    if hasher.encode not in (autoencoder.encode, equivariant.encode):
+    exported = (autoencoder.encode, equivariant.encode, equivariant.encode_harmony)
+    if hasher.encode not in exported:
         raise ValueError(
-            f"Only hashers of the autoencoder and of bands are exported, got {hasher.name!r}."
+            "Only hashers of the autoencoder, of bands and of harmony are exported, "
+            f"got {hasher.name!r}."
         )
     directory = check_directory(directory)
     weights = {name: np.asarray(value, np.float32) for name, value in _flat(hasher.params).items()}
@@ -101,6 +104,8 @@ def load_hasher(name: str | Path) -> Hasher:
 def _made(config: Config, params: Any, description: dict[str, Any]) -> Hasher:
     if config.encoder.front_end == "bands":
         return make_band_hasher(config, params, name=description["name"])
+    if config.encoder.front_end == "harmony":
+        return make_cover_hasher(config, params, name=description["name"])
     mean, std = (np.asarray(description[name], np.float32) for name in ("mean", "std"))
     medians = np.asarray(description["thresholds"], np.float32)
     statistics = mfcc.Statistics(mean, std)

@@ -30,16 +30,20 @@ numpy only: this module never imports jax, so that worker processes can use it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from seqhash import parallel
+
 PAPER_LENGTHS = (1, 9, 17, 37)  # codes a window: 1, 3, 5 and 10 s; the paper reports the first two
 NO_WINDOW = np.iinfo(np.int32).max  # distance to a reference that is too short to have a window
 DEAD_SHARE = 0.02  # a bit set in a smaller share of the codes, or unset in one, is dead
+Penalties = Mapping[int, np.ndarray]  # of the variants of a query, by number of codes
 # code pairs of one reference worked on at a time: their int16 sums stay in a core's cache
 _BLOCK = 2**17
+_ASKED = 2**17  # codes of the database, times variants of a query, looked at together
 _TABLE = 2**22  # code pairs of the whole database multiplied at a time (16 MB)
 
 
@@ -104,6 +108,22 @@ class Accuracy(NamedTuple):
     works: int
 
 
+class Ranking(NamedTuple):
+    """Of each recording that is asked for its other versions, (asked,) each.
+
+    query: its place among the recordings.
+    average_precision: mean over its versions of the share of versions up to their rank; its mean is
+      the field's MAP.
+    first: rank of its first version; its mean is MR1.
+    in_ten: share of its versions among the first ten.
+    """
+
+    query: np.ndarray
+    average_precision: np.ndarray
+    first: np.ndarray
+    in_ten: np.ndarray
+
+
 class Collisions(NamedTuple):
     """Repeated codes; N codes, U distinct ones, n_r and u_r those of recording r. All rates are
     shares of N.
@@ -151,9 +171,8 @@ def nearest(
     """
     words = _check_codes([query], "query")
     _check_codes(references, "references", words=words)
-    return _nearest(
-        _signs(query), [_signs(reference) for reference in references], _check_lengths(lengths)
-    )
+    signs = [_signs(reference) for reference in references]
+    return _nearest(_signs(query)[None], signs, _check_lengths(lengths))
 
 
 def judge(found: Nearest, right: int) -> tuple[np.ndarray, np.ndarray]:
@@ -210,14 +229,67 @@ def tally_covers(
     words = _check_codes(references, "references")
     _check_codes(queries, "queries", words=words)
     right = _right_references(queries, query_works, references, reference_works)
-    checked = _check_lengths(lengths)
-    signs = [_signs(reference) for reference in references]
-    counts = np.zeros((len(checked), 3, len(queries)), np.int64)
+    signs = [_signs(query)[None] for query in queries]
+    return _tally(signs, right, references, _check_lengths(lengths))
+
+
+def tally_versions(
+    queries: Sequence[np.ndarray],
+    query_works: Sequence[str],
+    references: Sequence[np.ndarray],
+    reference_works: Sequence[str],
+    *,
+    lengths: Sequence[int] = PAPER_LENGTHS,
+    penalties: Penalties | None = None,
+) -> dict[int, Tally]:
+    """``tally_covers`` of queries that are asked as several variants, as in every key: a window is
+    as near as the nearest of its variants, and counts once however many of them are as near.
+
+    Args:
+      queries: int8 (variants, codes, bits) per cover: the sign of a bit, -1 or 1, times its weight,
+        which is that of all variants; 0 for a bit that does not count.
+      query_works: the work of each query, in the same order.
+      references: uint32 (codes, words) per original.
+      reference_works: the work of each reference; one reference a work.
+      lengths: numbers of codes a window.
+      penalties: for each length int (variants,), at least 0: by how much the distance of a variant
+        is increased, being less likely than others; none where None.
+
+    Returns:
+      {n: Tally} in the order of ``queries``.
+
+    Raises:
+      ValueError: as ``tally_covers``; queries of another type or shape.
+    """
+    words = _check_codes(references, "references")
     for i, query in enumerate(queries):
-        for n, found in _nearest(_signs(query), signs, checked).items():
-            strict, lenient = judge(found, right[i])
-            counts[checked.index(n), :, i] = strict.sum(), lenient.sum(), strict.size
-    return {n: Tally(*counts[k]) for k, n in enumerate(checked)}
+        if query.dtype != np.int8 or query.ndim != 3 or query.shape[2] != 32 * words:
+            raise ValueError(
+                f"queries[{i}] must be int8 (variants, codes, {32 * words}), "
+                f"got {query.dtype} of shape {query.shape}."
+            )
+    right = _right_references(queries, query_works, references, reference_works)
+    return _tally(queries, right, references, _check_lengths(lengths), penalties)
+
+
+def _tally(
+    queries: Sequence[np.ndarray],
+    right: Sequence[int],
+    references: Sequence[np.ndarray],
+    lengths: Sequence[int],
+    penalties: Penalties | None = None,
+) -> dict[int, Tally]:
+    """Counts the correct answers of each query, float32 (variants, codes, bits)."""
+    signs = [_signs(reference) for reference in references]
+
+    def count(asked: tuple[np.ndarray, int]) -> list[list[int]]:
+        found = _nearest(asked[0], signs, lengths, penalties)
+        judged = [judge(found[n], asked[1]) for n in lengths]
+        return [[strict.sum(), lenient.sum(), strict.size] for strict, lenient in judged]
+
+    counted = parallel.map_all(count, list(zip(queries, right, strict=True)))
+    counts = np.array(counted, np.int64).reshape(-1, len(lengths), 3)
+    return {n: Tally(*counts[:, k].T) for k, n in enumerate(lengths)}
 
 
 def subset(tally: Tally, keep: Sequence[bool] | np.ndarray) -> Tally:
@@ -283,6 +355,65 @@ def cover_accuracy(
         n: accuracy(tally, query_works, resamples=resamples, seed=seed)
         for n, tally in tallies.items()
     }
+
+
+def alikeness(
+    queries: Sequence[np.ndarray], references: Sequence[np.ndarray], *, length: int
+) -> np.ndarray:
+    """How much each query as a whole is like each reference: float64 (queries, references).
+
+    Of the variant that is most alike, one for the whole recording, the mean over the query's
+    windows of the share of weight that agrees at its nearest place, agreeing minus differing, -1 to
+    1; -1 where either has no window.
+
+    Args:
+      queries: int8 (variants, codes, bits), as ``tally_versions`` takes them.
+      references: uint32 (codes, words).
+      length: codes of a window.
+    """
+    signs = [_signs(reference) for reference in references]
+    database, cuts = np.concatenate(signs), np.cumsum([len(one) for one in signs])[:-1]
+
+    def of_query(query: np.ndarray) -> np.ndarray:
+        alike = np.full((len(query), len(references)), -1.0)
+        most = int(np.abs(query).sum(axis=2, dtype=np.int64).max(initial=1))
+        if query.shape[1] < length:
+            return alike.max(axis=0)
+        weight = np.convolve(np.abs(query[0]).sum(axis=1, dtype=float), np.ones(length), "valid")
+        product = database @ query.reshape(-1, query.shape[2]).astype(np.float32).T
+        for variant, one in enumerate(product.reshape(len(product), len(query), -1).swapaxes(0, 1)):
+            for r, table in enumerate(np.split(one, cuts)):
+                for _, sums in _diagonal_sums(table, [length], bits=most):
+                    alike[variant, r] = np.mean(sums.max(axis=0) / weight)
+        return alike.max(axis=0)
+
+    return np.stack(parallel.map_all(of_query, queries))
+
+
+def rank_versions(alike: np.ndarray, works: Sequence[str]) -> Ranking:
+    """What the field reports of whole recordings: each is asked, all others are ranked.
+
+    Args:
+      alike: float (recordings, recordings), of row i to column j; the diagonal is not looked at.
+      works: of each recording; those without another version are among the others, but not asked.
+
+    Returns:
+      Of the recordings that are asked, in order.
+
+    Raises:
+      ValueError: works that do not match the recordings in number.
+    """
+    _check_count(works, len(alike), "works", "one work per recording")
+    labels, rows = np.asarray(works), list[tuple[int, float, int, float]]()
+    for i, scores in enumerate(alike):
+        others = np.delete(np.arange(len(alike)), i)
+        order = others[np.argsort(-scores[others], kind="stable")]
+        found = np.flatnonzero(labels[order] == labels[i]) + 1  # ranks of the other versions
+        if len(found):
+            precision = float(np.mean(np.arange(1, len(found) + 1) / found))
+            rows.append((i, precision, int(found[0]), float(np.mean(found <= 10))))
+    columns = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return Ranking(*(np.array(column) for column in columns))
 
 
 def share(
@@ -440,35 +571,72 @@ def effective_bits(codes: Sequence[np.ndarray]) -> float:
 
 
 def _nearest(
-    query: np.ndarray, references: Sequence[np.ndarray], lengths: Sequence[int]
+    variants: np.ndarray,
+    references: Sequence[np.ndarray],
+    lengths: Sequence[int],
+    penalties: Penalties | None = None,
 ) -> dict[int, Nearest]:
-    """``nearest`` on +-1 codes: float32 (codes, bits)."""
-    shapes = {n: (max(len(query) - n + 1, 0), len(references)) for n in lengths}
+    """``nearest`` of a query as several variants: (variants, codes, bits), whole numbers, -1 and 1
+    or as large as the bit's weight; references +-1, float32 (codes, bits).
+    """
+    variants = variants.astype(np.float32, copy=False)
+    codes = variants.shape[1]
+    shapes = {n: (max(codes - n + 1, 0), len(references)) for n in lengths}
     found = {
         n: Nearest(np.full(s, NO_WINDOW, np.int32), np.zeros(s, np.int32))
         for n, s in shapes.items()
     }
-    sizes, bits = [len(reference) for reference in references], query.shape[1]
-    if not sum(sizes):
+    sizes = [len(reference) for reference in references]
+    if not sum(sizes) or not codes:
         return found
+    if len(sizes) > 1 and sum(sizes) * len(variants) > _ASKED:
+        half = len(sizes) // 2
+        parts = [
+            _nearest(variants, some, lengths, penalties)
+            for some in (references[:half], references[half:])
+        ]
+        return {
+            n: Nearest(*map(np.hstack, zip(*(p[n] for p in parts), strict=True))) for n in lengths
+        }
+    each = np.abs(variants).sum(axis=2)  # the largest sum of a code
+    whole = np.cumsum(np.pad(each[0], (1, 0)), dtype=np.int64)
+    penalties = penalties or {n: np.zeros(len(variants), np.int64) for n in lengths}
+    most = int(each.max()) + max(-(-2 * int(penalties[n].max()) // n) for n in lengths)
     step = max(64, min(_BLOCK // max(sizes), _TABLE // sum(sizes)))
     database = np.concatenate(references)
-    for start in range(0, len(query), step):
+    for start in range(0, codes, step):
         # One product with the whole database: threads of BLAS that must meet for each small one
         # wait on a busy machine.
-        products = np.split(
-            database @ query[start : start + step + max(lengths) - 1].T, np.cumsum(sizes)[:-1]
-        )
-        for r, table in enumerate(products):
-            for n, sums in _diagonal_sums(table, lengths, bits=bits):
+        block = variants[:, start : start + step + max(lengths) - 1]
+        product = database @ block.reshape(-1, block.shape[2]).T
+        each_variant = product.reshape(len(product), len(block), -1).swapaxes(0, 1)
+        tables = [np.split(one, np.cumsum(sizes)[:-1]) for one in each_variant]
+        for r in range(len(references)):
+            for n, sums in _best_sums([table[r] for table in tables], lengths, most, penalties):
                 sums = sums[:, :step]  # a later block starts with the windows beyond
                 largest = sums.max(axis=0)
                 stop = start + len(largest)
-                # Agreeing minus differing bits is n * bits - 2 * distance: the largest sum is the
-                # smallest distance.
-                found[n].distance[start:stop, r] = (n * bits - largest.astype(np.int32)) // 2
+                # Agreeing minus differing bits is their number - 2 * distance: the largest sum is
+                # the smallest distance.
+                total = whole[start + n : stop + n] - whole[start:stop]
+                found[n].distance[start:stop, r] = (total - largest) // 2
                 found[n].positions[start:stop, r] = (sums == largest).sum(axis=0, dtype=np.int32)
     return found
+
+
+def _best_sums(
+    tables: Sequence[np.ndarray], lengths: Sequence[int], most: int, penalties: Penalties
+) -> Iterator[tuple[int, np.ndarray]]:
+    """``_diagonal_sums`` of the variants of a query, at each place the largest of them all."""
+    each = [_diagonal_sums(table, lengths, bits=most) for table in tables]
+    for together in zip(*each, strict=True):
+        n, best = together[0]
+        for variant, (_, sums) in enumerate(together):
+            if penalties[n][variant]:
+                sums -= sums.dtype.type(2 * penalties[n][variant])
+            if variant:
+                np.maximum(best, sums, out=best)
+        yield n, best
 
 
 def _diagonal_sums(

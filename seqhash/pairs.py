@@ -112,30 +112,43 @@ def pair_loss(params: Any, clean: jax.Array, degraded: jax.Array, *, config: Con
       clean, degraded: float32 (batch, frames, bands).
       config: of patches, encoder and objective.
     """
-    wanted = config.pairs
     encode = functools.partial(equivariant.encode, params, config=config)
     edge = ((0, 0), (config.patch.edge, config.patch.edge), (0, 0))
-    states = [jax.vmap(encode)(jnp.pad(x, edge, mode="edge")) for x in (clean, degraded)]
-    references, queries = (losses.straight_through(h).reshape(len(h), -1) for h in states)
-    weighted = queries * _weights(states[1]).reshape(queries.shape)
+    references, queries = (
+        jax.vmap(encode)(jnp.pad(x, edge, mode="edge")) for x in (clean, degraded)
+    )
+    loss, weight = objective(references, queries, config=config.pairs), config.pairs.reconstruction
+    return loss + weight * _reconstruction(params, clean, config) if weight > 0 else loss
+
+
+def objective(references: jax.Array, queries: jax.Array, *, config: PairsConfig) -> jax.Array:
+    """The weighted sum of the terms of both sides' states, (batch, any, bits) each; all but
+    ``reconstruction``, which needs the bands.
+    """
+    weights_of_bits = _weights(queries)
+    bits = references.shape[-1]
+    references, queries = (
+        losses.straight_through(h).reshape(len(h), -1) for h in (references, queries)
+    )
+    weighted = queries * weights_of_bits.reshape(queries.shape)
     weighted = weighted * jnp.sqrt(weighted.shape[1] / jnp.sum(weighted**2, axis=1, keepdims=True))
 
     def both(term: Any) -> jax.Array:
         """Of the query's signs and of its weighted signs, in their shares."""
         plain, soft = term(queries, references), term(weighted, references)
-        return (1 - wanted.soft) * plain + wanted.soft * soft
+        return (1 - config.soft) * plain + config.soft * soft
 
-    codes = references.reshape(-1, config.patch.bits)
+    codes = references.reshape(-1, bits)
     terms = {
-        "separation": lambda: both(functools.partial(losses.separation, margin=wanted.margin)),
-        "nt_xent": lambda: both(functools.partial(losses.nt_xent, temperature=wanted.temperature)),
+        "separation": lambda: both(functools.partial(losses.separation, margin=config.margin)),
+        "nt_xent": lambda: both(functools.partial(losses.nt_xent, temperature=config.temperature)),
         "hash_distance": lambda: losses.hash_distance(queries, references),
         "entropy": lambda: losses.bitwise_entropy(codes),
         "decorrelation": lambda: losses.decorrelation(codes),
-        "reconstruction": lambda: _reconstruction(params, clean, config),
     }
-    weights = {name: getattr(wanted, name) for name in terms}
-    return jnp.sum(jnp.stack([w * terms[name]() for name, w in weights.items() if w > 0]))
+    weights = {name: getattr(config, name) for name in terms}
+    weighed = [w * terms[name]() for name, w in weights.items() if w > 0]
+    return jnp.sum(jnp.stack(weighed)) if weighed else jnp.float32(0)
 
 
 def train_pairs(

@@ -24,9 +24,10 @@ def hash_samples(directory: str | Path, samples: np.ndarray) -> np.ndarray:
     description = json.loads((Path(directory) / "hasher.json").read_text())
     with np.load(Path(directory) / "weights.npz") as stored:
         weights = {name: stored[name].astype(np.float64) for name in stored.files}
-    return pack(
-        states_of(description, weights, samples) > np.asarray(description["thresholds"], np.float32)
-    )
+    thresholds = np.asarray(description["thresholds"], np.float32)
+    states = states_of(description, weights, samples)
+    unused = len(thresholds) - states.shape[1]  # of a ring of pitch classes, past its end
+    return pack(np.pad(states, ((0, 0), (0, unused))) > thresholds)
 
 
 def states_of(description: dict[str, Any], weights: Weights, samples: np.ndarray) -> np.ndarray:
@@ -38,6 +39,8 @@ def states_of(description: dict[str, Any], weights: Weights, samples: np.ndarray
             size = config["model.layers"], config["model.hidden_size"]
             return lstm(weights, windows(frames, config), *size)
         return shared(weights, patches(frames, config), config)
+    if config.get("encoder.front_end") == "harmony":
+        return circulant(weights, harmony(np.asarray(samples, np.float64), config), config)
     cepstra = mfcc(np.asarray(samples, np.float64), config)
     starts = np.arange(0, len(cepstra) - config["segment.frames"] + 1, config["segment.hop"])
     segments = cepstra[starts[:, None] + np.arange(config["segment.frames"])]
@@ -118,22 +121,82 @@ def lstm(weights: Weights, segments: np.ndarray, layers: int, hidden_size: int) 
 
 def bands(samples: np.ndarray, config: dict[str, Any]) -> np.ndarray:
     """Compressed powers of semitone bands, (frames, bands)."""
-    length, step, fft = (
-        config[f"bands.{name}"] for name in ("frame_length", "frame_step", "fft_length")
-    )
-    octave, rate = config["bands.bands_per_octave"], config["bands.sample_rate"]
+    length, step = config["bands.frame_length"], config["bands.frame_step"]
     frames = max(0, 1 + (len(samples) - length) // step)
     windows = samples[np.arange(frames)[:, None] * step + np.arange(length)]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
-    windows = hann * (windows - (windows @ hann)[:, None] / hann.sum())
-    power = np.abs(np.fft.rfft(windows, fft)) ** 2
+    centred = hann * (windows - (windows @ hann)[:, None] / hann.sum())
+    power = np.abs(np.fft.rfft(centred, config["bands.fft_length"])) ** 2
+    return (power @ band_table(config)) ** config["bands.exponent"]
+
+
+def band_table(config: dict[str, Any]) -> np.ndarray:
+    """Triangles of equal width in log frequency, each of sum 1: (bins, bands)."""
+    fft, rate = config["bands.fft_length"], config["bands.sample_rate"]
+    octave = config["bands.bands_per_octave"]
     hz = np.arange(fft // 2 + 1)[:, None] * rate / fft
     middle = config["bands.low_hz"] * 2 ** (np.arange(config["bands.bands"]) / octave)
     below = np.maximum(middle - middle * 2 ** (-1 / octave), rate / fft)
     above = np.maximum(middle * 2 ** (1 / octave) - middle, rate / fft)
     slope = np.where(hz < middle, (middle - hz) / below, (hz - middle) / above)
     table = np.maximum(0, 1 - slope)
-    return (power @ (table / table.sum(axis=0))) ** config["bands.exponent"]
+    return table / table.sum(axis=0)
+
+
+def harmony(samples: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """Roots of the magnitudes of semitones of a constant Q at the recording's tuning, (frames,
+    semitones).
+    """
+    rate, octaves, low = (config[f"harmony.{n}"] for n in ("sample_rate", "octaves", "low_hz"))
+    length, fft = config["harmony.frame_length"], config["harmony.fft_length"]
+    thirds = {
+        **{f"bands.{n}": config[f"harmony.{n}"] for n in ("sample_rate", "frame_step")},
+        "bands.frame_length": length,
+        "bands.fft_length": fft,
+        "bands.bands_per_octave": 36,
+        "bands.bands": 36 * octaves + 4,  # three below the first semitone's middle, three above
+        "bands.low_hz": low * 2 ** (-3 / 36),
+        "bands.exponent": 1.0,
+    }
+    power = bands(samples, thirds)
+    first, count = 3 + 36 * max(0, octaves - 3), 36 * min(3, octaves)
+    level = (power ** config["harmony.exponent"]).sum(axis=0)
+    loud = [level[first + shift : first + shift + count - 2 : 3].sum() for shift in (-1, 0, 1)]
+    tuning = int(np.argmax(loud)) - 1 if max(loud) > loud[1] else 0
+    triangle = np.array([1, 2, 3, 2, 1]) / 3
+    columns = 1 + 3 * np.arange(12 * octaves)[:, None] + np.arange(5)
+    hz = low * 2 ** (np.arange(12 * octaves) / 12)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    tones = hann * np.exp(2j * np.pi * hz[:, None] * np.arange(length) / rate) / 2
+    sines = np.abs(np.fft.fft(tones, fft)[:, : fft // 2 + 1]) ** 2 @ band_table(thirds)
+    gain = sines[np.arange(len(hz))[:, None], columns] @ triangle
+    return ((power[:, columns + tuning] @ triangle) / gain) ** config["harmony.exponent"]
+
+
+def circulant(weights: Weights, semitones: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """Linear maps that the twelve pitch classes share, of windows: (codes, 12 x bits)."""
+    around, count = config["harmony.around"], semitones.shape[1]
+    beside = np.pad(semitones, ((0, 0), (1, 1)))
+    louder = (semitones >= beside[:, :-2]) & (semitones >= beside[:, 2:])
+    partials = np.where(louder, semitones, 0)
+    mean = np.stack(
+        [semitones[:, max(0, i - around) : i + around + 1].mean(axis=1) for i in range(count)],
+        axis=1,
+    )
+    heard = {"chords": partials, "tune": np.maximum(partials - mean, 0)}
+    steps, each, hop, octaves = (
+        config[f"harmony.{name}"] for name in ("steps", "step_frames", "hop", "octaves")
+    )
+    codes = max(0, (len(semitones) - steps * each) // hop + 1)
+    rows = np.arange(codes)[:, None] * hop + np.arange(steps * each)
+    states = []
+    for part in sorted(weights):
+        cut = heard[part][rows].reshape(codes, steps, each, octaves, 12).mean(axis=2)
+        cut = cut / (cut.mean(axis=(1, 2, 3), keepdims=True) + 1e-9) - 1
+        turned = [np.roll(cut, -pitch, axis=3) for pitch in range(12)]
+        states.append([np.einsum("ctoj,tojk->ck", one, weights[part]) for one in turned])
+    rings = [np.stack(one, axis=1) for one in states]
+    return np.concatenate(rings, axis=2).reshape(codes, -1)
 
 
 def patches(frames: np.ndarray, config: dict[str, Any]) -> np.ndarray:

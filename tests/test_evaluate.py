@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -248,3 +249,53 @@ def test_a_recording_of_one_code_is_prepared_and_a_sample_less_is_not(tmp_path):
     )
     assert [Path(path).name for path, _ in report.failed] == ["none.wav"]
     assert "too short" in report.failed[0][1]
+
+
+def states_of_walks() -> tuple[list[np.ndarray], list[Recording]]:
+    """Each work is a random ring of states; cov1 is it in its own key, cov2 five semitones higher,
+    cov3 another altogether, of which the manifest does not say the key.
+    """
+    rng, states, rows = np.random.default_rng(0), [], []
+    for work in range(6):
+        own = rng.standard_normal((60, 120)).astype(np.float32)
+        near = own + 0.3 * rng.standard_normal(own.shape).astype(np.float32)
+        versions = [
+            ("orig", own, "0"),
+            ("cov1", near, "0"),
+            ("cov2", np.roll(near, 5 * 10, axis=1), "-7"),
+            ("cov3", rng.standard_normal((50, 120)).astype(np.float32), ""),
+        ]
+        for name, values, key in versions:
+            path, role = Path(f"w{work}_{name}.wav"), "original" if name == "orig" else "cover"
+            extra = {"key_shift": key}
+            rows.append(Recording(path.stem, path, f"w{work}", role, "", "", extra))
+            states.append(values)
+    return states, rows
+
+
+def test_covers_in_other_keys():
+    """What turns is found wherever it was turned to; the oracle asks those whose key is known."""
+    states, recordings = states_of_walks()
+    control = [np.roll(one, 1, axis=0)[:, ::-1].copy() for one in states]
+    found = evaluate.report_keys(
+        states, control, recordings, lengths=(1, 9), config=CONFIG, resamples=50
+    )
+    plain, weighted = found["cover_accuracy"]["9"], found["cover_accuracy_weighted"]["9"]
+    oracle = found["cover_accuracy_oracle"]["9"]
+    assert plain["splits"]["same key"]["value"] == plain["splits"]["other key"]["value"] == 1
+    assert weighted["splits"]["other key"]["value"] == 1
+    assert 0.6 < plain["value"] < 0.85
+    assert oracle["value"] == 1
+    assert oracle["windows"] == 12 * 52
+    assert found["map"]["recordings"] == 24
+    assert 0.4 < found["map"]["value"] < 0.9  # two of three versions are found, one at random
+    assert found["mr1"]["low"] <= found["mr1"]["value"] <= found["mr1"]["high"]
+    assert found["cover_accuracy"]["1"]["work_low"] <= found["cover_accuracy"]["1"]["value"]
+    assert "random kernel" in found["floors"]
+    assert "Trained minus random kernel" in evaluate.verdict(found)
+    assert "true key known" in evaluate.keys_table(found)
+    unknown = [dataclasses.replace(r, extra={}) for r in recordings]
+    without = evaluate.report_keys(
+        states, control, unknown, lengths=(9,), config=CONFIG, resamples=5
+    )
+    assert "cover_accuracy_oracle" not in without

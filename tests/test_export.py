@@ -149,7 +149,9 @@ def test_what_is_no_packaged_kind_is_not_exported(tmp_path):
         name="floor",
         encode=lambda params, segments, config: segments[:, 0, :1] + params,
     )
-    with pytest.raises(ValueError, match="Only hashers of the autoencoder and of bands"):
+    with pytest.raises(
+        ValueError, match="Only hashers of the autoencoder, of bands and of harmony"
+    ):
         export.export_hasher(hasher, tmp_path / "x", card="")
 
 

@@ -515,3 +515,105 @@ def test_metrics_and_figures_do_not_import_jax():
     """They run in worker processes, where jax would take its threads and memory."""
     command = "import sys, seqhash.metrics, seqhash.figures; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
+
+
+def brute_versions(query, references, right, n, penalty):
+    """The same of variants with weights: each window of the database at its nearest variant."""
+    signs = [np.where(bits_of(reference), 1, -1) for reference in references]
+    strict = lenient = 0
+    for i in range(query.shape[1] - n + 1):
+        everywhere = []
+        for r, reference in enumerate(signs):
+            for j in range(len(reference) - n + 1):
+                asked = query[:, i : i + n].astype(int)
+                wrong = np.sign(asked) == -reference[j : j + n]
+                distances = (np.abs(asked) * wrong).sum(axis=(1, 2)) + penalty
+                everywhere.append((int(distances.min()), r))
+        smallest = min(d for d, _ in everywhere)
+        winners = [r for d, r in everywhere if d == smallest]
+        strict += winners == [right]
+        lenient += set(winners) == {right}
+    return strict, lenient
+
+
+def bits_of(codes):
+    return np.unpackbits(codes.view(np.uint8), axis=1, bitorder="little").astype(bool)
+
+
+@pytest.mark.parametrize(("most", "penalised"), [(1, False), (1, True), (31, True), (127, False)])
+def test_versions_equal_brute_force(most, penalised, monkeypatch):
+    """Ties, weights, unused bits, penalties, a query in several blocks, sums over 16 bits."""
+    monkeypatch.setattr(metrics, "_BLOCK", 1)
+    generator = np.random.default_rng(most)
+    references = [random_codes(generator, count, 1, 6) for count in (20, 1, 33)]
+    queries = []
+    for count in (90, 12):
+        signs = generator.choice([-1, 1], (3, count, 32)).astype(np.int8)
+        weights = generator.integers(0, most + 1, (count, 32)).astype(np.int8)
+        signs[:, :, 3:] = -1  # as in the references, of which many are alike
+        queries.append((signs * (weights if most > 1 else 1)).astype(np.int8))
+    queries[0][:, :, 30:] = 0
+    lengths = (1, 4)
+    penalties = {n: np.array([0, 1, 3 * n]) * penalised for n in lengths}
+    made = metrics.tally_versions(
+        queries, ["c", "a"], references, ["a", "b", "c"], lengths=lengths, penalties=penalties
+    )
+    for n in lengths:
+        for i, (query, right) in enumerate(zip(queries, (2, 0), strict=True)):
+            wanted = brute_versions(query, references, right, n, penalties[n])
+            assert (made[n].strict[i], made[n].lenient[i]) == wanted
+            assert made[n].windows[i] == query.shape[1] - n + 1
+    assert sum(made[n].strict.sum() for n in lengths) > 0
+
+
+def test_one_variant_of_plain_bits_is_the_papers_rule():
+    generator = np.random.default_rng(0)
+    references = [random_codes(generator, 40, 2, 5) for _ in range(4)]
+    queries = [random_codes(generator, 50, 2, 5) for _ in range(4)]
+    works = list("abcd")
+    signs = [np.where(bits_of(query), 1, -1).astype(np.int8)[None] for query in queries]
+    one = metrics.tally_covers(queries, works, references, works, lengths=(1, 9))
+    other = metrics.tally_versions(signs, works, references, works, lengths=(1, 9))
+    for n in (1, 9):
+        np.testing.assert_array_equal(one[n], other[n])
+    with pytest.raises(ValueError, match=r"queries\[0\] must be int8 \(variants, codes, 64\)"):
+        metrics.tally_versions([signs[0][0]], ["a"], references, works)
+
+
+def test_alikeness_by_hand():
+    generator = np.random.default_rng(0)
+    references = [random_codes(generator, count, 1, 2**32 - 1) for count in (9, 12, 2)]
+    asked = np.where(bits_of(references[1]), 1, -1).astype(np.int8)
+    query = np.stack([generator.choice([-1, 1], asked.shape).astype(np.int8), asked])
+    made = metrics.alikeness([query, query[:, :2]], references, length=3)
+    assert made[0, 1] == 1  # the second variant is the recording itself
+    assert (made[:, 2] == -1).all()  # too short to have a window
+    assert (made[1] == -1).all()  # so is the second query
+    signs, best = np.where(bits_of(references[0]), 1, -1), []
+    for variant in query.astype(int):
+        sums = [
+            [(variant[i : i + 3] * signs[j : j + 3]).sum() / 96 for j in range(7)]
+            for i in range(len(variant) - 2)
+        ]
+        best.append(np.max(sums, axis=1).mean())
+    assert made[0, 0] == pytest.approx(max(best))
+
+
+def test_ranks_are_scikit_learns():
+    from sklearn.metrics import average_precision_score
+
+    generator = np.random.default_rng(0)
+    works, alike = [*"aaabbbbcd", *"aaadd"], generator.random((14, 14))
+    made = metrics.rank_versions(alike, works)
+    assert made.query.tolist() == [i for i, work in enumerate(works) if work != "c"]
+    for i, precision, first, ten in zip(*made, strict=True):
+        others = [j for j in range(14) if j != i]
+        right = np.array([works[j] == works[i] for j in others])
+        assert precision == pytest.approx(average_precision_score(right, alike[i, others]))
+        order = np.argsort(-alike[i, others])
+        assert first == 1 + np.flatnonzero(right[order])[0]
+        assert ten == pytest.approx(right[order][:10].sum() / right.sum())
+    nothing = metrics.rank_versions(np.zeros((2, 2)), ["a", "b"])
+    assert len(nothing.query) == 0
+    with pytest.raises(ValueError, match="one work per recording"):
+        metrics.rank_versions(alike, works[1:])

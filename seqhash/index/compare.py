@@ -197,6 +197,8 @@ def compare_match(
     end: float,
     offset: float,
     hasher: "Hasher",
+    pitch: float = 0.0,
+    tempo: float = 1.0,
 ) -> Comparison:
     """A query and the reference where it was found: the alignment is known, the picture is wanted.
 
@@ -207,18 +209,24 @@ def compare_match(
       words: uint32 (codes, words) of the whole reference, as B.
       start, end: s of the query that was found.
       offset: s of the reference at ``start``; below 0 where the query begins before it.
-      hasher: of both.
+      hasher: of both; one with variants where the query was played otherwise.
+      pitch, tempo: semitones by which the query lies above the reference, and times as fast.
 
     Raises:
       ValueError: not one code of the two lies there.
     """
     rate = hasher.code_rate
     first = math.ceil(max(offset, 0.0) * rate - 1e-6)  # code of the reference
-    begin = max(start + first / rate - offset, 0.0)
+    begin = max(start + (first / rate - offset) / tempo, 0.0)
     # A code's last frame goes on after where its segment ends.
     beyond = hasher.span - round(hasher.segment_seconds * hasher.sample_rate)
     found = samples[round(begin * hasher.sample_rate) : round(end * hasher.sample_rate) + beyond]
-    words_a, words_b = _checked(hasher.hash_samples(found), "The query's codes"), words[first:]
+    codes = hasher.hash_samples(found)
+    if len(codes) and (pitch != 0 or tempo != 1):
+        views = hasher.views([found], weighted=False)
+        wanted = (pitch, tempo)
+        codes = next((c[0] for v, c in views if (v.pitch, v.tempo) == wanted), codes)
+    words_a, words_b = _checked(codes, "The query's codes"), words[first:]
     words_b = _checked(words_b, "The reference's codes there")
     chance = compare_codes(words_a, words, rate).chance
     count = min(len(words_a), len(words_b))
@@ -314,10 +322,19 @@ def match_figure(
     """
     (words,) = index.words_of([match.recording])
     found = compare_match(
-        samples, words, start=match.start, end=match.end, offset=match.offset, hasher=hasher
+        samples,
+        words,
+        start=match.start,
+        end=match.end,
+        offset=match.offset,
+        hasher=hasher,
+        pitch=match.pitch,
+        tempo=match.tempo,
     )
     name = match.title or Path(match.path).name
     title = f"{query} and {name}: {found.bit_error_rate:.1%} of bits differ"
+    title += f", {match.pitch:+.1f} semitones" if match.pitch else ""
+    title += f", {match.tempo - 1:+.0%} tempo" if match.tempo != 1 else ""
     return differences_figure(found, path, title=title, code_rate=hasher.code_rate)
 
 

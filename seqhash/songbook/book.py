@@ -27,7 +27,7 @@ from tqdm import tqdm
 from seqhash import parallel
 from seqhash.files import replacing
 from seqhash.songbook import notation, synth
-from seqhash.songbook.arrangement import DRUMS, Arrangement, perform
+from seqhash.songbook.arrangement import DRUMS, Arrangement, Performance, perform
 from seqhash.songbook.notation import Work
 from seqhash.songbook.synth import INSTRUMENTS, SAMPLE_RATE, Room
 
@@ -134,7 +134,7 @@ def arrangements(work: Work, *, seed: int) -> tuple[Arrangement, ...]:
     odds = np.array([_ODDS[family] for family in families], float)
     chosen = rng.choice(len(families), size=len(VERSIONS) - 1, replace=False, p=odds / odds.sum())
     original, *covers = (
-        _arrange(rng, work, families[family], cover=version != "orig")
+        arrange(rng, work, families[family], cover=version != "orig")
         for family, version in zip([chosen[0], *chosen], VERSIONS, strict=True)
     )
     close = replace(
@@ -148,74 +148,11 @@ def arrangements(work: Work, *, seed: int) -> tuple[Arrangement, ...]:
     return original, close, *covers[1:]
 
 
-def render(work_id: str, version: str, *, seed: int) -> np.ndarray:
-    """One recording, float32 (samples,) at ``SAMPLE_RATE``, 30 to 45 s, within (-1, 1).
+def arrange(rng: np.random.Generator, work: Work, family: str, *, cover: bool) -> Arrangement:
+    """Draws an arrangement; an original keeps to the notation, a cover need not.
 
-    Args:
-      work_id: ``Work.work_id`` of one of ``works()``.
-      version: one of ``VERSIONS``.
-      seed: root of everything random.
-
-    Raises:
-      ValueError: an unknown work or version.
+    ``family``: of the lead, one of the families of the work's genre.
     """
-    work = _work(work_id)
-    arrangement = arrangements(work, seed=seed)[_index(version)]
-    rng = _generator(seed, work_id, version)
-    performance = perform(rng, work, arrangement)
-    samples = round(performance.seconds * SAMPLE_RATE)
-    mix = np.zeros(samples, np.float32)
-    for instrument, level, events in performance.players:
-        mix += _levelled(
-            synth.play(rng, instrument, events, samples=samples), level * _decibels(rng, 2.5)
-        )
-    if performance.hits:
-        mix += _levelled(
-            synth.drums(rng, performance.hits, samples=samples), 0.3 * _decibels(rng, 3.0)
-        )
-    mix[-SAMPLE_RATE // 4 :] *= np.linspace(1, 0, SAMPLE_RATE // 4, dtype=np.float32)
-    return synth.record(rng, mix, arrangement.room)
-
-
-def write(
-    directory: str | os.PathLike[str], *, seed: int = 0, workers: int = 2, progress: bool = True
-) -> Path:
-    """All 80 recordings as 16-bit FLAC and a ``manifest.csv``, whose path is returned.
-
-    A file appears under its name only when it is complete, and says in its comment what it was made
-    from; those that are there for this seed and this version of the package are kept, so a run that
-    was killed goes on, and the manifest is written last. With more than one worker a script needs
-    the usual ``if __name__ == "__main__":``.
-    """
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    tag = _tag(seed)
-    jobs = [(work.work_id, version) for work in works() for version in VERSIONS]
-    missing = [
-        (*job, seed, tag, folder) for job in jobs if not _is_there(folder / _file(*job), tag)
-    ]
-    done = _record_all(missing, min(workers, len(missing)))
-    for _ in tqdm(
-        done,
-        total=len(missing),
-        desc="songbook",
-        unit="recording",
-        disable=None if progress and missing else True,
-    ):
-        pass
-    rows = [row for work in works() for row in _rows(work, folder, seed)]
-    manifest = folder / "manifest.csv"
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    writer.writerows(rows)
-    with replacing(manifest) as file:
-        file.write(text.getvalue().encode())
-    return manifest
-
-
-def _arrange(rng: np.random.Generator, work: Work, family: str, *, cover: bool) -> Arrangement:
-    """Draws an arrangement; an original keeps to the notation, a cover need not."""
     country = work.genre == "country"
     lead = str(rng.choice(_LEADS[work.genre][family]))
     chords = str(rng.choice(_BACKING[work.genre]))
@@ -262,6 +199,76 @@ def _arrange(rng: np.random.Generator, work: Work, family: str, *, cover: bool) 
         timing=float(rng.uniform(0.004, 0.016)),
         room=_room(rng, cover),
     )
+
+
+def render(work_id: str, version: str, *, seed: int) -> np.ndarray:
+    """One recording, float32 (samples,) at ``SAMPLE_RATE``, 30 to 45 s, within (-1, 1).
+
+    Args:
+      work_id: ``Work.work_id`` of one of ``works()``.
+      version: one of ``VERSIONS``.
+      seed: root of everything random.
+
+    Raises:
+      ValueError: an unknown work or version.
+    """
+    work = _work(work_id)
+    arrangement = arrangements(work, seed=seed)[_index(version)]
+    rng = _generator(seed, work_id, version)
+    return sound(rng, perform(rng, work, arrangement), arrangement.room)
+
+
+def sound(rng: np.random.Generator, performance: Performance, room: Room) -> np.ndarray:
+    """All players together in a room, float32 (samples,) at ``SAMPLE_RATE``, within (-1, 1)."""
+    samples = round(performance.seconds * SAMPLE_RATE)
+    mix = np.zeros(samples, np.float32)
+    for instrument, level, events in performance.players:
+        mix += _levelled(
+            synth.play(rng, instrument, events, samples=samples), level * _decibels(rng, 2.5)
+        )
+    if performance.hits:
+        mix += _levelled(
+            synth.drums(rng, performance.hits, samples=samples), 0.3 * _decibels(rng, 3.0)
+        )
+    mix[-SAMPLE_RATE // 4 :] *= np.linspace(1, 0, SAMPLE_RATE // 4, dtype=np.float32)
+    return synth.record(rng, mix, room)
+
+
+def write(
+    directory: str | os.PathLike[str], *, seed: int = 0, workers: int = 2, progress: bool = True
+) -> Path:
+    """All 80 recordings as 16-bit FLAC and a ``manifest.csv``, whose path is returned.
+
+    A file appears under its name only when it is complete, and says in its comment what it was made
+    from; those that are there for this seed and this version of the package are kept, so a run that
+    was killed goes on, and the manifest is written last. With more than one worker a script needs
+    the usual ``if __name__ == "__main__":``.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    tag = _tag(seed)
+    jobs = [(work.work_id, version) for work in works() for version in VERSIONS]
+    missing = [
+        (*job, seed, tag, folder) for job in jobs if not _is_there(folder / _file(*job), tag)
+    ]
+    done = _record_all(missing, min(workers, len(missing)))
+    for _ in tqdm(
+        done,
+        total=len(missing),
+        desc="songbook",
+        unit="recording",
+        disable=None if progress and missing else True,
+    ):
+        pass
+    rows = [row for work in works() for row in _rows(work, folder, seed)]
+    manifest = folder / "manifest.csv"
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    with replacing(manifest) as file:
+        file.write(text.getvalue().encode())
+    return manifest
 
 
 def _room(rng: np.random.Generator, cover: bool) -> Room:

@@ -1,0 +1,92 @@
+"""Training by versions, and a hasher that is there evaluated, as a user calls them."""
+
+import csv
+import json
+
+import pytest
+import soundfile
+
+import seqhash
+from seqhash import songbook
+from tests.test_scripts import script
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A hasher of three works in mine/, two works of the songbook and a broken file."""
+    folder = tmp_path_factory.mktemp("covers")
+    done = script(
+        "train_covers", f"--directory={folder / 'mine'}", "--name=mine", "--works=3",
+        "--noprogress", "--set", "pairs.steps=3", "pairs.batch_size=8",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert f"{folder / 'mine'}: loss " in done.out
+    rows = [("path", "work_id", "role", "key_shift")]
+    for work in songbook.works()[:2]:
+        shifts = [one.key_shift for one in songbook.arrangements(work, seed=0)]
+        for version, shift in zip(songbook.VERSIONS[:2], shifts, strict=False):
+            samples = songbook.render(work.work_id, version, seed=0)[: 20 * songbook.SAMPLE_RATE]
+            path = f"{work.work_id}_{version}.wav"
+            soundfile.write(folder / path, samples, songbook.SAMPLE_RATE)
+            role = "original" if version == "orig" else "cover"
+            rows.append((path, work.work_id, role, str(shift)))
+    (folder / "broken.wav").write_text("no audio")
+    rows.append(("broken.wav", songbook.works()[0].work_id, "cover", "0"))
+    with open(folder / "covers.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder
+
+
+def test_a_hasher_is_trained_exported_and_described(folder):
+    hasher = seqhash.load_hasher(folder / "mine")
+    assert (hasher.name, hasher.bits, hasher.config.pairs.steps) == ("mine", 128, 3)
+    card = (folder / "mine" / "README.md").read_text()
+    assert hasher.digest in card
+    assert "on 3 random works in four synthesised versions each" in card
+    rows = json.loads((folder / "mine" / "losses.json").read_text())
+    assert [row["step"] for row in rows] == [3]
+
+
+@pytest.mark.parametrize("name", ["harmony-120", "mine"])
+def test_a_hasher_that_is_there_is_evaluated(folder, tmp_path, name):
+    hasher = folder / name if name == "mine" else name
+    done = script(
+        "evaluate", f"--hasher={hasher}", f"--corpus={folder / 'covers.csv'}",
+        f"--workdir={tmp_path / 'new' / 'run'}", "--resamples=10",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert "broken.wav" in done.err
+    result = json.loads((tmp_path / "new" / "run" / "results.json").read_text())
+    assert result["hasher"] == seqhash.load_hasher(hasher).digest
+    for rule in ("cover_accuracy", "cover_accuracy_weighted", "cover_accuracy_oracle"):
+        assert list(result[rule]) == ["1", "9", "17", "37"]
+        assert result[rule]["9"]["work_low"] <= result[rule]["9"]["value"]
+        assert f"{100 * result[rule]['9']['value']:.2f}" in done.out
+    assert {"value", "low", "high"} <= result["map"].keys()
+    if name == "harmony-120":
+        assert result["cover_accuracy"]["9"]["value"] > 0.6
+
+
+def test_other_hashers_are_evaluated_as_the_paper_asks(folder, tmp_path):
+    done = script(
+        "evaluate", "--hasher=semitone-32", f"--corpus={folder / 'covers.csv'}",
+        f"--workdir={tmp_path}", "--resamples=10", "--lengths=16",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert list(result["cover_accuracy"]) == ["16"]
+    assert "cover_accuracy_weighted" not in result
+
+
+def test_what_is_missing_is_told(folder, tmp_path):
+    corpus = f"--corpus={folder / 'covers.csv'}"
+    for flags, said in (
+        (["--hasher=harmony-120"], "--hasher needs --corpus"),
+        (["--hasher=nobody", corpus], "nobody: no such hasher"),
+        (["--hasher=harmony-120", f"--corpus={folder}"], "Cover accuracy needs a manifest"),
+    ):
+        done = script("evaluate", f"--workdir={tmp_path}", *flags)
+        assert (done.status, done.out) == (2, "")
+        assert said in done.err
