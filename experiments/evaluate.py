@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import script
 from seqhash import (
     batches,
     checkpoint,
@@ -30,6 +29,8 @@ from seqhash import (
     parallel,
 )
 from seqhash.train import read_rows
+
+from . import script
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", required=True)
 _CORPUS = flags.DEFINE_string(
