@@ -48,7 +48,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "audio": ["av>=14"],
-        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
+        "docs": ["mkdocs-material>=9.5", "mdx-truly-sane-lists>=1.3", "mkdocstrings[python]>=0.27"],
         "test": [
             "av>=14",
             "pytest>=8",
