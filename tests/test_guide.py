@@ -1,6 +1,4 @@
-"""The guide's examples run as they stand there: all blocks of a page, one after another, in an empty
-folder.
-"""
+"""The guide's examples run as they stand there: all blocks of a page, in an empty folder."""
 
 import os
 import re

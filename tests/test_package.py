@@ -2,8 +2,11 @@
 
 import inspect
 import re
+import runpy
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -22,20 +25,29 @@ def test_the_face_is_there_and_described():
     page = (ROOT / "docs" / "reference.md").read_text()
     for name in FACE:
         assert name in dir(seqhash)
-        assert inspect.getdoc(getattr(seqhash, name))
+        shown = getattr(seqhash, name)
+        methods = inspect.isclass(shown) and {
+            key: value for key, value in vars(shown).items() if inspect.isroutine(value)
+        }
+        for key, thing in ({name: shown} | (methods or {})).items():
+            assert key.startswith("_") or thing.__doc__, f"{name}.{key} has no docstring"
         assert f"seqhash.{name}" in page
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = seqhash.nothing
 
 
 def test_the_face_costs_nothing_before_it_is_used():
-    code = "import sys, seqhash; dir(seqhash); sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, seqhash; dir(seqhash); sys.exit(bool({'jax', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_there_is_one_version():
-    told = subprocess.run([sys.executable, "setup.py", "--version"], cwd=ROOT, capture_output=True)
-    assert told.stdout.decode().split()[-1] == seqhash.__version__
+def test_there_is_one_version(monkeypatch):
+    told = dict[str, Any]()
+    setuptools = SimpleNamespace(setup=told.update, find_packages=lambda include: include)
+    monkeypatch.setitem(sys.modules, "setuptools", setuptools)
+    runpy.run_path(str(ROOT / "setup.py"))
+    assert told["version"] == seqhash.__version__
+    assert "seqhash.experiments" in told["packages"]
     assert f"version: {seqhash.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     changes = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert changes[0] == seqhash.__version__
