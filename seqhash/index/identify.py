@@ -202,7 +202,9 @@ class Searcher:
 
         Args:
           path: the file.
-          channel, strict, report: of ``audio.blocks``; None, the index's channel.
+          channel: as ``audio.blocks`` takes it; None, the index's.
+          strict: a damaged file is an error, and not used as far as it goes.
+          report: is told what is wrong with a file that is used.
 
         Raises:
           AudioError: the file cannot be read as audio, or is shorter than a segment.
