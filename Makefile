@@ -1,10 +1,10 @@
-# Two commands need nothing but Python 3.11 or newer: make demo, make test.
+# Two commands need nothing but Python 3.11 or newer: make demo, make test. CONTRIBUTING.md has more.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 WORKDIR ?= runs/demo
 
-.PHONY: demo test unit lint format clean
+.PHONY: demo test unit lint docs format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.reproduce --workdir=$(WORKDIR)
@@ -15,10 +15,14 @@ test: $(VENV)/installed-test
 unit: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-lint: $(VENV)/installed-test
+lint: $(VENV)/installed-test docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Strict: a broken link fails, and a name that the reference does not find. The site is build/site.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .
@@ -34,6 +38,10 @@ $(VENV)/installed: setup.py | $(VENV)/bin/pip
 
 $(VENV)/installed-test: setup.py | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: setup.py | $(VENV)/bin/pip
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/installed
 
 # What else is in runs/ took hours, and is the user's.

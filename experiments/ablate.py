@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import script
 from seqhash import batches, checkpoint, digests, evaluate, features, files, parallel, tables, train
 from seqhash.config import Config, from_flat_dict, identity, override, to_flat_dict
+
+from . import script
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder prepared by experiments.prepare", required=True

@@ -25,9 +25,10 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import script
 from seqhash import metrics, parallel, tables
 from seqhash.robustness import cells, run, systems
+
+from . import script
 
 _CORPUS = flags.DEFINE_string("corpus", None, "recordings to train on", required=True)
 _NOISE = flags.DEFINE_string("noise", None, "noises to train with", required=True)
@@ -97,7 +98,7 @@ def _trained(folder: Path, change: str) -> Path:
     directory = folder / re.sub(r"[^\w.=+-]+", "_", name)
     closed = change == "closed form"
     fields = [*_SET.value, *([] if closed else filter(None, change.split(",")))]
-    command = [sys.executable, "-m", "experiments.train_pairs", f"--directory={directory}"]
+    command = [sys.executable, "-m", f"{__package__}.train_pairs", f"--directory={directory}"]
     command += [f"--name={name}", f"--corpus={_CORPUS.value}", f"--noise={_NOISE.value}"]
     command += [f"--leave_out={_LEAVE_OUT.value}", f"--closed_form={str(closed).lower()}"]
     command += [*(f"--set={field}" for field in fields)]

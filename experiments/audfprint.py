@@ -57,7 +57,7 @@ def system(folder: Path, program: str | None) -> Outside:
     chosen = f" --program={shlex.quote(program)}" if program else ""
     return Outside(
         name="audfprint",
-        command=f"{shlex.quote(sys.executable)} -m experiments.audfprint {names}{chosen}",
+        command=f"{shlex.quote(sys.executable)} -m {__package__}.audfprint {names}{chosen}",
         folder=str(folder),
         description="Ellis's landmarks, a public implementation of Wang's",
         default_score=DEFAULT_COUNT,

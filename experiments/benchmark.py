@@ -32,8 +32,9 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import script
 from seqhash import parallel, tables
+
+from . import script
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "times that every system is measured", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 120.0, "length of the audio (mfcc, bands)", lower_bound=2)
@@ -373,7 +374,7 @@ def _gemm_torch() -> float | None:
 
 
 def _benchmark_search() -> dict[str, Any]:
-    from experiments import benchmark_search
+    from . import benchmark_search
 
     result = {
         "one core": _measure("search", "search, one core", benchmark_search.ENVIRONMENT, True)
@@ -388,13 +389,13 @@ def _benchmark_search() -> dict[str, Any]:
 
 
 def _search(*, sublinear: bool) -> dict[str, Any]:
-    from experiments import benchmark_search
+    from . import benchmark_search
 
     return benchmark_search.measure(rounds=_ROUNDS.value, quick=_QUICK.value, sublinear=sublinear)
 
 
 def _benchmark_index() -> dict[str, Any]:
-    from experiments import benchmark_index
+    from . import benchmark_index
 
     result = benchmark_index.measure(
         rounds=_ROUNDS.value, quick=_QUICK.value, recordings=_AUDIO.value
@@ -404,7 +405,7 @@ def _benchmark_index() -> dict[str, Any]:
 
 
 def _benchmark_identify() -> dict[str, Any]:
-    from experiments import benchmark_identify
+    from . import benchmark_identify
 
     result = benchmark_identify.measure(rounds=_ROUNDS.value, quick=_QUICK.value)
     benchmark_identify.show(result)
@@ -459,7 +460,14 @@ def _measure(benchmark: str, system: str, environment: dict[str, str], pinned: b
     options = [f"--{name}={flag.value}" for name, flag in values.items()]
     pin = (lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})) if pinned else None
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.benchmark", benchmark, f"--system={system}", *options],
+        [
+            sys.executable,
+            "-m",
+            f"{__package__}.benchmark",
+            benchmark,
+            f"--system={system}",
+            *options,
+        ],
         env=os.environ | environment,
         preexec_fn=pin,
         stdout=subprocess.PIPE,

@@ -24,12 +24,13 @@ from typing import NamedTuple
 from absl import flags
 from tqdm import tqdm
 
-from experiments import script
 from seqhash import audio, corpus, songbook, tables
 from seqhash.files import replacing
 from seqhash.trainingset import gather, overlap
 from seqhash.trainingset.archives import ArchiveError
 from seqhash.trainingset.sources import READ, SOURCES, packages
+
+from . import script
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the training set", required=True)
 _PACKAGES = flags.DEFINE_string("packages", None, "folder of .deb files; default: apt-get download")

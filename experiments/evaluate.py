@@ -23,7 +23,6 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import script
 from seqhash import (
     batches,
     checkpoint,
@@ -40,6 +39,8 @@ from seqhash import (
 )
 from seqhash.cover_codes import CoverHasher
 from seqhash.train import read_rows
+
+from . import script
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", required=True)
 _CORPUS = flags.DEFINE_string(

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import script
 from seqhash import checkpoint, evaluate, export, files
 from seqhash.config import Config, to_flat_dict
+
+from . import script
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder of a trained and evaluated run", required=True
@@ -66,7 +67,7 @@ def _training_command(workdir: Path, config: Config) -> str:
         for name, value in to_flat_dict(config).items()
         if value != defaults[name]
     ]
-    return shlex.join(["python", "-m", "experiments.train", f"--workdir={workdir}", *changes])
+    return shlex.join(["python", "-m", f"{__package__}.train", f"--workdir={workdir}", *changes])
 
 
 def _card(hasher, trained: checkpoint.Trained, result: dict | None, made_by: str) -> str:

@@ -19,12 +19,13 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import script
 from seqhash import audio, corpus, metrics, tables
 from seqhash.export import DEFAULT, load_hasher
 from seqhash.index import ingest
 from seqhash.index.catalogue import open_index
 from seqhash.index.identify import FALSE_POSITIVE_RATE, Match, Searcher, open_searcher
+
+from . import script
 
 _CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of recordings", required=True)
 _WORKDIR = flags.DEFINE_string(

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import script
 from seqhash import corpus, features
 from seqhash.config import Config, override
+
+from . import script
 
 _CORPUS = flags.DEFINE_string(
     "corpus", None, "manifest (.csv) or folder of recordings", required=True

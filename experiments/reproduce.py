@@ -24,9 +24,10 @@ from typing import Any
 
 from absl import flags
 
-from experiments import script
 from seqhash import corpus, evaluate, files, paper, songbook, tables
 from seqhash.config import Config, override
+
+from . import script
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "folder of the run")
 _CORPUS = flags.DEFINE_string(
@@ -62,7 +63,7 @@ def main() -> int:
         ["evaluate", where, f"--corpus={manifest}"],
     ]
     if _EXPORT.value:
-        made_by = shlex.join(["python", "-m", "experiments.reproduce", *sys.argv[1:]])
+        made_by = shlex.join(["python", "-m", f"{__package__}.reproduce", *sys.argv[1:]])
         named = [
             f"--directory={workdir / _EXPORT.value}",
             f"--name={_EXPORT.value}",
@@ -74,7 +75,7 @@ def main() -> int:
         ["evaluate", f"--hasher={COVER_HASHER}", f"--corpus={manifest}", f"--workdir={beside}"]
     )
     for name, *arguments in stages:
-        command = [sys.executable, "-m", f"experiments.{name}", *arguments]
+        command = [sys.executable, "-m", f"{__package__}.{name}", *arguments]
         print("$", shlex.join(["python", *command[1:]]), flush=True)
         status = subprocess.run(command, check=False).returncode
         if status:

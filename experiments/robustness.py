@@ -22,11 +22,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import audfprint, script
 from seqhash import files, parallel
 from seqhash.evaluate import versions
 from seqhash.export import DEFAULT
 from seqhash.robustness import cells, degrade, report, run, systems
+
+from . import audfprint, script
 
 DEFAULT_DEGRADATIONS = (
     "clean,white_noise_10db,white_noise_5db,white_noise_0db,noise_10db,noise_5db,noise_0db,"

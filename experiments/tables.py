@@ -20,15 +20,15 @@ last two names, and the numbers that tables show.
 import json
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from experiments import script
 from seqhash import tables
+
+from . import script
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "data"
@@ -84,6 +84,8 @@ _NAME = flags.DEFINE_string("name", None, "as what --keep takes it over")
 
 def main() -> int:
     """Fills, checks or takes over; returns the exit status."""
+    if not (ROOT / "README.md").is_file():
+        raise ValueError("The pages to fill are those of a clone; run this script in one.")
     if _KEEP.value:
         if not _NAME.value:
             raise ValueError("--keep needs --name, as robustness-1s.")
@@ -213,7 +215,7 @@ def _rate(rate: Mapping[str, float]) -> str:
 
 def _ablation(results: Sequence[Result], options: Options) -> str:
     del options
-    from experiments import ablate_pairs
+    from . import ablate_pairs
 
     return ablate_pairs.table(results[0])
 
@@ -239,5 +241,4 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     script.run(main)

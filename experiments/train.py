@@ -22,9 +22,10 @@ from typing import Any
 import jax
 from absl import flags
 
-from experiments import script
 from seqhash import evaluate, features, figures, parallel, train
 from seqhash.config import to_flat_dict
+
+from . import script
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder of the run, prepared by experiments.prepare", required=True

@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import script
+from . import script
 
 _CORPUS = flags.DEFINE_string("corpus", None, "manifest or folder of recordings", required=True)
 _NOISE = flags.DEFINE_string("noise", None, "manifest or folder of noises", required=True)

@@ -1,8 +1,8 @@
 """seqhash: short binary audio codes that keep distance, learned by a sequence-to-sequence
 autoencoder, in JAX.
 
-The names below are the short way in; each module is a section of the paper (README.md has the
-tour).
+The names below are the short way in (docs/reference.md). They are loaded when they are first used:
+worker processes, and commands that hash nothing, never import jax.
 """
 
 import importlib
@@ -10,14 +10,37 @@ import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-_SHORTCUTS = {
-    "Config": "seqhash.config",
-    "override": "seqhash.config",
-    "load_hasher": "seqhash.export",
-    "export_hasher": "seqhash.export",
-    "make_hasher": "seqhash.codes",
+if TYPE_CHECKING:
+    from seqhash import evaluate as evaluate
+    from seqhash import songbook as songbook
+    from seqhash import train as train
+    from seqhash.codes import Hasher as Hasher
+    from seqhash.codes import make_hasher as make_hasher
+    from seqhash.config import Config as Config
+    from seqhash.config import override as override
+    from seqhash.export import export_hasher as export_hasher
+    from seqhash.export import load_hasher as load_hasher
+    from seqhash.index.catalogue import Identity as Identity
+    from seqhash.index.catalogue import open_index as open_index
+    from seqhash.index.identify import Match as Match
+    from seqhash.index.identify import identify as identify
+    from seqhash.index.identify import open_searcher as open_searcher
+    from seqhash.index.ingest import add_files as add_files
+
+__version__ = "0.2.0"
+
+_HOMES = {
+    "codes": ("Hasher", "make_hasher"),
+    "config": ("Config", "override"),
+    "export": ("export_hasher", "load_hasher"),
+    "index.catalogue": ("Identity", "open_index"),
+    "index.identify": ("Match", "identify", "open_searcher"),
+    "index.ingest": ("add_files",),
 }
+_SHORTCUTS = {name: f"seqhash.{home}" for home, names in _HOMES.items() for name in names}
+_MODULES = ("evaluate", "songbook", "train")
 
 
 # Where version 0.1 had the modules that have other names now; to be dropped with version 0.3.
@@ -30,7 +53,6 @@ _MOVED = {
     "exchange": "index.exchange",
     "ingest": "index.ingest",
     "calibration": "index.calibration",
-    "identify": "index.identify",
     "compare": "index.compare",
     "degrade": "robustness.degrade",
     "systems": "robustness.systems",
@@ -57,13 +79,12 @@ sys.meta_path.append(_Moved())
 
 
 def __getattr__(name: str) -> object:
-    """Loads a shortcut when it is first used, so that worker processes and ``reference`` never
-    import jax.
-    """
     if name in _SHORTCUTS:
         return getattr(importlib.import_module(_SHORTCUTS[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"seqhash.{name}")
     raise AttributeError(f"module 'seqhash' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_SHORTCUTS])
+    return sorted([*globals(), *_SHORTCUTS, *_MODULES])

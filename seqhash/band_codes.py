@@ -32,7 +32,7 @@ LONGEST_SECONDS = 10.0  # of a query at once; longer ones are asked in windows
 AS_IS_PRIOR = 0.8  # of a query to be as its recording is
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BandHasher(Hasher):
     """A hasher whose codes are signs of a function that all bands share. Made by
     ``make_band_hasher``; what is said of ``Hasher`` holds.

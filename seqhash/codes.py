@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -68,7 +68,7 @@ class Variant(NamedTuple):
 AS_IS = Variant()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Hasher:
     """A function from samples to words, with a name, a code rate and an identity. Made by
     ``make_hasher``.
@@ -85,7 +85,11 @@ class Hasher:
     params: Any
     statistics: mfcc.Statistics
     thresholds: np.ndarray  # (hidden,)
-    encode: Encode = field(repr=False)
+    encode: Encode
+
+    def __repr__(self) -> str:
+        rate = f"{self.code_rate:g} codes a second of {self.sample_rate} Hz"
+        return f"{type(self).__name__}({self.name!r}: {self.bits} bits, {rate}, {self.digest[:12]})"
 
     @property
     def bits(self) -> int:

@@ -81,6 +81,15 @@ def test_excerpts_are_found_at_their_offsets(searcher, music):
     assert np.mean(np.array(errors) < 0.1) > 0.8
 
 
+def test_the_package_identifies_a_clip_in_one_call(index, searcher, hasher, music, tmp_path):
+    clip = music[WORKS[1]][40_000 : 40_000 + 5 * RATE]
+    soundfile.write(tmp_path / "clip.flac", clip, RATE)
+    expected = searcher.identify_file(tmp_path / "clip.flac")
+    assert expected[0].title == WORKS[1]
+    assert seqhash.identify(index, tmp_path / "clip.flac") == expected
+    assert seqhash.identify(index, clip, hasher=hasher)[0].title == WORKS[1]
+
+
 def test_what_is_not_there_is_not_found(searcher, music):
     answers = [
         bool(searcher.identify(excerpt))

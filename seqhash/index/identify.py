@@ -45,6 +45,7 @@ from jax.sharding import Mesh
 
 from seqhash import audio
 from seqhash.codes import AS_IS, Hasher, Variant, check_samples
+from seqhash.export import load_hasher
 from seqhash.index import calibration
 from seqhash.index.catalogue import Collection, Identity, Index, Row, open_index
 from seqhash.search import hamming, planar
@@ -103,6 +104,15 @@ class Match(NamedTuple):
     artist: str = ""
     pitch: float = 0.0  # semitones by which the query lies above the recording
     tempo: float = 1.0  # times as fast as the recording
+
+    def __repr__(self) -> str:
+        played = f", {self.pitch:+.1f} semitones" if self.pitch else ""
+        played += f", {self.tempo - 1:+.0%} tempo" if self.tempo != 1 else ""
+        return (
+            f"Match({self.recording} {self.title or self.path!r}: {self.start:.2f}-{self.end:.2f} s"
+            f" from {self.offset:.2f} s on, {self.bit_error_rate:.1%} of bits differ, "
+            f"score {self.score:.1f}{played})"
+        )
 
 
 class Survey(NamedTuple):
@@ -194,7 +204,9 @@ class Searcher:
 
         Args:
           path: the file.
-          channel, strict, report: of ``audio.blocks``; None, the index's channel.
+          channel: as ``audio.blocks`` takes it; None, the index's.
+          strict: a damaged file is an error, and not used as far as it goes.
+          report: is told what is wrong with a file that is used.
 
         Raises:
           AudioError: the file cannot be read as audio, or is shorter than a segment.
@@ -662,6 +674,38 @@ class Searcher:
     def _words(self, recording: int) -> np.ndarray:
         """Codes of a recording, by its place in the collection."""
         return self.collection.words[slice(*self.collection.starts[recording : recording + 2])]
+
+
+def identify(
+    index: str | os.PathLike[str],
+    clip: str | os.PathLike[str] | np.ndarray,
+    *,
+    hasher: Hasher | None = None,
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
+) -> list[Match]:
+    """What a clip is, asked once. For many clips keep a ``Searcher`` (``open_searcher``).
+
+    Args:
+      index: what ``seqhash add`` or ``add_files`` made.
+      clip: an audio file, or float32 (samples,) in [-1, 1] at the hasher's rate.
+      hasher: the one that the index was made by; None, the package's hasher of that name.
+      false_positive_rate: of absent clips, the share that may be answered all the same.
+
+    Returns:
+      Matches, best first; none where the clip is not there.
+
+    Raises:
+      IndexFileError: the index cannot be read, or is another hasher's.
+      HasherError: the package has no hasher of the index's name.
+      AudioError: the file cannot be read as audio, or is shorter than a segment.
+      ValueError: the samples are not finite mono floats, or are shorter than a segment.
+    """
+    if hasher is None:
+        with open_index(index, readonly=True) as opened:
+            name = opened.identity.name
+        hasher = load_hasher(name)
+    searcher = open_searcher(index, hasher, false_positive_rate=false_positive_rate)
+    return searcher.identify(clip) if isinstance(clip, np.ndarray) else searcher.identify_file(clip)
 
 
 def open_searcher(

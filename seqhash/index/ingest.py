@@ -93,7 +93,8 @@ def add_files(
       workers: processes that decode, started when there is something to decode.
       progress: shows a bar on stderr, in recordings.
       prune: remove recordings whose files are gone from the folders that were named.
-      strict, report: of ``audio.blocks``; in this thread.
+      strict: damaged files are listed as bad, and not used as far as they go.
+      report: is told what is wrong with a file that is used, in this thread.
 
     Raises:
       ManifestError: a manifest or a folder that cannot be used; nothing was added.
