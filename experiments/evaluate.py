@@ -17,6 +17,7 @@ Expect 40 s to 1.5 minutes for 80 recordings on 2 cores, and for 20 works of rea
 hash and 18 % at 9, for the trained model and for its floors alike (chance 5 %; docs/results.md).
 """
 
+import sys
 from pathlib import Path
 
 import jax
@@ -102,7 +103,8 @@ def main() -> int:
     )
     result["hasher"] = hashers[main_kind].digest
     result["training"] = _training(workdir, trained, training_store, store)
-    script.write_json(workdir / "results.json", result)
+    command = "python -m experiments.evaluate " + " ".join(sys.argv[1:])
+    script.write_json(workdir / "results.json", {"command": command} | result)
     print(evaluate.table(result, name=hashers[main_kind].name))
     print(evaluate.split_table(result))
     print("Accuracy in %, any tie is wrong (the paper's rule), 95 % interval over covers.")
@@ -145,7 +147,8 @@ def _evaluate_hasher(name: str, workdir: Path) -> int:
         system = evaluate.measure([hasher.hash_many(samples)], kept, lengths=lengths)
         result = evaluate.report(system, {}, kept, config=hasher.config, resamples=_RESAMPLES.value)
     result["hasher"] = hasher.digest
-    script.write_json(workdir / "results.json", result)
+    command = "python -m experiments.evaluate " + " ".join(sys.argv[1:])
+    script.write_json(workdir / "results.json", {"command": command} | result)
     print(evaluate.table(result, name=hasher.name))
     print(evaluate.split_table(result, name=hasher.name))
     if isinstance(hasher, CoverHasher):

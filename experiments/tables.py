@@ -13,6 +13,7 @@ last two names, and the numbers that tables show.
 | hits | experiments.robustness | length, systems, rows (degradations, or old: the mean of 18) |
 | lengths | the same, several NAMEs with commas: means by length | systems |
 | identification | experiments.identification | |
+| covers | experiments.evaluate | |
 | ablation | experiments.ablate_pairs | |
 | command | any of them: the command that made it | |
 """
@@ -63,6 +64,8 @@ LATER = [
     "tempo_+10%",
     "via_11k",
 ]
+COVERS = {"plain": "", "weights and same-key prior": "_weighted", "the true key": "_oracle"}
+INTERVAL = ("value", "work_low", "work_high")
 BLOCK = re.compile(r"(<!-- table (\w+) (\S+)([^>]*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 KEPT = [
     "system",
@@ -112,6 +115,15 @@ def keep(result: Result, name: str) -> dict[str, Any]:
     words = [_short(word, name) for word in shlex.split(result["command"])]
     parts = ("systems", "base", "lengths", "recordings")
     kept = {"command": " ".join(words)} | {one: result[one] for one in parts if one in result}
+    if "cover_accuracy" in result:
+        own = {name: result.get(f"cover_accuracy{end}") for name, end in COVERS.items()}
+        controls = {name: one["cover_accuracy"] for name, one in result["floors"].items()}
+        kept["covers"] = {
+            name: {n: [_rounded(one.get(f)) for f in INTERVAL] for n, one in accuracy.items()}
+            for name, accuracy in (own | controls).items()
+            if accuracy
+        }
+        kept["hasher"] = result["hasher"]
     if "settings" in result:
         kept["recordings"] = result["settings"]["recordings"]
     if "rows" in result:
@@ -208,9 +220,23 @@ def _excerpts(result: Result) -> Iterator[list[str]]:
         yield [f"{length} s", *rates, f"{1000 * row['offset_error_median']:.0f} ms"]
 
 
-def _rate(rate: Mapping[str, float]) -> str:
-    value, low, high = (100 * rate[name] for name in ("value", "low", "high"))
-    return f"{value:.1f}" + ("" if low == high else f" [{low:.1f}, {high:.1f}]")
+def _rate(rate: Mapping[str, Any]) -> str:
+    low, high = rate["low"], rate["high"]
+    interval = low is not None and low != high
+    return f"{100 * rate['value']:.1f}" + (
+        f" [{100 * low:.1f}, {100 * high:.1f}]" if interval else ""
+    )
+
+
+def _covers(results: Sequence[Result], options: Options) -> str:
+    del options
+    (result,) = results
+    lengths = list(result["covers"]["plain"])
+    lines = [["", *(f"{n} {'code' if n == '1' else 'codes'}" for n in lengths)]]
+    for name, accuracy in result["covers"].items():
+        cells = (dict(zip(("value", "low", "high"), accuracy[n], strict=True)) for n in lengths)
+        lines.append([name, *map(_rate, cells)])
+    return tables.markdown(lines, left=1)
 
 
 def _ablation(results: Sequence[Result], options: Options) -> str:
@@ -235,6 +261,7 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "hits": _hits,
     "lengths": _lengths,
     "identification": _identification,
+    "covers": _covers,
     "ablation": _ablation,
     "command": _command,
 }
