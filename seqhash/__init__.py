@@ -53,6 +53,8 @@ _MOVED = {
     "exchange": "index.exchange",
     "ingest": "index.ingest",
     "calibration": "index.calibration",
+    # Also a function of the package's face, which a program that imports the module does not see.
+    "identify": "index.identify",
     "compare": "index.compare",
     "degrade": "robustness.degrade",
     "systems": "robustness.systems",

@@ -84,3 +84,18 @@ def test_a_match_says_what_it_is():
     shown = "Match(3 'a/b.wav': 0.00-5.00 s from 10.25 s on, 1.2% of bits differ, score 7.5)"
     assert repr(match) == shown
     assert repr(match._replace(pitch=1.0, tempo=1.05)).endswith("+1.0 semitones, +5% tempo)")
+
+
+def test_old_paths_lead_to_the_new_ones_and_hide_no_function_from_who_knows_none():
+    program = """
+import seqhash
+assert callable(seqhash.identify)
+from seqhash import ingest
+from seqhash.identify import open_searcher
+from seqhash.index import Entry, open_index
+from seqhash.index.identify import open_searcher as here
+assert open_searcher is here
+assert ingest.__name__ == "seqhash.index.ingest"
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
