@@ -2,6 +2,7 @@
 arithmetic.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -81,13 +82,25 @@ def test_excerpts_are_found_at_their_offsets(searcher, music):
     assert np.mean(np.array(errors) < 0.1) > 0.8
 
 
-def test_the_package_identifies_a_clip_in_one_call(index, searcher, hasher, music, tmp_path):
+def test_the_package_identifies_a_clip_in_one_call(
+    index, searcher, hasher, music, tmp_path, monkeypatch
+):
+    asked = []
+
+    def opened(path, hasher, **options):  # one that is calibrated already
+        asked.append((path, hasher.name, options))
+        return searcher
+
+    monkeypatch.setattr(identify, "open_searcher", opened)
     clip = music[WORKS[1]][40_000 : 40_000 + 5 * RATE]
     soundfile.write(tmp_path / "clip.flac", clip, RATE)
-    expected = searcher.identify_file(tmp_path / "clip.flac")
-    assert expected[0].title == WORKS[1]
-    assert seqhash.identify(index, tmp_path / "clip.flac") == expected
-    assert seqhash.identify(index, clip, hasher=hasher)[0].title == WORKS[1]
+    (match,) = seqhash.identify(index, tmp_path / "clip.flac")  # by the index's own hasher
+    assert match.title == WORKS[1]
+    given = replace(hasher, name="mine")
+    (match,) = seqhash.identify(index, clip, hasher=given, false_positive_rate=0.1)
+    assert match.title == WORKS[1]
+    rates = [{"false_positive_rate": rate} for rate in (0.01, 0.1)]
+    assert asked == [(index, "paper-128", rates[0]), (index, "mine", rates[1])]
 
 
 def test_what_is_not_there_is_not_found(searcher, music):
@@ -347,8 +360,6 @@ def test_bad_queries_are_named(searcher, hasher, tmp_path):
 
 
 def test_another_hasher_is_refused(index, hasher):
-    from dataclasses import replace
-
     with pytest.raises(IndexFileError, match=r"paper-128.*other|other.*paper-128"):
         identify.open_searcher(
             index, replace(hasher, name="other", thresholds=hasher.thresholds + 0.1)
