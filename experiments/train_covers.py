@@ -21,9 +21,10 @@ import soxr
 from absl import flags
 from tqdm import tqdm
 
-from experiments import script
 from seqhash import parallel
 from seqhash.songbook import book, composer
+
+from . import script
 
 _DIRECTORY = flags.DEFINE_string(
     "directory", None, "where to write; a hasher that is there is replaced", required=True

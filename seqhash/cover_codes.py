@@ -32,7 +32,7 @@ PIECE = 2_048  # frames hashed at a time: 100 s
 LEAST = 64  # frames of the smallest program
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CoverHasher(BandHasher):
     """A hasher whose codes turn where the music is transposed. Made by ``make_cover_hasher``; what
     is said of ``Hasher`` holds.
