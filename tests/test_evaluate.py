@@ -240,9 +240,9 @@ def test_keys_are_split_over_the_covers_that_tell():
     }
 
 
-def test_a_recording_of_one_code_is_prepared_and_a_sample_less_is_not(tmp_path):
+def test_a_recording_of_one_code_is_prepared_and_one_that_lacks_10_ms_is_not(tmp_path):
     samples = 0.1 * np.random.default_rng(0).standard_normal(16_081)
-    for name, signal in {"one": samples, "none": samples[1:]}.items():
+    for name, signal in {"one": samples, "nearly": samples[1:], "none": samples[170:]}.items():
         soundfile.write(tmp_path / f"{name}.wav", signal, 16_000)
     report = features.prepare_for(
         Config(), corpus.recordings(tmp_path), tmp_path / "features", workers=1
