@@ -46,7 +46,7 @@ def measure(*, rounds: int, quick: bool) -> dict[str, Any]:
             "first": _seconds(index, clips[1]),
             **{kind: list[float]() for kind in ("present", "absent")},
         }
-    for _ in tqdm(range(rounds), unit="round", leave=False):
+    for _ in tqdm(range(rounds), unit="round", leave=False, disable=None):
         for name, (index, clips) in asked.items():
             for kind, clip in zip(("present", "absent"), clips, strict=True):
                 result[name][kind].append(_seconds(index, clip))
