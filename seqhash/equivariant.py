@@ -85,12 +85,16 @@ def init_params(key: jax.Array, config: Config) -> Any:
 
 def difference(config: PatchConfig) -> jax.Array:
     """The unlearned kernel, float32 (frames, width): two frames minus the two that come four
-    frames before, of the own band minus the next.
+    frames before (or as many as there are), of the own band minus the next, if there is one.
     """
     kernel = np.zeros((config.frames, config.width), np.float32)
     late, own = (config.frames + 1) // 2, config.width // 2
-    kernel[late : late + 2, own] = kernel[late - 4 : late - 2, own + 1] = 0.25
-    kernel[late - 4 : late - 2, own] = kernel[late : late + 2, own + 1] = -0.25
+    early = max(0, late - 4)
+    span = min(2, config.frames - late, late - early)
+    for band, sign in ((own, 0.25), (own + 1, -0.25)):
+        if band < config.width:
+            kernel[late : late + span, band] = sign
+            kernel[early : early + span, band] = -sign
     return jnp.asarray(kernel)
 
 

@@ -1,5 +1,7 @@
 """Patches and the encoders that all bands share."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -123,3 +125,11 @@ def test_a_patch_must_have_its_bands():
     ):
         override(Config(), {"encoder.kind": "lstm"})
     assert EncoderConfig().front_end == "mfcc"
+
+
+@pytest.mark.parametrize(("frames", "width"), [(2, 1), (3, 3), (5, 1), (17, 7)])
+def test_a_patch_of_any_size_has_a_difference(frames, width):
+    kernel = equivariant.difference(replace(PATCH, frames=frames, width=width))
+    assert kernel.shape == (frames, width)
+    assert np.abs(kernel).max() > 0
+    np.testing.assert_allclose(np.asarray(kernel).sum(), 0, atol=1e-7)
