@@ -122,6 +122,7 @@ def test_pairs_are_two_versions_of_one_moment_in_their_keys(material):
     assert np.mean(np.diag(alike)) > np.mean(alike) + 0.2
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_repeats(material):
     params, rows = versions.train_versions(CONFIG, material, progress=False)
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
