@@ -25,8 +25,8 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from seqhash import metrics, parallel, tables
-from seqhash.robustness import cells, run, systems
+from seqhash import metrics, parallel
+from seqhash.robustness import cells, report, run, systems
 
 from . import script
 
@@ -86,7 +86,7 @@ def main() -> int:
         "rows": rows,
     }
     script.write_json(workdir / "ablation.json", result)
-    shown = table(result)
+    shown = report.ablation(result)
     (workdir / "ablation.md").write_text(shown + "\n")
     print(shown)
     return 0
@@ -136,34 +136,6 @@ def _summary(
 
 def _pooled(measured: Mapping[tuple[str, float], Any], system: str, field: str) -> np.ndarray:
     return np.concatenate([np.asarray(cell[system][field]) for cell in measured.values()])
-
-
-def table(result: Mapping[str, Any]) -> str:
-    """Rates in %, without and with the threshold of 1 % false answers, as Markdown."""
-    names = list(dict.fromkeys(row["degradation"] for row in result["rows"]))
-    lines = [["", *names, "mean", "beyond base [95 %]", "B/s"]]
-    for system, summary in result["systems"].items():
-        by = {row["degradation"]: row for row in result["rows"] if row["system"] == system}
-        beyond = summary["beyond_base"]
-        lines.append(
-            [
-                system,
-                *(_both(by[name]) for name in names),
-                _both(summary),
-                "" if system == result["base"] else _interval(beyond),
-                f"{summary['bytes_per_second']:.0f}",
-            ]
-        )
-    return tables.markdown(lines, left=1)
-
-
-def _both(row: Mapping[str, Any]) -> str:
-    return f"{row['hit'] * 100:.0f} / {row['hit_at_1_percent_false'] * 100:.0f}"
-
-
-def _interval(beyond: Mapping[str, float]) -> str:
-    value, low, high = (100 * beyond[key] for key in ("value", "low", "high"))
-    return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
 
 
 if __name__ == "__main__":

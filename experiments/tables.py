@@ -241,9 +241,9 @@ def _covers(results: Sequence[Result], options: Options) -> str:
 
 def _ablation(results: Sequence[Result], options: Options) -> str:
     del options
-    from . import ablate_pairs
+    from seqhash.robustness import report  # late, for matplotlib
 
-    return ablate_pairs.table(results[0])
+    return report.ablation(results[0])
 
 
 def _command(results: Sequence[Result], options: Options) -> str:

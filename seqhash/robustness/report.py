@@ -317,3 +317,33 @@ def _say(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_say, value)) or NONE
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def ablation(result: Mapping[str, Any]) -> str:
+    """The table of ``experiments.ablate_pairs``: rates in %, without and with the threshold of 1 %
+    false answers, as Markdown.
+    """
+    names = list(dict.fromkeys(row["degradation"] for row in result["rows"]))
+    lines = [["", *names, "mean", "beyond base [95 %]", "B/s"]]
+    for system, summary in result["systems"].items():
+        by = {row["degradation"]: row for row in result["rows"] if row["system"] == system}
+        beyond = summary["beyond_base"]
+        lines.append(
+            [
+                system,
+                *(_both(by[name]) for name in names),
+                _both(summary),
+                "" if system == result["base"] else _beyond(beyond),
+                f"{summary['bytes_per_second']:.0f}",
+            ]
+        )
+    return tables.markdown(lines, left=1)
+
+
+def _both(row: Mapping[str, Any]) -> str:
+    return f"{row['hit'] * 100:.0f} / {row['hit_at_1_percent_false'] * 100:.0f}"
+
+
+def _beyond(beyond: Mapping[str, float]) -> str:
+    value, low, high = (100 * beyond[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
