@@ -162,6 +162,7 @@ def test_more_neighbours_than_windows_and_thousands_of_rows(n):
     _assert_agrees(hamming.search(few, queries, 1000), distance, 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "n"), [(1, 256), (4, 40), (16, 12)])
 def test_long_windows_take_several_programs(words, n):
     codes, starts = _collection(3, 12, words, longest=700)

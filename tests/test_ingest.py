@@ -431,6 +431,7 @@ def test_workers_do_not_run_the_callers_script(tmp_path):
     assert "(1, 0, [])" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_leaves_a_good_index_and_no_processes_and_is_continued(tmp_path, number):
     for i in range(24):
@@ -474,6 +475,7 @@ def living(session):
     return False
 
 
+@pytest.mark.slow
 def test_real_music(tmp_path, corpora, hasher):
     files = sorted((corpora / "music" / "audio").iterdir())[:2]
     with opened(tmp_path / "index", hasher) as store:

@@ -145,6 +145,7 @@ def broken_off(path, other, seed, *, seconds=None, limit=None):
         return len(report.read())
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments(tmp_path, other):
     path, rng, killed = tmp_path / "i", np.random.default_rng(0), 0
     for seed in range(KILLS):

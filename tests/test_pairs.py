@@ -67,6 +67,7 @@ def test_coloured_noise_has_the_slope_that_was_drawn(monkeypatch):
     assert np.ptp(slopes) > 0.5
 
 
+@pytest.mark.slow
 def test_coloured_noise_is_finite_with_all_that_it_has():
     noise = jax.vmap(lambda key: augment.coloured_noise(key, length=999, sample_rate=RATE))(
         jax.random.split(KEY, 20)
@@ -137,6 +138,7 @@ def test_what_is_done_to_a_clip_follows_from_its_key(material):
     assert np.abs(np.asarray(one - other)).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [np.zeros(RATE, "f"), np.ones(RATE, "f")])
 def test_silence_is_degraded_to_finite_samples(material, samples):
     for key in jax.random.split(KEY, 5):
@@ -317,6 +319,7 @@ def test_a_loss_that_is_no_number_stops_with_its_step(config, material):
         pairs.train_pairs(endless, material, progress=False)
 
 
+@pytest.mark.slow
 def test_bands_of_a_pair_without_any_degradation_are_equal(config, material):
     """At 60 dB of noise, all chances being 0: what is degraded is the clip itself, in its place."""
     still = {"low_db": 60.0, "high_db": 60.001, "tempo": 0, "pitch": 0, "jitter": 0}

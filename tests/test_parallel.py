@@ -27,6 +27,7 @@ def nested() -> None:
     print(parallel.map_all(outer, range(4)))
 
 
+@pytest.mark.slow
 def test_calls_may_be_nested():
     expected = [6 * sum(range(i, i + 4)) for i in range(4)]
     assert Running(nested).ended(timeout=60) == (0, f"{expected}\n", "")
@@ -62,6 +63,7 @@ def greet(folder: Path) -> None:
     (folder / "started").touch()
 
 
+@pytest.mark.slow
 def test_processes_give_what_calls_return_and_the_first_error_ends_all(tmp_path):
     calls = [(tmp_path, number) for number in (1, 5, 2)]
     results = dict(
@@ -121,6 +123,7 @@ def sleep_in_a_process(path: str) -> None:
     list(parallel.in_processes(note_and_sleep, [(path,)], workers=1))
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_process_that_they_work_for(tmp_path):
     """It was killed, and could not end them."""
     note = tmp_path / "pid"

@@ -535,6 +535,7 @@ def test_the_script_writes_the_contract(tmp_path_factory, again):
     assert (folder / "w" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_what_one_system_alone_finds_can_be_played(tmp_path):
     task = _task(tmp_path, hasher="semitone-32", systems=("hasher", "bits", "philips"), queries=9)
     found = run.survey(task)

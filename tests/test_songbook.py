@@ -241,6 +241,7 @@ def test_rubato_keeps_the_tempo_as_a_whole():
     assert ends[0] == pytest.approx(ends[1], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_key_shift_is_heard():
     """Mean chroma of a cover, rotated by key_shift, fits the original's best."""
     work = next(work for work in book.works() if work.work_id == "petzold_minuet")
@@ -369,6 +370,7 @@ def test_write_and_go_on(tmp_path, short):
     assert len(short) == 80  # another seed is another corpus
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_a_sample(tmp_path, rendered):
     """A process of its own makes the same file as this one."""
     job = ("yankee_doodle", "orig", 0, "tag", tmp_path)

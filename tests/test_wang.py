@@ -463,6 +463,7 @@ def test_systems(recordings, config):
     assert matches[0].offset - matches[0].start == pytest.approx(9 + 100 / RATE, abs=0.03)
 
 
+@pytest.mark.slow
 def test_real_music(corpora):
     manifest = corpus.read_manifest(corpora / "music" / "manifest.csv")
     recordings = [audio.read(one.path, sample_rate=RATE)[: 40 * RATE] for one in manifest[9:15]]
