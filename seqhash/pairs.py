@@ -9,7 +9,7 @@ gives the same parameters, bit by bit on one machine.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -168,24 +168,73 @@ def train_pairs(
     Raises:
       ValueError: the loss is not finite; the message names the step.
     """
-    wanted = config.pairs
-    optimizer = make_optimizer(wanted)
-    key = jax.random.key(wanted.seed)
+    key = jax.random.key(config.pairs.seed)
     params = equivariant.init_params(jax.random.fold_in(key, 0), config)
-    state = (params, optimizer.init(params))
+    stretch = functools.partial(_stretch, key=jax.random.fold_in(key, 1), config=config)
+    params, rows = fit(params, material, stretch, config.pairs, progress=progress)
+    return jax.tree.map(np.asarray, params), rows
+
+
+def fit(
+    params: Any,
+    material: Any,
+    stretch: Callable[..., tuple[State, jax.Array]],
+    wanted: PairsConfig,
+    *,
+    progress: bool,
+) -> tuple[Any, list[dict[str, float]]]:
+    """The steps of a training, ``STRETCH`` in a program.
+
+    Args:
+      params: to begin with.
+      material: what is trained on.
+      stretch: (state, material, step, count) -> state and the mean of the losses, of so many steps
+        from one on; by ``steps``.
+      wanted: of the optimizer.
+      progress: a bar on the screen.
+
+    Returns:
+      The parameters and a row {"step", "loss"} for every stretch.
+
+    Raises:
+      ValueError: the loss is not finite; the message names the step.
+    """
+    state = (params, make_optimizer(wanted).init(params))
     rows = []
     with tqdm(total=wanted.steps, unit="step", disable=None if progress else True) as bar:
         for step in range(0, wanted.steps, STRETCH):
             count = min(STRETCH, wanted.steps - step)
-            state, loss = _stretch(
-                state, material, jax.random.fold_in(key, 1), step, count, config=config
-            )
+            state, loss = stretch(state, material, step=step, count=count)
             rows.append({"step": step + count, "loss": float(loss)})
             if not np.isfinite(rows[-1]["loss"]):
                 raise ValueError(f"The loss is {loss} in the steps up to {step + count}.")
             bar.update(count)
             bar.set_postfix(loss=f"{rows[-1]['loss']:.3f}")
-    return jax.tree.map(np.asarray, state[0]), rows
+    return state[0], rows
+
+
+def steps(
+    state: State,
+    key: jax.Array,
+    step: jax.Array,
+    count: jax.Array,
+    *,
+    draw: Callable[[jax.Array], Any],
+    loss: Callable[[Any, Any], jax.Array],
+    config: PairsConfig,
+) -> tuple[State, jax.Array]:
+    """Some steps, and the mean of their losses: ``loss(params, draw(key of the step))``."""
+    optimizer = make_optimizer(config)
+
+    def one_step(i: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+        (params, opt_state), total = carry
+        drawn = draw(jax.random.fold_in(key, step + i))
+        value, grads = jax.value_and_grad(loss)(params, drawn)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), total + value
+
+    state, total = jax.lax.fori_loop(0, count, one_step, (state, jnp.float32(0)))
+    return state, total / count
 
 
 def make_optimizer(config: PairsConfig) -> optax.GradientTransformation:
@@ -200,20 +249,24 @@ def make_optimizer(config: PairsConfig) -> optax.GradientTransformation:
 
 @functools.partial(jax.jit, static_argnames=("config",))
 def _stretch(
-    state: State, material: Material, key: jax.Array, step: int, count: int, *, config: Config
+    state: State,
+    material: Material,
+    *,
+    key: jax.Array,
+    step: jax.Array,
+    count: jax.Array,
+    config: Config,
 ) -> tuple[State, jax.Array]:
-    """Some steps, and the mean of their losses; ``count`` is a run-time value."""
-    optimizer = make_optimizer(config.pairs)
-
-    def one_step(i: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
-        (params, opt_state), total = carry
-        pair = draw_pairs(jax.random.fold_in(key, step + i), material, config=config)
-        loss, grads = jax.value_and_grad(pair_loss)(params, *pair, config=config)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), total + loss
-
-    state, total = jax.lax.fori_loop(0, count, one_step, (state, jnp.float32(0)))
-    return state, total / count
+    """``count`` is a run-time value: one program for all stretches."""
+    return steps(
+        state,
+        key,
+        step,
+        count,
+        draw=lambda key: draw_pairs(key, material, config=config),
+        loss=lambda params, pair: pair_loss(params, *pair, config=config),
+        config=config.pairs,
+    )
 
 
 def _pair(

@@ -17,14 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from seqhash import equivariant, harmony, pairs
 from seqhash.config import Config, PairsConfig
 
 JITTER = 1.0  # frames by which a window may lie off its moment
 MARGIN_SECONDS = 1.0  # at either end of what two versions share, in which no moment is drawn
-STRETCH = 25  # steps of one program
 
 State = tuple[Any, optax.OptState]  # parameters, and what the optimizer keeps of them
 
@@ -148,29 +146,17 @@ def train_versions(
       progress: a bar on the screen.
 
     Returns:
-      The parameters, numpy leaves, and a row {"step", "loss"} for every STRETCH steps: the mean of
-      the losses before them.
+      The parameters, numpy leaves, and a row {"step", "loss"} for every ``pairs.STRETCH`` steps:
+      the mean of the losses before them.
 
     Raises:
       ValueError: the loss is not finite; the message names the step.
     """
-    wanted = config.pairs
-    key = jax.random.key(wanted.seed)
+    key = jax.random.key(config.pairs.seed)
     params = init_params(jax.random.fold_in(key, 0), config)
-    state = (params, pairs.make_optimizer(wanted).init(params))
-    rows = []
-    with tqdm(total=wanted.steps, unit="step", disable=None if progress else True) as bar:
-        for step in range(0, wanted.steps, STRETCH):
-            count = min(STRETCH, wanted.steps - step)
-            state, loss = _stretch(
-                state, material, jax.random.fold_in(key, 1), step, count, config=config
-            )
-            rows.append({"step": step + count, "loss": float(loss)})
-            if not np.isfinite(rows[-1]["loss"]):
-                raise ValueError(f"The loss is {loss} in the steps up to {step + count}.")
-            bar.update(count)
-            bar.set_postfix(loss=f"{rows[-1]['loss']:.3f}")
-    params = levelled(state[0], material, jax.random.fold_in(key, 2), config=config)
+    stretch = functools.partial(_stretch, key=jax.random.fold_in(key, 1), config=config)
+    params, rows = pairs.fit(params, material, stretch, config.pairs, progress=progress)
+    params = levelled(params, material, jax.random.fold_in(key, 2), config=config)
     return jax.tree.map(np.asarray, params), rows
 
 
@@ -203,23 +189,26 @@ _salient = jax.jit(harmony.salient, static_argnames=("config",))
 
 @functools.partial(jax.jit, static_argnames=("config",))
 def _stretch(
-    state: State, material: Material, key: jax.Array, step: int, count: int, *, config: Config
+    state: State,
+    material: Material,
+    *,
+    key: jax.Array,
+    step: jax.Array,
+    count: jax.Array,
+    config: Config,
 ) -> tuple[State, jax.Array]:
-    """Some steps, and the mean of their losses; ``count`` is a run-time value."""
-    optimizer = pairs.make_optimizer(config.pairs)
+    """``count`` is a run-time value: one program for all stretches."""
 
-    def of_all(params: Any, key: jax.Array) -> jax.Array:
+    def draw(key: jax.Array) -> dict[str, Any]:
+        return {
+            part: draw_pairs(jax.random.fold_in(key, i), material, part, config=config)
+            for i, part in enumerate(sorted(state[0]))
+        }
+
+    def loss(params: Any, drawn: dict[str, Any]) -> jax.Array:
         wanted, total = objectives(config.pairs), jnp.float32(0)
-        for i, (part, kernel) in enumerate(sorted(params.items())):
-            drawn = draw_pairs(jax.random.fold_in(key, i), material, part, config=config)
-            total += version_loss(kernel, *drawn, config=wanted[part])
+        for part, kernel in sorted(params.items()):
+            total += version_loss(kernel, *drawn[part], config=wanted[part])
         return total
 
-    def one_step(i: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
-        (params, opt_state), total = carry
-        loss, grads = jax.value_and_grad(of_all)(params, jax.random.fold_in(key, step + i))
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), total + loss
-
-    state, total = jax.lax.fori_loop(0, count, one_step, (state, jnp.float32(0)))
-    return state, total / count
+    return pairs.steps(state, key, step, count, draw=draw, loss=loss, config=config.pairs)

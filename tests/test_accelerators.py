@@ -127,7 +127,13 @@ def test_the_step_of_training_by_pairs(kind):
     params = equivariant.init_params(jax.random.key(0), config)
     state = (params, pairs.make_optimizer(config.pairs).init(params))
     (moved, _), loss = lowered(
-        pairs._stretch, state, material, jax.random.key(0), np.int32(0), np.int32(1), config=config
+        pairs._stretch,
+        state,
+        material,
+        key=jax.random.key(0),
+        step=np.int32(0),
+        count=np.int32(1),
+        config=config,
     )
     assert jax.tree.structure(moved) == jax.tree.structure(params)
     assert loss.shape == ()

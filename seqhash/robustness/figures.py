@@ -314,8 +314,11 @@ def draw_bytes(result: Result) -> Figure:
                 marker=marker,
                 linestyle="none",
             )
+        sizes = {one["bytes_per_second"] for one in result["systems"].values()} - {None}
         axes.set(title=f"{length:g} s", xlabel="bytes a second", xscale="log")
-    panels[0].set_ylabel("hit rate at 1 % false answers")
+        axes.set_xticks(sorted(sizes), [f"{size:,.0f}" for size in sorted(sizes)])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    panels[0].set_ylabel("hits at 1 % false")
     _legend(figure, panels)
     return figure
 
