@@ -9,7 +9,7 @@ this: it holds bits.
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from seqhash import bands, equivariant, parallel, patches
 from seqhash.codes import AS_IS, Hasher, Variant, check_samples, pack
-from seqhash.config import Config, encoding_part
+from seqhash.config import BandsConfig, Config, HarmonyConfig, encoding_part
 from seqhash.mfcc import Statistics
 from seqhash.sizes import power_of_two
 
@@ -39,9 +39,14 @@ class BandHasher(Hasher):
     """
 
     @property
+    def front_end(self) -> BandsConfig | HarmonyConfig:
+        """What makes frames of samples."""
+        return self.config.bands
+
+    @property
     def sample_rate(self) -> int:
         """Hz of the samples it takes."""
-        return self.config.bands.sample_rate
+        return self.front_end.sample_rate
 
     @property
     def hop(self) -> int:
@@ -145,20 +150,17 @@ class BandHasher(Hasher):
         Raises:
           ValueError: the query has no code, or the shifts do not divide the hop.
         """
-        shifts, hop = shifts or self.shifts, self.config.patch.hop
+        shifts, hop = shifts or self.shifts, self.hop // self.front_end.frame_step
         if hop % shifts:
             raise ValueError(f"shifts must divide the hop of {hop} frames, got {shifts}.")
-        heard = as_played(frames, variant, self.config)
+        heard, words_of = self._asked(frames, variant)
         starts = range(0, hop, hop // shifts)
-        found = [
-            self._hash_frames([heard[i:]], weighted=weighted) for i in starts if len(heard) > i
-        ]
+        found = [words_of([heard[i:]], weighted=weighted) for i in starts if len(heard) > i]
         found = [codes for codes in found if len(codes)]
         if not found:
-            step = self.config.bands.frame_step
-            seconds = (
-                max(0, len(frames) - 1) * step + self.config.bands.frame_length * (len(frames) > 0)
-            ) / self.sample_rate
+            made = self.front_end
+            length = max(0, len(frames) - 1) * made.frame_step + made.frame_length
+            seconds = length * (len(frames) > 0) / self.sample_rate
             raise ValueError(
                 f"A query must be at least {self.shortest_seconds:.3g} s long, got {seconds:.3g} s."
             )
@@ -167,19 +169,27 @@ class BandHasher(Hasher):
     def views(
         self, blocks: Iterable[np.ndarray], *, shifts: int | None = None, weighted: bool = True
     ) -> Iterator[tuple[Variant, list[np.ndarray]]]:
-        """A query's codes at each shift, as it is and then as each of ``variants``.
+        """A query's codes at each shift, as it is and then as each other variant.
 
         Args:
-          blocks: the samples, float32 (any,) in order; what is held of them is their bands.
+          blocks: the samples, float32 (any,) in order; what is held of them are their frames.
           shifts: beginnings inside one hop, which they must divide; ``self.shifts`` where None.
           weighted: with the weights of the bits.
         """
         frames = self.frames_of(blocks)
-        for variant in variants(len(frames), self.config):
-            yield (
-                variant,
-                self.hash_query(frames, shifts=shifts, variant=variant, weighted=weighted),
-            )
+        for variant in self._variants(len(frames)):
+            asked = self.hash_query(frames, shifts=shifts, variant=variant, weighted=weighted)
+            yield variant, asked
+
+    def _variants(self, frames: int) -> list[Variant]:
+        """As what a query of so many frames is asked."""
+        return variants(frames, self.config)
+
+    def _asked(
+        self, frames: np.ndarray, variant: Variant
+    ) -> tuple[np.ndarray, Callable[..., np.ndarray]]:
+        """A query's frames as its recording would have them, and what makes words of them."""
+        return as_played(frames, variant, self.config), self._hash_frames
 
     def states_of(self, frames: np.ndarray) -> np.ndarray:
         """States before the threshold, float32 (codes, bits), of a whole recording's bands."""

@@ -7,7 +7,7 @@ own. The tuning of a recording or clip is estimated from all of it.
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,15 @@ import numpy as np
 
 from seqhash import equivariant, harmony
 from seqhash.band_codes import BandHasher, weight_planes
-from seqhash.codes import AS_IS, Variant, pack
-from seqhash.config import Config, encoding_part
+from seqhash.codes import Variant, pack
+from seqhash.config import Config, HarmonyConfig, encoding_part
 from seqhash.mfcc import Statistics
 from seqhash.sizes import power_of_two
 
 KEYS = 12
 SAME_KEY_PRIOR = 0.4  # of a query to be in the key of its recording: nearly half of all covers are
-WEIGHT = (
-    31  # of the bit of a query that is surest; two planes (``weight_planes``) are coarse at 1 s
-)
+# of the bit of a query that is surest; two planes (``weight_planes``) are coarse at 1 s
+WEIGHT = 31
 OTHER_KEY = 2.5  # bits
 PIECE = 2_048  # frames hashed at a time: 100 s
 LEAST = 64  # frames of the smallest program
@@ -39,9 +38,9 @@ class CoverHasher(BandHasher):
     """
 
     @property
-    def sample_rate(self) -> int:
-        """Hz of the samples it takes."""
-        return self.config.harmony.sample_rate
+    def front_end(self) -> HarmonyConfig:
+        """What makes frames of samples."""
+        return self.config.harmony
 
     @property
     def hop(self) -> int:
@@ -84,59 +83,23 @@ class CoverHasher(BandHasher):
         """
         return self.hash_frames(self.frames_of(blocks))
 
-    def hash_query(
-        self,
-        frames: np.ndarray,
-        *,
-        shifts: int | None = None,
-        variant: Variant = AS_IS,
-        weighted: bool = False,
-    ) -> list[np.ndarray]:
-        """Words of a query at each shift.
+    def _variants(self, frames: int) -> list[Variant]:
+        """As it is and in the eleven other keys."""
+        del frames
+        return keys()
 
-        Args:
-          frames: its powers, (frames, thirds), as ``frames_of`` gives them.
-          shifts: beginnings inside one hop, which they must divide; ``self.shifts`` where None.
-          variant: semitones by which the query lies above its recording; tempi are not asked.
-          weighted: with the weights of the bits, two planes beside the words.
-
-        Returns:
-          uint32 (codes, words) of each shift, or (codes, 3 words) where it is weighted.
+    def _asked(
+        self, frames: np.ndarray, variant: Variant
+    ) -> tuple[np.ndarray, Callable[..., np.ndarray]]:
+        """A query's powers, and what makes words of them in its recording's key and tuning.
 
         Raises:
-          ValueError: the query has no code, the shifts do not divide the hop, or the variant is of
-            another tempo or between two semitones.
+          ValueError: the variant is of another tempo or between two semitones.
         """
-        shifts, hop = shifts or self.shifts, self.config.harmony.hop
-        if hop % shifts:
-            raise ValueError(f"shifts must divide the hop of {hop} frames, got {shifts}.")
         if variant.tempo != 1 or variant.pitch != round(variant.pitch):
             raise ValueError(f"A query is asked in whole semitones, got {variant}.")
         tuned = harmony.tuning(frames, config=self.config.harmony)
-        found = [
-            self._hash_frames([frames[i:]], weighted=weighted, tuning=tuned, pitch=variant.pitch)
-            for i in range(0, hop, hop // shifts)
-        ]
-        found = [codes for codes in found if len(codes)]
-        if not found:
-            seen, settings = len(frames), self.config.harmony
-            length = (max(0, seen - 1) * settings.frame_step + settings.frame_length) * (seen > 0)
-            raise ValueError(
-                f"A query must be at least {self.shortest_seconds:.3g} s long, "
-                f"got {length / self.sample_rate:.3g} s."
-            )
-        return found
-
-    def views(
-        self, blocks: Iterable[np.ndarray], *, shifts: int | None = None, weighted: bool = True
-    ) -> Iterator[tuple[Variant, list[np.ndarray]]]:
-        """A query's codes at each shift, as it is and then in the eleven other keys."""
-        frames = self.frames_of(blocks)
-        for variant in keys():
-            yield (
-                variant,
-                self.hash_query(frames, shifts=shifts, variant=variant, weighted=weighted),
-            )
+        return frames, functools.partial(self._hash_frames, tuning=tuned, pitch=variant.pitch)
 
     def states_of(self, frames: np.ndarray) -> np.ndarray:
         """States before the threshold, float32 (codes, ring), of a whole recording's powers."""
