@@ -7,6 +7,7 @@ r"""Speed against named peers and the machine's limit, as ratios measured in one
     python -m experiments.benchmark search              # FAISS, C loops for the limit; one core
     python -m experiments.benchmark search --all_cores  # and on all cores
     python -m experiments.benchmark index --audio=M.csv # 9.6 million codes; stages of adding audio
+    python -m experiments.benchmark identify            # a 3 s clip among 10 million codes
 
 Every system runs in processes of its own (pinned to one core, or on all; those of search share
 one), in turn, for several rounds; medians are quoted. PyTorch, FAISS and python_speech_features are
