@@ -14,7 +14,7 @@ import seqhash
 from seqhash import songbook
 from seqhash.audio import AudioError
 from seqhash.codes import AS_IS
-from seqhash.index import calibration, identify, ingest
+from seqhash.index import calibration, identify, ingest, windows
 from seqhash.index.catalogue import Collection, Entry, IndexFileError, Row, open_index
 from seqhash.search import planar
 
@@ -383,7 +383,7 @@ def test_windows_that_share_no_code_are_evidence_together():
         ([-2.0, 0.0, -2.0, 0.0], -4.0),
         ([-2.0, -5.0, 0.0, 0.0], -5.0),
     ):
-        assert identify._evidence(np.array(chances), begins, 20) == evidence
+        assert windows.evidence(np.array(chances), begins, 20) == evidence
 
 
 def test_hits_agree_by_recording_alignment_and_time():
@@ -404,7 +404,7 @@ def test_the_extent_is_the_best_of_all_that_hold_the_seed():
     rng = np.random.default_rng(6)
     for _ in range(20):
         gains = rng.standard_normal(40)
-        first, last = identify._extent(gains, 15, 27)
+        first, last = windows.extent(gains, 15, 27)
         assert first <= 18
         assert last >= 24
         ranges = [(gains[a:b].sum(), a, b) for a in range(19) for b in range(24, 41)]
@@ -415,7 +415,7 @@ def test_the_extent_is_the_best_of_all_that_hold_the_seed():
     ("count", "length", "begins"), [(9, 9, [0]), (42, 42, [0]), (52, 20, [0, 10, 20, 30, 32])]
 )
 def test_long_queries_are_cut_into_windows(count, length, begins):
-    found = identify._cut(count, 4.0)
+    found = windows.cut(count, 4.0)
     assert found[0] == length
     assert found[1].tolist() == begins
 

@@ -10,7 +10,7 @@ import soxr
 import seqhash
 from seqhash import songbook
 from seqhash.codes import AS_IS
-from seqhash.index import identify
+from seqhash.index import identify, windows
 from seqhash.index.catalogue import Collection, Row
 
 WORKS = [work.work_id for work in songbook.works()][:9]
@@ -124,12 +124,12 @@ def test_a_groove_that_two_pieces_share_is_no_copy():
     groove, piece = rng.integers(0, 2**32, (2, 64, 1), dtype=np.uint32)
     same_groove = np.concatenate([differ(groove, 0.25) for _ in range(30)])
     query = np.concatenate([differ(groove, 0.25) for _ in range(2)])
-    assert identify.stands_out(query, same_groove, 640, 20, 32) < 0.2
+    assert windows.stands_out(query, same_groove, 640, 20, 32) < 0.2
     copy = differ(same_groove[640:768], 0.35)
-    assert identify.stands_out(copy, same_groove, 640, 20, 32) > 0.6
+    assert windows.stands_out(copy, same_groove, 640, 20, 32) > 0.6
     loop = np.concatenate([piece] * 30)  # a copy of one repeat is a copy of all
-    assert identify.stands_out(differ(loop[640:768], 0.3), loop, 640, 20, 32) > 0.6
-    assert identify.stands_out(query, same_groove[640:768], 0, 20, 32) == np.inf  # nothing beside
+    assert windows.stands_out(differ(loop[640:768], 0.3), loop, 640, 20, 32) > 0.6
+    assert windows.stands_out(query, same_groove[640:768], 0, 20, 32) == np.inf  # nothing beside
 
 
 def test_a_copy_is_known_from_begin_to_end_however_steady_it_is(hasher):

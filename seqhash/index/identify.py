@@ -46,13 +46,11 @@ from jax.sharding import Mesh
 from seqhash import audio
 from seqhash.codes import AS_IS, Hasher, Variant, check_samples
 from seqhash.export import load_hasher
-from seqhash.index import calibration
+from seqhash.index import calibration, windows
 from seqhash.index.catalogue import Collection, Identity, Index, Row, open_index
 from seqhash.search import hamming, planar
 
 FALSE_POSITIVE_RATE = 0.01
-WINDOW_SECONDS = 5.0  # windows of a long query
-SHORT_SECONDS = 10.5  # a query up to this long is one window
 PIECE_SECONDS = 2.5  # windows of one at least twice as long that is no match as a whole, ...
 UNSURE = 0.2  # ... or one with more bit errors than this, ...
 PIECES_RATE = 0.1  # ... which may bring so much of the false-positive rate more
@@ -74,19 +72,9 @@ ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)
 STEADY = 0.15
 PLAIN = 0.3  # ... and a hit has to be nearer than this share of that
 PLACES = 64  # of a recording, that a hit is compared with
-COMPARED = 2**20  # words that are compared at a time
 # where a tenth of them are nearer than this share of the median distance, it repeats itself (music
 # does from 0.23 on), and a hit has to be as much nearer
 REPEATED = 0.2
-# of what a copy stands out from the places of its recording that are most alike, at least so much,
-OWN = 0.42
-OWN_SECONDS = 2.0  # ... where a match is so long, ...
-OWN_CODES = 160  # ... its middle, ...
-OWN_ERRORS = 0.4  # ... has no more bit errors, which would leave nothing to tell, ...
-AROUND_CODES = 2**12  # ... and what is so near in the recording, ...
-APART_SECONDS = 1.25  # ... but not nearer, ...
-ALIKE = 0.25  # ... has so many other bits at least: repeats of a loop are all the same;
-ALIKE_PLACES = 8  # so many of them, since one alone is as near by accident
 
 
 class Match(NamedTuple):
@@ -257,8 +245,9 @@ class Searcher:
         lenient = copy.copy(self)  # with what it holds
         lenient.styles = True
         near = lenient._answer(again, heard, everything=True)
-        windows = len(_cut(round(heard.seconds * self.hasher.code_rate), self.hasher.code_rate)[1])
-        needed = math.log10(max(1, windows)) - math.log10(self.false_positive_rate)
+        rate = self.hasher.code_rate
+        begins = windows.cut(round(heard.seconds * rate), rate)[1]
+        needed = math.log10(max(1, len(begins))) - math.log10(self.false_positive_rate)
         others = [
             miss
             for miss in near
@@ -274,7 +263,7 @@ class Searcher:
         count = math.floor((seconds - self.hasher.segment_seconds) * rate + 1e-6) + 1
         if count < 1 or seconds < self.hasher.shortest_seconds:
             return 0.0
-        length, begins = _cut(count, rate)
+        length, begins = windows.cut(count, rate)
         if (null := self._null(length, self._shifts)) is None:
             return 0.0
         clips = null.sample[: 2 * calibration.TRIALS]
@@ -307,7 +296,7 @@ class Searcher:
             return None
         different, usual, low, later = best
         between = (np.quantile(different, 0.25) + usual) / 2
-        first, last = _most(between - different)
+        first, last = windows.most(between - different)
         errors = float(different[first:last].mean() / self.hasher.bits) if last > first else 1.0
         end = (low + last - 1) / rate + later + self.hasher.segment_seconds
         return Along((low + first) / rate + later, end, errors, usual / self.hasher.bits)
@@ -376,25 +365,25 @@ class Searcher:
         """
         count, code_rate = min(len(shift) for shift in codes), self.hasher.code_rate
         rate = 1.0 if everything else self.false_positive_rate
-        length, begins = _cut(count, code_rate)
-        null = self._null(_cut(as_it_is, code_rate)[0], len(codes))
+        length, begins = windows.cut(count, code_rate)
+        null = self._null(windows.cut(as_it_is, code_rate)[0], len(codes))
         if null is not None and null.sample.shape[1] != length:
             null = calibration.of_length(
                 null, self.collection.words, self.collection.starts, length
             )
         matches = self._matches(codes, length, begins, rate, null, variant)
         room = int(np.median(np.diff(self.collection.starts))) - len(codes) + 1
-        piece = min(_codes(PIECE_SECONDS, code_rate), room)
-        again = 2 * piece <= count <= SHORT_SECONDS * code_rate or null is None
+        piece = min(windows.codes_in(PIECE_SECONDS, code_rate), room)
+        again = 2 * piece <= count <= windows.SHORT_SECONDS * code_rate or null is None
         unsure = all(match.bit_error_rate > UNSURE for match in matches)
         rest = rate * PIECES_RATE
         if unsure and again and 0 < piece < count and not everything:
-            begins, null = _begins(count, piece), self._null(piece, len(codes))
+            begins, null = windows.begins_of(count, piece), self._null(piece, len(codes))
             matches += self._matches(codes, piece, begins, rest, null, variant)
         elif len(begins) > 1 and not everything and (short := self._short):
             # Recordings so short that a window may not lie in them, judged as all are.
-            jingle = _codes(JINGLE_SECONDS, code_rate)
-            null, begins = self._null(jingle, len(codes)), _begins(count, jingle)
+            jingle = windows.codes_in(JINGLE_SECONDS, code_rate)
+            null, begins = self._null(jingle, len(codes)), windows.begins_of(count, jingle)
             share = len(short.collection.words) / len(self.collection.words)
             null = null and null._replace(copies=null.copies * share)
             matches += short._matches(codes, jingle, begins, rest, null, variant)
@@ -448,7 +437,8 @@ class Searcher:
         """The recordings that are so short that a window of a long query may not lie in them; None
         where none is.
         """
-        starts, window = self.collection.starts, _codes(WINDOW_SECONDS, self.hasher.code_rate)
+        starts, rate = self.collection.starts, self.hasher.code_rate
+        window = windows.codes_in(windows.WINDOW_SECONDS, rate)
         chosen = np.flatnonzero(np.diff(starts) < window + window // 2 - 1)
         if len(chosen) in (0, len(self.rows)):
             return self if len(chosen) else None
@@ -481,13 +471,13 @@ class Searcher:
         parts, shifts = list[_Hits](), len(query.codes)
         typicals = calibration.Typical(*np.zeros((4, len(query.begins), shifts)))
         for low in range(0, len(query.begins), 64):
-            windows = np.arange(len(query.begins))[low : low + 64]
-            asked = np.stack([query.windows(windows, shift) for shift in range(shifts)], axis=1)
+            some = np.arange(len(query.begins))[low : low + 64]
+            asked = np.stack([query.windows(some, shift) for shift in range(shifts)], axis=1)
             asked = asked.reshape(-1, *asked.shape[2:])
             sample, many_bits = query.null.sample, self.hasher.many_bits
             typical = calibration.typical(sample, asked, many_bits=many_bits)
             for field, values in zip(typicals, typical, strict=True):
-                field[windows] = values.reshape(-1, shifts)
+                field[some] = values.reshape(-1, shifts)
             count = NEIGHBOURS
             found = hamming.search(self._database, asked, count)
             nearness = calibration.nearness(found.distance, typical)
@@ -568,7 +558,7 @@ class Searcher:
         asked = asked[shift[:, None], query.begins[window, None] + codes]
         distances = np.full(places.shape, np.nan)
         place, hit = np.nonzero(valid)
-        step = max(1, COMPARED // (query.length * asked.shape[2]))
+        step = max(1, windows.COMPARED // (query.length * asked.shape[2]))
         for low in range(0, len(place), step):
             some = place[low : low + step], hit[low : low + step]
             there = starts[recording[some[1]]] + places[some]
@@ -602,11 +592,9 @@ class Searcher:
         distances = hamming.code_distances(bits, there[first + best.lag : last + best.lag])
         distance = int(distances.sum())
         row, code_rate = self.rows[recording], self.hasher.code_rate
-        if self.hasher.many_bits and last - first >= OWN_SECONDS * code_rate and not self.styles:
-            skipped = max(0, last - first - OWN_CODES) // 2
-            apart, place = _codes(APART_SECONDS, code_rate), first + best.lag + skipped
-            own = stands_out(bits[skipped:][:OWN_CODES], there, place, apart, self.hasher.bits)
-            if own < OWN:
+        if self.hasher.many_bits and not self.styles:
+            place, count = first + best.lag, self.hasher.bits
+            if not windows.is_copy(bits, there, place, code_rate=code_rate, bits=count):
                 return None
         tempo = query.variant.tempo  # seconds of the recording in one of the query
         later = best.shift / (code_rate * self._shifts)  # s
@@ -619,7 +607,8 @@ class Searcher:
             offset=float((first + best.lag) / code_rate),
             distance=distance,
             bit_error_rate=float(distance / (self.hasher.bits * (last - first))),
-            score=math.log10(query.variant.prior) - _evidence(chances, query.begins, query.length),
+            score=math.log10(query.variant.prior)
+            - windows.evidence(chances, query.begins, query.length),
             artist=row.artist,
             pitch=query.variant.pitch,
             tempo=tempo,
@@ -638,7 +627,7 @@ class Searcher:
         # Of a code, half-way between what matches and what does not.
         between = (hits.distance[best] + hits.low[best]) / (2 * query.length)
         if len(query.begins) > 1:
-            first, last = _extent(between - different, first - low, last - low) + low
+            first, last = windows.extent(between - different, first - low, last - low) + low
         gain = float((between - different[first - low : last - low]).sum())
         return _Alignment(shift, lag, first, last, different, low, gain)
 
@@ -757,69 +746,7 @@ def _accelerators() -> Mesh | None:
     return Mesh(np.array(devices), (planar.AXIS,)) if len(devices) > 1 else None
 
 
-def stands_out(
-    query: np.ndarray, reference: np.ndarray, place: int, apart: int, bits: int
-) -> float:
-    """How much nearer a query is to its place in a recording than to others, as a share of what a
-    copy would be.
-
-    Let e be the share of bits in which query and place differ, and s that in which the place and
-    another one do. If the query is a copy whose errors know nothing of the other place, it differs
-    there in e + s - 2 e s. So (d - e) / (s (1 - 2 e)) is about 1 for a copy, and 0 for what is as
-    near there. The mean of the ``ALIKE_PLACES`` places that are most alike, of those that differ by
-    ``ALIKE``; inf where there are fewer, or errors leave nothing to tell.
-
-    Args:
-      query: uint32 (n, words).
-      reference: uint32 (codes, words), the recording.
-      place: of the query's first code in it.
-      apart: codes by which another place lies off, at least.
-      bits: of a code.
-    """
-    n, low = len(query), max(0, place - AROUND_CODES)
-    here = reference[place : place + n]
-    e = float(hamming.code_distances(query, here).sum() / (n * bits))
-    if e > OWN_ERRORS:
-        return math.inf
-    around = reference[low : place + AROUND_CODES + n]
-    windows = np.lib.stride_tricks.sliding_window_view(around, n, axis=0)
-    windows = windows[np.abs(np.arange(low, low + len(windows)) - place) >= apart]
-    both, step = np.stack([query, here])[:, None].mT, max(1, COMPARED // query.size)
-    differ = [
-        np.bitwise_count(both ^ windows[first : first + step]).sum(axis=(2, 3))
-        for first in range(0, len(windows), step)
-    ]
-    d, s = np.concatenate([np.zeros((2, 0)), *differ], axis=1) / (n * bits)
-    d, s = d[s >= ALIKE], s[s >= ALIKE]
-    alike = np.argsort(s, kind="stable")[:ALIKE_PLACES]
-    if len(alike) < ALIKE_PLACES:
-        return math.inf
-    return float(((d[alike] - e) / (s[alike] * (1 - 2 * e))).mean())
-
-
 # ------------------------------------------------------------------------------- windows to matches
-
-
-def _cut(count: int, code_rate: float) -> tuple[int, np.ndarray]:
-    """Codes of a window and where the windows begin: one where the query is short, else half
-    overlapping.
-    """
-    if count <= SHORT_SECONDS * code_rate:
-        return count, np.zeros(1, np.int64)
-    length = _codes(WINDOW_SECONDS, code_rate)
-    return length, _begins(count, length)
-
-
-def _codes(seconds: float, code_rate: float) -> int:
-    """Codes in so many seconds, at least one."""
-    return max(1, round(seconds * code_rate))
-
-
-def _begins(count: int, length: int) -> np.ndarray:
-    """Where half overlapping windows begin that cover so many codes."""
-    return np.unique(
-        np.append(np.arange(0, count - length + 1, max(1, length // 2)), count - length)
-    )
 
 
 def _groups(hits: _Hits, begins: np.ndarray, shifts: int, code_rate: float) -> list[np.ndarray]:
@@ -832,54 +759,10 @@ def _groups(hits: _Hits, begins: np.ndarray, shifts: int, code_rate: float) -> l
     lag = hits.row - begin - hits.shift / shifts  # codes from the query to the reference
     parts = []
     agree = max(AGREE_SECONDS * code_rate, 1.04)
-    for group in _split(np.lexsort((lag, hits.recording)), hits.recording, lag, agree):
+    for group in windows.split(np.lexsort((lag, hits.recording)), hits.recording, lag, agree):
         in_time = group[np.argsort(begin[group], kind="stable")]
-        parts += _split(in_time, hits.recording, begin, GAP_SECONDS * code_rate)
+        parts += windows.split(in_time, hits.recording, begin, GAP_SECONDS * code_rate)
     return parts
-
-
-def _split(
-    order: np.ndarray, recording: np.ndarray, value: np.ndarray, gap: float
-) -> list[np.ndarray]:
-    """Cuts an order where the recording changes or the value jumps by more than the gap."""
-    jumps = (np.diff(recording[order]) != 0) | (np.abs(np.diff(value[order])) > gap)
-    return np.split(order, np.flatnonzero(jumps) + 1)
-
-
-def _evidence(chances: np.ndarray, begins: np.ndarray, length: int) -> float:
-    """log10 of the probability of windows by accident: the best choice of those that share no code,
-    multiplied.
-
-    Args:
-      chances: (windows,) log10 of the probability of each.
-      begins: (windows,) where they begin, ascending.
-      length: codes of a window.
-    """
-    least = np.zeros(len(begins) + 1)  # over the first windows
-    before = np.searchsorted(begins, begins - length, side="right")
-    for place, chance in enumerate(chances):
-        least[place + 1] = min(least[place], least[before[place]] + chance)
-    return float(least[-1])
-
-
-def _extent(gains: np.ndarray, first: int, last: int) -> np.ndarray:
-    """The range that gains most among those that hold the middles of [first, last)'s ends."""
-    total = np.concatenate([[0.0], np.cumsum(gains)])
-    quarter = (last - first + 3) // 4
-    return np.array(
-        [
-            np.argmin(total[: first + quarter + 1]),
-            last - quarter + np.argmax(total[last - quarter :]),
-        ]
-    )
-
-
-def _most(gains: np.ndarray) -> tuple[int, int]:
-    """The range of the largest sum."""
-    total = np.concatenate([[0.0], np.cumsum(gains)])
-    rise = total - np.minimum.accumulate(total)
-    last = int(rise.argmax())
-    return int(total[: last + 1].argmin()), last
 
 
 def _rank(match: Match) -> tuple[float, float, float]:
