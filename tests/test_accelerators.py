@@ -66,6 +66,7 @@ def test_hashing(lowering):
     assert len(asked) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resident_bytes", [0, 1 << 30])
 def test_the_training_step(resident_bytes):
     config = override(export.load_hasher("paper-128").config, {"train.batch_size": 32})
@@ -88,6 +89,7 @@ def test_what_is_measured_beside_training(lowering):
 
 # One by one, tiled and looped scans, whole and of a part; codes of 32 to 512 bits; one query or
 # several; on a CPU and not, with and without its vector popcount; one device or two.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "n", "queries", "devices"),
     [(1, 1, 1, 1), (4, 9, 1, 1), (4, 9, 100, 2), (4, 40, 9, 1), (16, 1, 9, 1)],
@@ -117,6 +119,7 @@ def test_every_shape_of_a_scan(monkeypatch, words, n, queries, devices):
     assert len(scans) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["kernel", "lstm"])
 def test_the_step_of_training_by_pairs(kind):
     changes = {"front_end": "bands", "kind": kind, "hidden": 4}

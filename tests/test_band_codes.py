@@ -98,6 +98,7 @@ def test_only_bands_have_band_hashers():
         band_codes.make_band_hasher(Config(), {}, name="x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["kernel", "mlp", "lstm", "autoencoder"])
 def test_exported_loaded_and_read_by_numpy_alone(kind, tmp_path):
     changes = {"encoder.kind": kind, "encoder.front_end": "bands", "encoder.hidden": 6}

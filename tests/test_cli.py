@@ -212,6 +212,7 @@ def test_info_and_verify(run, made):
     assert run("verify", f"--index={made}") == (0, "0 problems\n", "")
 
 
+@pytest.mark.slow
 def test_info_says_what_the_index_can_answer(run, made):
     assert "seqhash info --answers" in run("info", f"--index={made}").out
     answers = json.loads(run("info", f"--index={made}", "--answers", "--json").out)["answers"]
@@ -646,6 +647,7 @@ def test_a_closed_stream_is_no_traceback(made, arguments, stream):
     assert "closed" in done.stderr
 
 
+@pytest.mark.slow
 def test_add_and_identify_as_a_user_does(tmp_path, music):
     index = tmp_path / "index"
     added = command("add", f"--index={index}", music)
@@ -667,6 +669,7 @@ def test_add_and_identify_as_a_user_does(tmp_path, music):
     assert answer["error"] is None
 
 
+@pytest.mark.slow
 def test_a_new_index_has_the_first_choice_and_an_old_one_keeps_its_hasher(
     run, tmp_path, music, index
 ):

@@ -60,6 +60,7 @@ def result():
     return evaluate.report(system, others, store.recordings, config=CONFIG, resamples=100)
 
 
+@pytest.mark.slow
 def test_covers_that_are_copies_are_found_and_splits_tell_them_apart(result):
     accuracy = result["cover_accuracy"]["9"]
     assert accuracy["splits"]["same key"]["value"] > 0.9  # cov1, nearly a copy
@@ -273,6 +274,7 @@ def states_of_walks() -> tuple[list[np.ndarray], list[Recording]]:
     return states, rows
 
 
+@pytest.mark.slow
 def test_covers_in_other_keys():
     """What turns is found wherever it was turned to; the oracle asks those whose key is known."""
     states, recordings = states_of_walks()

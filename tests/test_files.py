@@ -128,6 +128,7 @@ def test_an_error_at_a_step_leaves_the_old_folder(tmp_path, monkeypatch, call, n
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_a_folder_that_a_kill_at_any_step_interrupts_is_old_or_new(tmp_path):
     step, seen = 1, []
     while True:

@@ -151,6 +151,7 @@ def test_few_queries_meet_all_rows_one_by_one(monkeypatch, words, n, count, devi
     assert all(plan.one_by_one == (count == 1 or plans.counts_vectors()) for plan in chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 9])
 def test_more_neighbours_than_windows_and_thousands_of_rows(n):
     codes, starts = _collection(1, 300, 4, longest=200)

@@ -63,6 +63,7 @@ def _excerpts(music, works, seconds, seed, each=3):
             yield work, place / RATE, music[work][place : place + seconds * RATE]
 
 
+@pytest.mark.slow
 def test_excerpts_are_found_at_their_offsets(searcher, music):
     errors, hits = [], []
     for work, place, excerpt in _excerpts(music, WORKS[:-2], 5, seed=1):
@@ -113,6 +114,7 @@ def test_what_is_not_there_is_not_found(searcher, music):
     assert searcher.identify(noise) == []
 
 
+@pytest.mark.slow
 def test_a_mix_is_taken_apart(searcher, music, tmp_path):
     noise = np.random.default_rng(4).standard_normal(9 * RATE).astype(np.float32) / 10
     a, b, absent = music[WORKS[1]], music[WORKS[4]], music[WORKS[-1]]
@@ -131,6 +133,7 @@ def test_a_mix_is_taken_apart(searcher, music, tmp_path):
         assert match.offset - match.start == pytest.approx(offset - start, abs=0.1)
 
 
+@pytest.mark.slow
 def test_short_queries_may_hold_two_recordings_or_begin_before_one(searcher, music):
     a, b, absent = music[WORKS[1]], music[WORKS[4]], music[WORKS[-1]]
     two = searcher.identify(np.concatenate([a[160_000:240_000], b[100_000:180_000]]))
@@ -149,6 +152,7 @@ def test_a_passage_played_twice_is_found_twice(searcher, music):
     assert sorted(m.start for m in found) == pytest.approx([0.0, 12.0], abs=1.5)
 
 
+@pytest.mark.slow
 def test_recordings_shorter_than_the_query_are_found_in_it(hasher, music):
     parts = [music[work][160_000 : 160_000 + 5 * RATE] for work in WORKS]
     words = [hasher.hash_samples(part) for part in parts]
@@ -159,6 +163,7 @@ def test_recordings_shorter_than_the_query_are_found_in_it(hasher, music):
     assert (match.recording, round(match.start)) == (3, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [3, 8, 20])
 def test_silence_and_steady_tones_match_nothing(searcher, hasher, seconds):
     rng = np.random.default_rng(6)
@@ -231,6 +236,7 @@ class CodesAsSamples(SimpleNamespace):
         yield AS_IS, [np.concatenate(list(blocks))]
 
 
+@pytest.mark.slow
 def test_one_query_has_one_answer_whatever_was_asked_before():
     rng = np.random.default_rng(0)
     recordings = list(rng.integers(0, 2**32, (60, 120, 4), np.uint32))
@@ -248,6 +254,7 @@ def test_one_query_has_one_answer_whatever_was_asked_before():
     assert [fresh._identify([query]) for query in reversed(queries)] == first[::-1]
 
 
+@pytest.mark.slow
 def test_answers_on_several_devices_are_those_on_one(hasher, searcher, index, music):
     mesh = jax.sharding.Mesh(np.array(jax.devices()), (planar.AXIS,))
     assert mesh.size == 4
@@ -297,6 +304,7 @@ def test_where_chances_tie_the_smallest_distance_wins():
     assert match.start == pytest.approx(1 / 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1, 2, 8])
 def test_an_exact_loop_against_itself_is_one_match(hasher, searcher, music, seconds):
     loop = np.tile(music[WORKS[-1]][100_000 : 100_000 + seconds * RATE], 60)[: 60 * RATE]
@@ -318,6 +326,7 @@ def kick_and_hat(bpm: float, seconds: float, seed: int) -> np.ndarray:
     return samples[:count].astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_bare_rhythm_at_another_tempo_is_no_match(hasher, searcher):
     parts = [searcher._words(i) for i in range(len(searcher.rows))]
     drums = kick_and_hat(121, 60, 1)
@@ -425,6 +434,7 @@ def _works(seed, count, rows=200):
     return rng.integers(0, 2**32, (count * rows, 4), np.uint32), np.arange(count + 1) * rows
 
 
+@pytest.mark.slow
 def test_the_false_positive_rate_is_as_stated():
     words, starts = _works(7, 40)
     null = calibration.estimate(

@@ -74,6 +74,7 @@ def faster(clip, rate, factor):
     return soxr.resample(clip, rate * factor, rate).astype("f")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "by", "pitch", "tempo"),
     [(transposed, 2, 2.0, 1.0), (transposed, -2, -2.0, 1.0), (faster, 1.1, 12 * np.log2(1.1), 1.1)],

@@ -313,6 +313,7 @@ def test_another_seed_is_another_result_and_all_terms_count(config, material):
     assert (kernels[0] != kernels[2]).any()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_with_its_step(config, material):
     endless = override(config, {"pairs.learning_rate": 1e38})
     with pytest.raises(ValueError, match=r"The loss is .* in the steps up to 6"):

@@ -95,6 +95,7 @@ def interrupted(folder: Path) -> None:
     print(multiprocessing.active_children())
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_processes_without_a_word_of_theirs(tmp_path):
     done = Running(interrupted, tmp_path).ended()
     assert (done.status, done.out, done.err) == (0, "interrupted True\n[]\n", "")

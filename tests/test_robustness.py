@@ -115,6 +115,7 @@ def test_bit_errors_are_against_a_clips_own_place_and_anothers(cell):
     assert np.mean(made["ears"]["bit_error_random"]) > 1 / 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["philips", "ours"])
 def test_bit_errors_of_real_codes(name):
     system = Philips() if name == "philips" else Learned(name, "test", load_hasher("paper-128"))

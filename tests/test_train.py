@@ -100,6 +100,7 @@ def test_every_epoch_visits_segments_once_in_an_order_of_its_own():
     assert (first != batches.epoch_order(dataset, 0, other)).any()
 
 
+@pytest.mark.slow
 def test_loss_goes_down_from_the_variance():
     values = losses_of(
         override(SMALL, {"train.epochs": 8, "train.learning_rate": 1e-2}), mesh=one_device()
@@ -134,6 +135,7 @@ def test_step_is_adam_on_the_clipped_gradient():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_streamed_and_resident_frames_train_alike():
     assert losses_of(SMALL, mesh=one_device(), resident_bytes=0) == losses_of(
         SMALL, mesh=one_device()
@@ -149,6 +151,7 @@ def test_runs_of_several_seeds_share_a_program():
     assert train.make_stretch.cache_info().misses == programs
 
 
+@pytest.mark.slow
 def test_four_devices_train_as_one():
     assert len(jax.devices()) == 4
     one, four = losses_of(SMALL, mesh=one_device()), losses_of(SMALL)
@@ -337,6 +340,7 @@ def test_no_checkpoint_is_said(tmp_path):
         checkpoint.load_trained(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_four_devices_loads_on_one(tmp_path):
     four, _ = train.train(SMALL, small_store(), workdir=tmp_path, progress=False)
     assert (
