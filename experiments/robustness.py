@@ -65,9 +65,13 @@ _HASHER = flags.DEFINE_string("hasher", DEFAULT, "of the package, or an exported
 _LEFT_OUT = flags.DEFINE_float(
     "left_out", 0.4, "share of the works that is not in the index", 0.0, 0.5
 )
-_DISTRACTORS = flags.DEFINE_integer(
-    "distractor_codes", 0, "codes added to the hashers' indexes", lower_bound=0
+_DISTRACTORS = flags.DEFINE_string(
+    "distractors", None, "manifest or folder of other music, put into the hashers' indexes"
 )
+_DISTRACTOR_CODES = flags.DEFINE_integer(
+    "distractor_codes", 0, "codes more in the hashers' indexes, made up where the other music ends",
+    lower_bound=0,
+)  # fmt: skip
 _QUICK = flags.DEFINE_bool("quick", False, "8 degradations, 1 and 3 s, 60 queries, three systems")
 _WORKERS = flags.DEFINE_integer("workers", None, "processes; default: the cores", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "of the places and the degradations")
@@ -95,8 +99,9 @@ def main() -> int:
         systems=(*chosen, *(systems.outside(text, programs) for text in _OUTSIDE.value)),
         queries=_QUERIES.value or (60 if _QUICK.value else 500),
         left_out=_LEFT_OUT.value,
-        distractor_codes=_DISTRACTORS.value,
+        distractor_codes=_DISTRACTOR_CODES.value,
         seed=_SEED.value,
+        distractors=_DISTRACTORS.value,
     )
     contestants, survey = run.contestants(task), run.survey(task)
     script.report_failures(survey.skipped)

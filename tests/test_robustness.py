@@ -1,5 +1,6 @@
 """The plan, the summary and the script, on what can be counted by hand and on the songbook."""
 
+import itertools
 import json
 import sys
 from dataclasses import dataclass, replace
@@ -408,6 +409,36 @@ def _task(folder, **changes):
 def _write(path, samples):
     path.parent.mkdir(exist_ok=True)
     soundfile.write(path, samples, SAMPLE_RATE)
+
+
+def test_distractors_are_other_music_and_made_up_music_and_a_clip_is_found_among_them(works):
+    """Of what is made up many are of one work: they are not each other's strangers."""
+    system = Learned("bands", "test", load_hasher("semitone-32"))
+    own, other = system.add(works[:3]), system.add(works[3:4]).collection.words
+    index = systems.with_distractors(system, own, [other], codes=20 * len(other), seed=0)
+    rows, starts, words = index.rows, index.collection.starts, index.collection.words
+    assert len(words) - len(own.collection.words) == pytest.approx(20 * len(other), rel=0.06)
+    np.testing.assert_array_equal(words[starts[3] : starts[4]], other)
+    assert {row.work for row in rows[4:]} == {row.work for row in rows[:4]}
+    pairs = [(a, b) for a, b in itertools.pairwise(starts) if b - a == starts[1]]
+    same = [np.bitwise_count(words[a:b] ^ words[: starts[1]]).sum() for a, b in pairs]
+    assert same[0] == 0
+    assert min(same[1:]) > 0.4 * 32 * starts[1]  # no copies
+    clip = works[1][8 * SAMPLE_RATE : 11 * SAMPLE_RATE]
+    (best, *_), = system.candidates(index, [clip])  # fmt: skip
+    assert best.recording == 1
+    assert best.score > 4
+
+
+def test_other_music_is_put_into_the_indexes_of_hashers(tmp_path):
+    folder = tmp_path / "others"
+    _write(folder / "1.wav", _recordings()[3][: 5 * SAMPLE_RATE])
+    (folder / "2.wav").write_text("no sound")
+    task = _task(tmp_path, distractors=str(folder))
+    found = run.survey(task)
+    assert [path.name for path in found.distractors] == ["1.wav"]
+    assert [path.name for path, _ in found.skipped] == ["2.wav"]
+    assert found.digest != run.survey(task._replace(distractors=None)).digest
 
 
 @pytest.mark.parametrize("flag", ["noise", "rooms"])

@@ -39,6 +39,7 @@ class Task(NamedTuple):
     left_out: float  # share of the works
     distractor_codes: int
     seed: int
+    distractors: str | None = None  # manifest or folder of other music in the hashers' indexes
 
 
 class Sounds(NamedTuple):
@@ -58,6 +59,7 @@ class Survey(NamedTuple):
     rooms: Sounds
     skipped: tuple[tuple[Path, str], ...]  # (path, reason)
     digest: str  # of all that was heard
+    distractors: tuple[Path, ...] = ()  # of other music, that can be read
 
     def counts(self) -> dict[str, int]:
         """Recordings in the index, and left out."""
@@ -73,9 +75,13 @@ def survey(task: Task) -> Survey:
     """
     listed = corpus.recordings(task.corpus)
     heard = parallel.map_all(_power, [recording.path for recording in listed])
+    others = corpus.recordings(task.distractors) if task.distractors else ()
+    others_heard = parallel.map_all(_power, [one.path for one in others])
     kept = [(one, got) for one, got in zip(listed, heard, strict=True) if isinstance(got, float)]
     skipped = [
-        (one.path, got) for one, got in zip(listed, heard, strict=True) if isinstance(got, str)
+        (one.path, got)
+        for one, got in zip([*listed, *others], [*heard, *others_heard], strict=True)
+        if isinstance(got, str)
     ]
     plan = cells.make_plan(
         [recording.work or recording.id for recording, _ in kept],
@@ -96,7 +102,14 @@ def survey(task: Task) -> Survey:
         noises,
         rooms,
         tuple(skipped),
-        digests.of([_content(named) for named in (task.corpus, task.noise, task.rooms)]),
+        digests.of(
+            [_content(named) for named in (task.corpus, task.noise, task.rooms, task.distractors)]
+        ),
+        tuple(
+            one.path
+            for one, got in zip(others, others_heard, strict=True)
+            if isinstance(got, float)
+        ),
     )
 
 
@@ -182,9 +195,13 @@ def _start(task: Task, survey: Survey) -> None:
     indexed, made, indexes = [recordings[i] for i in survey.plan.indexed], contestants(task), {}
     for system in made:
         index = system.add(indexed)
-        if task.distractor_codes and isinstance(system, systems.Learned):
+        if (task.distractor_codes or task.distractors) and isinstance(system, systems.Learned):
             index = systems.with_distractors(
-                system, index, codes=task.distractor_codes, seed=task.seed
+                system,
+                index,
+                system.hash_files(survey.distractors),
+                codes=task.distractor_codes,
+                seed=task.seed,
             )
         indexes[system.name] = index
     calibrating = degrade.registry(
@@ -250,7 +267,9 @@ def _key(task: Task, survey: Survey) -> str:
         settings = dataclasses.asdict(cast("Any", system))
         return settings | {"folder": ""} if isinstance(system, systems.Outside) else settings
 
-    decides = task._replace(corpus="", noise=None, rooms=None, hasher="", systems=())
+    decides = task._replace(
+        corpus="", noise=None, rooms=None, hasher="", systems=(), distractors=None
+    )
     return digests.of([decides, list(map(identity, contestants(task))), survey.digest])[:12]
 
 

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from seqhash import controls
+from seqhash import audio, controls
 from seqhash.band_codes import make_band_hasher
 from seqhash.codes import Hasher, hash_streams
 from seqhash.config import override
@@ -36,7 +36,7 @@ from seqhash.index.identify import Match, Searcher
 from seqhash.robustness.baselines import haitsma, wang
 from seqhash.robustness.degrade import SAMPLE_RATE
 
-DISGUISED = 0.15  # bits flipped in a distractor that is a copy of another recording
+FLIPPED = 0.05  # share of a made-up distractor's bits
 LISTED = "listed.txt"  # the paths in a folder of clips
 Position = tuple[int, float]  # a recording's number, as it was added, and seconds
 
@@ -99,11 +99,18 @@ class Learned:
         streams = [map(self._heard, [samples]) for samples in recordings]  # one copy at a time
         return self.add_codes(hash_streams(self.hasher, streams))
 
-    def add_codes(self, words: Sequence[np.ndarray]) -> Searcher:
-        """An index in memory from codes, uint32 (codes, words) of each recording."""
+    def hash_files(self, paths: Iterable[Path]) -> list[np.ndarray]:
+        """Codes of recordings that can be read, uint32 (codes, words) of each."""
+        rate = self.hasher.sample_rate
+        return hash_streams(self.hasher, [audio.blocks(path, sample_rate=rate) for path in paths])
+
+    def add_codes(self, words: Sequence[np.ndarray], works: Sequence[str] = ()) -> Searcher:
+        """An index in memory from codes, uint32 (codes, words) of each recording; works: which of
+        them are versions of one, if any.
+        """
         rows = [
-            Row(i, str(i), "", "", "", "", len(one) / self.hasher.code_rate, len(one), {})
-            for i, one in enumerate(words)
+            Row(i, str(i), "", "", "", work, len(one) / self.hasher.code_rate, len(one), {})
+            for i, (one, work) in enumerate(itertools.zip_longest(words, works, fillvalue=""))
         ]
         return Searcher(
             self.hasher,
@@ -345,21 +352,42 @@ def _bit_errors(
     return rates
 
 
-def with_distractors(system: Learned, index: Searcher, *, codes: int, seed: int) -> Searcher:
-    """The index with so many codes more: its own recordings, whole, begun elsewhere, and each bit
-    flipped with a chance of ``DISGUISED``.
+def with_distractors(
+    system: Learned,
+    index: Searcher,
+    others: Sequence[np.ndarray] = (),
+    *,
+    codes: int,
+    seed: int,
+) -> Searcher:
+    """The index with other music in it, and with made-up music until it has so many codes more.
+
+    What is made up is all of that played backwards, begun elsewhere, transposed where bits stand
+    for bands (those at the edge come in at the other), and with a few bits flipped: codes hang
+    together as those of music do, and no query is in them. Of one piece many are made; they are
+    one work, so that they are not each other's strangers.
+
+    Args:
+      system, index: whose.
+      others: uint32 (codes, words) of each recording of other music.
+      codes: more than the index has; the others are in it, however many.
+      seed: of what is made up.
     """
     rng = np.random.default_rng(seed)
     own = [index.collection.words[a:b] for a, b in itertools.pairwise(index.collection.starts)]
-    own = [words for words in own if len(words)]
-    more, count = list[np.ndarray](), 0
-    while own and count < codes:
-        copy = own[len(more) % len(own)]
-        count += len(copy)
-        flips = rng.random((*copy.shape, 32)) < DISGUISED
-        packed = np.packbits(flips, axis=-1, bitorder="little").view("<u4")[..., 0]
-        more.append(np.roll(copy, rng.integers(len(copy)), axis=0) ^ packed)
-    return system.add_codes(own + more)
+    pieces = {str(i): words for i, words in enumerate([*own, *others]) if len(words)}
+    works, words = [str(i) for i in range(len(own) + len(others))], [*own, *others]
+    count, sources = sum(map(len, others)), itertools.cycle(pieces)
+    banded = system.hasher.config.encoder.front_end == "bands"
+    while pieces and count < codes:
+        works.append(next(sources))
+        bits = np.unpackbits(pieces[works[-1]].view(np.uint8), axis=1, bitorder="little")
+        places, bands = rng.integers(bits.shape)
+        made = np.roll(bits[::-1], (places, bands if banded else 0), axis=(0, 1))
+        made ^= rng.random(made.shape) < FLIPPED
+        words.append(np.packbits(made, axis=1, bitorder="little").view("<u4"))
+        count += len(made)
+    return system.add_codes(words, works)
 
 
 def untrained(hasher: Hasher) -> Learned:
