@@ -41,7 +41,8 @@ def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
             f"got {hasher.name!r}."
         )
     directory = check_directory(directory)
-    weights = {name: np.asarray(value, np.float32) for name, value in _flat(hasher.params).items()}
+    flat = flatten_dict(hasher.params)
+    weights = {"/".join(key): np.asarray(value, np.float32) for key, value in flat.items()}
     with files.replacing_folder(directory) as fresh:
         np.savez(fresh / "weights.npz", **weights)  # type: ignore[arg-type]
         description = {
