@@ -22,6 +22,7 @@ from seqhash.robustness import systems
 
 CODES, QUICK_CODES = 10_000_000, 200_000
 WORKS, SECONDS, PLACE = 12, 3.02, 20.0
+KINDS = ("first", "present", "absent")
 
 
 def measure(*, rounds: int, quick: bool) -> dict[str, Any]:
@@ -34,7 +35,10 @@ def measure(*, rounds: int, quick: bool) -> dict[str, Any]:
         heard = [soxr.resample(one, songbook.SAMPLE_RATE, hasher.sample_rate) for one in made]
         system = systems.Learned(name, "", hasher)
         index = systems.with_distractors(
-            system, system.add(heard[:-1]), codes=QUICK_CODES if quick else CODES, seed=0
+            system,
+            system.add_codes(hasher.hash_many(heard[:-1])),
+            codes=QUICK_CODES if quick else CODES,
+            seed=0,
         )
         first = round(PLACE * hasher.sample_rate)
         clips = [one[first : first + round(SECONDS * hasher.sample_rate)] for one in heard]
@@ -44,8 +48,10 @@ def measure(*, rounds: int, quick: bool) -> dict[str, Any]:
             "codes": len(index.collection.words),
             "hours": len(index.collection.words) / hasher.code_rate / 3600,
             "first": _seconds(index, clips[1]),
+            "found": bool(index.identify(clips[0])),
             **{kind: list[float]() for kind in ("present", "absent")},
         }
+        index.identify(clips[-1])  # what an absent one compiles besides
     for _ in tqdm(range(rounds), unit="round", leave=False, disable=None):
         for name, (index, clips) in asked.items():
             for kind, clip in zip(("present", "absent"), clips, strict=True):
@@ -63,8 +69,10 @@ def _seconds(index: Searcher, clip: np.ndarray) -> float:
 
 def show(result: dict[str, Any]) -> None:
     """On screen."""
-    lines = [["a 3 s clip, ms", "codes", "hours", "first answer", "present", "absent"]]
+    lines = [["a 3 s clip, ms", "codes", "hours", "first answer", "present", "found", "absent"]]
     for name, row in result.items():
-        times = (f"{1000 * row[kind]:,.0f}" for kind in ("first", "present", "absent"))
-        lines.append([name, f"{row['codes']:,}", f"{row['hours']:,.0f}", *times])
+        first, present, absent = (f"{1000 * row[kind]:,.0f}" for kind in KINDS)
+        found = "yes" if row["found"] else "no"
+        sizes = (f"{row['codes']:,}", f"{row['hours']:,.0f}")
+        lines.append([name, *sizes, first, present, found, absent])
     print(tables.markdown(lines, left=1))
