@@ -150,7 +150,7 @@ def _hash(
                 try:
                     tally.take(_entry(one, words, hasher.sample_rate), one.job)
                 except audio.AudioError as error:
-                    lasting = error is one.error and not isinstance(error, decode.DecoderEnded)
+                    lasting = error is one.error and not isinstance(error, audio.PassingError)
                     tally.fail(one.job, error.reason, lasting=lasting)
 
 
