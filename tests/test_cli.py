@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -666,9 +667,9 @@ sys.exit(cli.main())
 # As a user runs it.
 
 
-def command(*arguments, **options):
+def command(*arguments, before=(), **options):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    program = [sys.executable, "-m", "seqhash.cli", *map(str, arguments)]
+    program = [*before, sys.executable, "-m", "seqhash.cli", *map(str, arguments)]
     return subprocess.run(program, env=environment, capture_output=True, timeout=120, **options)
 
 
@@ -719,6 +720,40 @@ def test_add_and_identify_as_a_user_does(tmp_path, music):
     assert best["path"] == str(music / "two.flac")
     assert best["offset"] - best["start"] == pytest.approx(20_000 / RATE, abs=0.26)
     assert answer["error"] is None
+
+
+@pytest.mark.slow
+def test_from_a_disk_that_is_only_read(made, music):
+    """All but changes; root is read-only to nobody, so it gives up what lets it write all."""
+    root = os.geteuid() == 0
+    before = ["setpriv", "--bounding-set=-dac_override", "--"] if root else []
+    if root and not shutil.which("setpriv"):
+        pytest.skip("root without setpriv")
+    with tempfile.TemporaryDirectory() as name:
+        folder, index = Path(name), Path(name) / "index"
+        shutil.copy(made, index)
+        for file in ("one.wav", "two.flac"):
+            shutil.copy(music / file, folder)
+        for path in (*folder.iterdir(), folder):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+
+        def run(what, *arguments):
+            arguments = (what, f"--index={index}", *arguments)
+            done = command(*arguments, before=before, cwd=folder, text=True)
+            return Done(done.returncode, done.stdout, done.stderr)
+
+        assert run("list").out.count("\n") == 4
+        assert run("info").status == run("verify").status == 0
+        answer = lines("identify", run("identify", "--json", "two.flac").out)[0]
+        assert Path(answer["matches"][0]["path"]).name == "two.flac"
+        for arguments in (["add", "one.wav"], ["remove", "1"], ["compact"]):
+            done = run(*arguments)
+            assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+            assert "index: cannot be written; give yourself write permission, or" in done.err
+        done = run("add", "one.wav", f"--index={folder / 'new'}")
+        assert "new: its folder cannot be written, and writing needs a file beside it" in done.err
+        assert sorted(os.listdir(folder)) == ["index", "one.wav", "two.flac"]
+        folder.chmod(0o755)
 
 
 @pytest.mark.slow

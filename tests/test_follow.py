@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -202,6 +203,32 @@ def test_a_file_that_changes_under_the_same_size_and_time_is_seen(music):
     assert path.stat().st_size == status.st_size
     assert music.add().followed.retagged == [str(path)]
     assert music.there()["0.flac"][1] == "Song 7"
+
+
+def test_a_clock_that_is_set_back_loses_nothing(music, monkeypatch):
+    """Files of a time to come, and a year's step back between two adds."""
+    alone(music)
+    now, future = time.time(), time.time() + 1e7
+    for path in music.folder.iterdir():
+        os.utime(path, (future, future))
+    assert music.add()[1:] == (4, [], ([], [], [], []))
+    monkeypatch.setattr(ingest.time, "time", lambda: now - 3e7)
+    before = music.there()
+    write(music.folder / "1.flac", 2.0, seed=1, title="Sonh 1")  # of the same size
+    write(music.folder / "2.flac", 2.0, seed=8)
+    (music.folder / "3.flac").rename(music.folder / "moved.flac")
+    write(music.folder / "new.flac", 2.0, seed=9)
+    for path in music.folder.iterdir():
+        os.utime(path, (future, future))
+    counts = music.add()
+    assert (counts.added, counts.failed) == (2, [])
+    names = [[Path(path).name for path in paths] for paths in counts.followed]
+    assert names == [["3.flac"], ["1.flac"], ["2.flac"], []]
+    after = music.there()
+    assert after["1.flac"] == (before["1.flac"][0], "Sonh 1")
+    assert (after["0.flac"], after["moved.flac"]) == (before["0.flac"], before["3.flac"])
+    assert len(after) == 5
+    assert music.add()[1:] == (5, [], ([], [], [], []))
 
 
 def test_what_another_process_removes_meanwhile_is_left_out(music):
