@@ -157,6 +157,25 @@ def test_a_file_that_cannot_be_looked_at_is_not_gone(music, monkeypatch):
     assert follow.is_gone(hidden + "/not")
 
 
+def test_a_disk_that_answers_now_and_then_loses_nothing(music, monkeypatch):
+    """What was moved is not pruned where its old path could not be looked at just then."""
+    alone(music)
+    (music.folder / "0.flac").rename(music.folder / "moved.flac")
+    real, failed = os.stat, []
+
+    def once(path, *arguments, **options):
+        if str(path) == str(music.folder / "0.flac") and not failed:
+            failed.append(path)
+            raise OSError(5, "Input/output error", path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", once)
+    music.add(prune=True)
+    assert failed
+    assert len(music.there()) == 4
+    assert music.add(prune=True).followed.moved == [str(music.folder / "0.flac")]
+
+
 def test_two_entries_of_one_path_that_an_older_version_left_become_one(music):
     alone(music)
     with catalogue.open_index(music.index) as store:

@@ -14,6 +14,7 @@ gone       its path holds nothing, and its content is nowhere: kept, unless it i
 A file that cannot be looked at (a folder without permission, a disk that fails) is not gone.
 """
 
+import functools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -56,9 +57,11 @@ def follow(
       seen: paths that are known to be there.
       prune: remove what is gone.
     """
+    # One answer a path: what was not gone at first is not pruned a moment later.
+    no_file = functools.cache(is_gone)
     paths, replaced, retagged = dict[int, str](), dict[int, Row](), dict[int, int]()
     for row, places in index.astray():
-        there = next((place for place in places if not is_gone(place)), None)
+        there = next((place for place in places if not no_file(place)), None)
         if there is not None:
             if there != row.path:
                 paths[row.id] = there
@@ -66,7 +69,7 @@ def follow(
             replaced[row.id] = row
     rows = index.rows()
     below = [row for row in rows if row.path not in seen and is_below(row.path, roots)]
-    lost = {row.id: row for row in below if row.id not in paths and is_gone(row.path)}
+    lost = {row.id: row for row in below if row.id not in paths and no_file(row.path)}
     before = {row.id: row for row in rows}
     digests = set(fresh)
     new = [row for row in rows if row.digest in digests] if replaced or lost else []
