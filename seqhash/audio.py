@@ -391,9 +391,8 @@ def _open(path: Path, file: BinaryIO, piece: containers.Piece) -> _Opened:
     spliced = containers.Spliced(file, piece.spans)
     try:
         handle = _Forward(spliced)
-    except soundfile.SoundFileError:
+    finally:  # whatever libsndfile makes of a read that failed
         spliced.check()
-        raise
     _check_rate(path, handle.samplerate)
     return handle, spliced
 

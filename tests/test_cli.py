@@ -213,6 +213,14 @@ def test_add_of_nothing_that_can_be_used_fails_and_leaves_no_index(run, tmp_path
     assert ids(run, index).keys() == {"one.wav"}
 
 
+def test_an_add_that_was_stopped_while_it_made_its_index_goes_on(run, tmp_path, music):
+    index = tmp_path / "i"
+    index.touch()
+    assert "run that again" in run("list", f"--index={index}").err
+    done = run("add", f"--index={index}", music / "one.wav")
+    assert (done.status, done.out) == (0, "added 1, already there 0, failed 0\n")
+
+
 def test_list_shows_the_recordings(run, made, music):
     table = run("list", f"--index={made}").out.splitlines()
     assert table[0].split() == ["id", "length", "title", "artist", "path"]
