@@ -24,6 +24,10 @@ from unittest import mock
 import numpy as np
 import soundfile
 
+from seqhash import audio, cli, decode
+from seqhash.index import exchange, ingest
+from seqhash.index.catalogue import open_index
+
 ROOT = Path(__file__).parents[1]
 RATE, NEVER = 16_000, 2**29
 DISKS = {"full": (errno.ENOSPC, True, NEVER), "broken": (errno.EIO, False, 0)}
@@ -68,10 +72,6 @@ def broken_off(folder: Path, most: int) -> Iterator[Case]:
 
 
 # In the process with the library.
-
-from seqhash import audio, cli, decode  # noqa: E402
-from seqhash.index import exchange, ingest  # noqa: E402
-from seqhash.index.catalogue import open_index  # noqa: E402
 
 
 def words(samples: np.ndarray) -> np.ndarray:
@@ -160,7 +160,8 @@ def run(arguments: list[str]) -> tuple[int, str, str]:
         try:
             status = cli.main(arguments)
         except BaseException:
-            status, _ = -1, traceback.print_exc(file=err)
+            status = -1
+            traceback.print_exc(file=err)
     return status, out.getvalue(), err.getvalue()
 
 

@@ -18,7 +18,7 @@ SECONDS = float(os.environ.get("SEQHASH_CROWD", "4"))
 IDENTITY = Identity("paper-128", "ab" * 32, 4.0, 4, 8_000)
 ADDERS, READERS = 2, 5
 GROUP, KEPT, OLDEST = 3, 40, 10  # recordings; groups that an adder keeps, and removes at a time
-PAUSE = 0.05  # s, of all of them: two cores bear it
+PAUSE = 0.15  # s, of all of them: two cores bear it
 
 
 def entry(number):

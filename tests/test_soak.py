@@ -21,7 +21,7 @@ from seqhash import songbook
 from seqhash.index.catalogue import open_index
 
 ROOT = Path(__file__).parents[1]
-SECONDS = float(os.environ.get("SEQHASH_SOAK", "15"))  # of the clock, after the first minute heard
+SECONDS = float(os.environ.get("SEQHASH_SOAK", "5"))  # of the clock, after the first minute heard
 FILES = int(os.environ.get("SEQHASH_SOAK_FILES", "60"))
 RATE = songbook.SAMPLE_RATE
 IN, OUT = ("greensleeves", "oh_susanna", "fur_elise"), ("ode_to_joy", "blue_danube")
