@@ -21,6 +21,7 @@ from seqhash import audio, cli, corpus, decode
 from seqhash.index import together
 from seqhash.index.catalogue import open_index
 from tests.test_decode import workers_that
+from tests.test_ingest import fake_hasher
 
 ROOT = Path(__file__).parents[1]
 RATE = 16_000
@@ -213,7 +214,10 @@ def test_add_of_nothing_that_can_be_used_fails_and_leaves_no_index(run, tmp_path
     assert ids(run, index).keys() == {"one.wav"}
 
 
-def test_an_add_that_was_stopped_while_it_made_its_index_goes_on(run, tmp_path, music):
+def test_an_add_that_was_stopped_while_it_made_its_index_goes_on(
+    run, tmp_path, music, monkeypatch
+):
+    monkeypatch.setattr(cli, "_load_hasher", lambda *_: fake_hasher())
     index = tmp_path / "i"
     index.touch()
     assert "run that again" in run("list", f"--index={index}").err
