@@ -214,9 +214,7 @@ def test_add_of_nothing_that_can_be_used_fails_and_leaves_no_index(run, tmp_path
     assert ids(run, index).keys() == {"one.wav"}
 
 
-def test_an_add_that_was_stopped_while_it_made_its_index_goes_on(
-    run, tmp_path, music, monkeypatch
-):
+def test_an_add_that_was_stopped_while_it_made_its_index_goes_on(run, tmp_path, music, monkeypatch):
     monkeypatch.setattr(cli, "_load_hasher", lambda *_: fake_hasher())
     index = tmp_path / "i"
     index.touch()

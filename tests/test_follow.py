@@ -92,6 +92,17 @@ def test_a_file_that_is_moved_retagged_or_both_keeps_its_entry(music):
     assert music.add()[1:] == (4, [], ([], [], [], []))
 
 
+def test_an_add_that_is_stopped_before_it_follows_loses_no_entry(music, monkeypatch):
+    before = alone(music).there()
+    write(music.folder / "1.flac", 2.0, seed=1, title="Other")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest.follow, "follow", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            music.add()
+    assert music.add() == (0, 4, [], ([], [str(music.folder / "1.flac")], [], []))
+    assert music.there() == before | {"1.flac": (before["1.flac"][0], "Other")}
+
+
 def test_a_copy_takes_the_place_of_a_file_that_is_gone(music):
     before = music.there()
     assert music.add()[1:] == (4, [], ([], [], [], []))  # copies, elsewhere than those added
