@@ -57,7 +57,7 @@ class Watch(threading.Thread):
     def flat(self, what, share):
         """(the largest of the first half, and of the second); the first tenth is for loading."""
         values = what[len(what) // 10 :]
-        first, second = (max(half) for half in np.array_split(values, 2))
+        first, second = (float(max(half)) for half in np.array_split(values, 2))
         assert second <= share * first or len(values) < 20, (first, second)
         return first, second
 
@@ -134,7 +134,7 @@ def test_a_stream_that_goes_on(tmp_path):
     memory, files = watch.flat(watch.memory, 1.05), watch.flat(watch.files, 1.0)
     print(
         f"{heard / 3600:.2f} h of audio, {told} of {len(present)} recordings told, {false} "
-        f"that did not play; memory at most {memory[0]:.0f}, then {memory[1]:.0f} MB; files {files}"
+        f"that did not play; memory at most {memory[0]:.0f}, then {memory[1]:.0f} MB; files {files[0]:.0f}, {files[1]:.0f}"
     )
     assert told >= 0.9 * len(present)
     assert false <= 0.01 * heard / 10
@@ -159,7 +159,7 @@ def test_a_great_many_files(tmp_path):
         assert (len(index.rows()), index.verify()) == (FILES, [])
     print(
         f"{FILES} files in {time.monotonic() - begin:.0f} s; memory at most {memory[0]:.0f}, then "
-        f"{memory[1]:.0f} MB; files {files}"
+        f"{memory[1]:.0f} MB; files {files[0]:.0f}, {files[1]:.0f}"
     )
     assert max(watch.memory) < 1_500
     again = command(*arguments, stdout=subprocess.PIPE, text=True)
