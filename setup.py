@@ -21,7 +21,7 @@ setup(
     package_dir={"seqhash.experiments": "experiments"},
     package_data={
         "seqhash.experiments": ["*.c"],
-        "seqhash": ["py.typed", "hashers/*/*"],
+        "seqhash": ["py.typed", "output.schema.json", "hashers/*/*"],
         "seqhash.robustness": ["templates/*"],
         "seqhash.songbook": ["data/*"],
     },
@@ -55,6 +55,7 @@ setup(
             "pytest-xdist>=3.7",
             "python_speech_features>=0.6",
             "hypothesis>=6.100",
+            "jsonschema>=4.18",
             "beartype>=0.20",
             "ruff>=0.14",
             "mypy>=1.13",

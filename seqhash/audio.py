@@ -11,6 +11,7 @@ missing, and what is lost is a ``Flaw`` with the file's name, the place and the 
 ``strict`` a flaw is an ``AudioError``. docs/files.md says what is seen of which format.
 """
 
+import contextlib
 import io
 import itertools
 import math
@@ -55,6 +56,10 @@ class AudioError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class PassingError(AudioError):
+    """A file that is not the reason itself: the next time it may be read."""
 
 
 class Flaw(NamedTuple):
@@ -250,17 +255,23 @@ def raw_blocks(
 
 
 def tags(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Title, artist and album, where the file says them."""
+    """Title, artist and album, where the file says them; AudioError where it cannot be read."""
+    said: dict[str, str] = {}
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as handle:
-            said = handle.copy_metadata()
-    except (soundfile.SoundFileError, TypeError, OSError):
-        said = {}
-        try:
-            with open(path, "rb") as file:
-                next(libav.decoded(file, _say_nothing, said), None)
-        except (libav.LibavError, OSError):
-            return {}
+        with open(path, "rb", buffering=0) as file:
+            spliced = containers.Spliced(file, ((0, os.fstat(file.fileno()).st_size),))
+            try:
+                with soundfile.SoundFile(spliced) as handle:
+                    said = handle.copy_metadata()
+            except (soundfile.SoundFileError, TypeError):
+                spliced.seek(0)
+                with contextlib.suppress(libav.LibavError):
+                    next(libav.decoded(cast(BinaryIO, spliced), _say_nothing, said), None)
+            spliced.check()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise _unread(Path(path), error) from error
     names = ("title", "artist", "album")
     return {name: said[name].strip() for name in names if said.get(name, "").strip()}
 
@@ -334,7 +345,11 @@ def _sounds(path: Path, minimum_seconds: float, tell: _Teller) -> Iterator[_Soun
         with open(path, "rb", buffering=0) as file:
             yield from _decoded(path, file, minimum_seconds, tell)
     except OSError as error:
-        raise AudioError(path, f"cannot be read ({error.strerror or error})") from error
+        raise _unread(path, error) from error
+
+
+def _unread(path: Path, error: OSError) -> PassingError:
+    return PassingError(path, f"cannot be read ({error.strerror or error})")
 
 
 def _decoded(path: Path, file: BinaryIO, minimum_seconds: float, tell: _Teller) -> Iterator[_Sound]:
@@ -374,7 +389,10 @@ _Opened = tuple[_Forward, containers.Spliced]
 
 def _open(path: Path, file: BinaryIO, piece: containers.Piece) -> _Opened:
     spliced = containers.Spliced(file, piece.spans)
-    handle = _Forward(spliced)
+    try:
+        handle = _Forward(spliced)
+    finally:  # whatever libsndfile makes of a read that failed
+        spliced.check()
     _check_rate(path, handle.samplerate)
     return handle, spliced
 
@@ -413,8 +431,7 @@ def _piece(
             failed = count + lost
             runs = containers.without_damage(source, at, failed, failed + _FEED)
             part, left = buffer[:0], 0
-        if spliced.error:
-            raise spliced.error
+        spliced.check()
         left = left - len(part) if len(part) else 0
         yield rate, part[skip:].copy()
         count, skip = count + len(part[skip:]), max(0, skip - len(part))
@@ -453,18 +470,22 @@ def _by_libav(
     for piece in pieces:
         for hole in piece.holes:
             tell(hole.reason, start + hole.start, _known(hole.seconds))
-        spliced = cast(BinaryIO, containers.Spliced(file, piece.spans))
+        spliced = containers.Spliced(file, piece.spans)
+        stream = cast(BinaryIO, spliced)
         try:
             # What is known to be lost is not told again as a gap.
-            for rate, samples in libav.decoded(spliced, tell if not piece.holes else _say_nothing):
+            for rate, samples in libav.decoded(stream, tell if not piece.holes else _say_nothing):
+                spliced.check()
                 _check_rate(path, rate)
                 start += len(samples) / rate
                 yield rate, samples
         except libav.LibavError as other:
+            spliced.check()
             reason = f"{kind} that libsndfile does not read ({error}); {other}"
             if kind == "MP4" and libav.is_installed() and not containers.has_moov(source, begin):
                 reason = "cut or damaged: MP4 without its table of contents (moov)"
             raise AudioError(path, reason) from other
+        spliced.check()
         if piece.counted > 1:
             tell(piece.detail, start, (piece.counted - 1) * start)
 

@@ -119,7 +119,8 @@ def restore(
 
     Args:
       like: a train state, placed on the devices where the restored one shall be.
-      config: must be the checkpoint's own; CheckpointError lists the fields that differ.
+      config: must be the checkpoint's own, but that a run may be lengthened (``train.epochs``);
+        CheckpointError lists the fields that differ.
       corpus: digests of the training corpus; one must be the checkpoint's own.
     """
     step = manager.latest_step()
@@ -199,7 +200,7 @@ def _require_same(saved: dict[str, Any], config: Config, directory: Any) -> None
     differing = [
         f"{name} is {theirs[name]!r} there, {value!r} here"
         for name, value in to_flat_dict(config).items()
-        if theirs[name] != value
+        if theirs[name] != value and not (name == "train.epochs" and theirs[name] < value)
     ]
     if differing:
         raise CheckpointError(

@@ -20,6 +20,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,12 +28,13 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from seqhash import audio, corpus, exported, files, parallel, tables
+from seqhash import audio, corpus, decode, exported, files, parallel, tables
 from seqhash.index import compare, exchange, follow, ingest
 from seqhash.index.catalogue import (
     Identity,
     Index,
     IndexFileError,
+    NotMadeError,
     Row,
     delete_empty,
     open_index,
@@ -58,6 +60,9 @@ EXPORTS = {
     ".npz": exchange.export_npz,
     ".parquet": exchange.export_parquet,
 }
+
+
+Read = Callable[..., Iterator[np.ndarray]]  # ``audio.blocks``, or as it
 
 
 class UsageError(ValueError):
@@ -296,6 +301,19 @@ def _load_hasher(values: flags.FlagValues, index: str | None = None) -> "Hasher"
     return load_hasher(name if own else exported.DEFAULT)
 
 
+def _is_new(path: str) -> bool:
+    """Whether no index is at a path, or one that was never made to its end."""
+    if not os.path.exists(path):
+        return True
+    try:
+        open_index(path, readonly=True).close()
+    except NotMadeError:
+        return True
+    except IndexFileError:  # which is said where it is opened
+        return False
+    return False
+
+
 def _open(values: flags.FlagValues, *, readonly: bool) -> Index:
     return open_index(_required(values, "index"), readonly=readonly)
 
@@ -306,8 +324,8 @@ def _open(values: flags.FlagValues, *, readonly: bool) -> Index:
 def _add(values: flags.FlagValues, others: list[str]) -> int:
     path = _required(values, "index")
     gathered = ingest.gather(_named(others, "file, folder or manifest"))
-    new = not os.path.exists(path)
-    hasher = _load_hasher(values, path) if new else None
+    new = _is_new(path)
+    hasher = _load_hasher(values) if new else None
     identity = ingest.identity_of(hasher) if hasher else None
     if not new and values.hasher:
         identity = _identity(values, path)
@@ -352,6 +370,23 @@ def _channel(values: flags.FlagValues) -> str | None:
 def _warn(flaw: audio.Flaw) -> None:
     with tqdm.external_write_mode(sys.stderr):
         print(_plain(f"warning {flaw}"), file=sys.stderr)
+
+
+@dataclass
+class _Told:
+    """Warnings of the files of one line of JSON; each is printed as well, and once."""
+
+    flaws: list[audio.Flaw] = field(default_factory=list)
+
+    def __call__(self, flaw: audio.Flaw) -> None:
+        if flaw not in self.flaws:
+            self.flaws.append(flaw)
+            _warn(flaw)
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Plain values, for JSON, of those since the last call."""
+        flaws, self.flaws = self.flaws, []
+        return [flaw._asdict() | {"path": str(flaw.path)} for flaw in flaws]
 
 
 def _identity(values: flags.FlagValues, path: str) -> Identity | None:
@@ -543,31 +578,36 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
         raise UsageError("- is standard input, which is closed.")
     for path in values.index:
         open_index(path, readonly=True).close()  # what is wrong with one is said before jax starts
-    from seqhash.index.together import open_together
-
-    together = open_together(
-        values.index,
-        lambda path: _load_hasher(values, path),
-        false_positive_rate=values.false_positive_rate,
-        everywhere=values.all,
-    )
     answers = []
-    for file in files:
-        if file == "-" and not plot:
-            answers.append(_listen(together, values))
-            continue
-        answer, samples, error = _answer(together, values, file)
-        answers.append((bool(answer.matches), error))
-        _print_answer(file, answer, error, values)
-        if plot and error is None:
-            _try_plot(plot, values, file, samples, answer.matches)
+    with contextlib.ExitStack() as stack:
+        read: Read = audio.blocks
+        if files != ["-"]:  # it starts while jax does
+            read = stack.enter_context(decode.Reader()).blocks
+        from seqhash.index.together import open_together
+
+        together = open_together(
+            values.index,
+            lambda path: _load_hasher(values, path),
+            false_positive_rate=values.false_positive_rate,
+            everywhere=values.all,
+        )
+        for file in files:
+            told = _Told()
+            if file == "-" and not plot:
+                answers.append(_listen(together, values, told))
+                continue
+            answer, samples, error = _answer(together, values, file, read, told)
+            answers.append((bool(answer.matches), error))
+            _print_answer(file, answer, error, values, told)
+            if plot and error is None:
+                _try_plot(plot, values, file, samples, answer.matches)
     if any(error is not None for _, error in answers):
         return EXIT_FAILED
     return 0 if any(found for found, _ in answers) else EXIT_NONE
 
 
 def _answer(
-    together: "Together", values: flags.FlagValues, file: str
+    together: "Together", values: flags.FlagValues, file: str, read: Read, told: _Told
 ) -> tuple["Answer", np.ndarray | None, str | None]:
     """The answer, samples of standard input that a picture needs, and the reason why there is no
     answer.
@@ -578,9 +618,9 @@ def _answer(
         samples = None
         if file == "-":
             (searcher,) = [*together.searchers.values()][:1]
-            blocks = _standard_input(values, searcher, block_seconds=60.0)
+            blocks = _standard_input(values, searcher, told, block_seconds=60.0)
             samples = np.concatenate(list(blocks))
-        answer = together.ask(lambda searcher: _survey(searcher, values, file, samples))
+        answer = together.ask(lambda searcher: _survey(searcher, values, file, samples, read, told))
         return answer, samples, None
     except audio.AudioError as error:
         reason = error.reason
@@ -590,27 +630,33 @@ def _answer(
 
 
 def _survey(
-    searcher: "Searcher", values: flags.FlagValues, file: str, samples: np.ndarray | None
+    searcher: "Searcher",
+    values: flags.FlagValues,
+    file: str,
+    samples: np.ndarray | None,
+    read: Read,
+    told: _Told,
 ) -> "Survey":
     """What one index says to a file, or to samples of standard input."""
     from seqhash.index.identify import Survey
 
     if values.all:
         hasher = searcher.hasher
-        read = audio.blocks(
+        blocks = read(
             file,
             sample_rate=hasher.sample_rate,
             minimum_seconds=hasher.shortest_seconds,
-            **_reading(values, searcher),
+            **_reading(values, searcher, told),
         )
-        return searcher.survey(read if samples is None else [samples])
+        return searcher.survey(blocks if samples is None else [samples])
     if samples is not None:
         return Survey(searcher.identify(samples), [], 0.0)
-    return Survey(searcher.identify_file(file, **_reading(values, searcher)), [], 0.0)
+    options = _reading(values, searcher, told)
+    return Survey(searcher.identify_file(file, read=read, **options), [], 0.0)
 
 
 def _standard_input(
-    values: flags.FlagValues, searcher: "Searcher", *, block_seconds: float
+    values: flags.FlagValues, searcher: "Searcher", told: _Told, *, block_seconds: float
 ) -> Iterator[np.ndarray]:
     hasher = searcher.hasher
     return audio.stream_blocks(
@@ -620,11 +666,11 @@ def _standard_input(
         sample_rate=hasher.sample_rate,
         block_seconds=block_seconds,
         minimum_seconds=hasher.shortest_seconds,
-        **_reading(values, searcher),
+        **_reading(values, searcher, told),
     )
 
 
-def _listen(together: "Together", values: flags.FlagValues) -> tuple[bool, str | None]:
+def _listen(together: "Together", values: flags.FlagValues, told: _Told) -> tuple[bool, str | None]:
     """Tells what happens in a stream as it goes on; whether anything was found, and the reason why
     it cannot be used.
     """
@@ -635,48 +681,51 @@ def _listen(together: "Together", values: flags.FlagValues) -> tuple[bool, str |
     if len(rates) > 1:
         raise UsageError("- can be asked of indexes of one sample rate only.")
     hasher, error = searchers[0].hasher, None
-    blocks = _standard_input(values, searchers[0], block_seconds=audio.LIVE_SECONDS)
+    blocks = _standard_input(values, searchers[0], told, block_seconds=audio.LIVE_SECONDS)
     least = max(searcher.hasher.shortest_seconds for searcher in searchers)
     try:
         ear = together.at_rate(values.false_positive_rate / listen.ASKED)
         events = listen.listen(blocks, ear, sample_rate=hasher.sample_rate, least=least)
         for event in events:
             found = True
-            _print_event(event, as_json=values.json)
+            _print_event(event, told, as_json=values.json)
     except audio.AudioError as broken:
         error = broken.reason
     except (ValueError, OSError) as broken:
         error = str(broken)
-    if not found or error:
+    if not found or error or (told.flaws and values.json):
         from seqhash.index.together import Answer
 
-        _print_answer("-", Answer([], [], 0.0), error, values)
+        _print_answer("-", Answer([], [], 0.0), error, values, told)
     return found, error
 
 
-def _print_event(event: "Event", *, as_json: bool) -> None:
+def _print_event(event: "Event", told: _Told, *, as_json: bool) -> None:
+    warnings = told.facts()
     if as_json:
-        facts = {"query": "-", "event": event.kind, "time": event.time}
-        line = json.dumps(
-            {**facts, "matches": [event.found.facts()], "error": None}, allow_nan=False
-        )
+        facts: dict[str, Any] = {"query": "-", "event": event.kind, "time": event.time}
+        facts |= {"matches": [event.found.facts()], "error": None, "warnings": warnings}
+        line = json.dumps(facts, allow_nan=False)
     else:
         line = "  ".join((_time(event.time), event.kind, *_match_cells(event.found)))
     print(_plain(line).rstrip(), flush=True)
 
 
-def _reading(values: flags.FlagValues, searcher: "Searcher") -> dict[str, Any]:
+def _reading(values: flags.FlagValues, searcher: "Searcher", told: _Told) -> dict[str, Any]:
     """How files are read: options of ``audio.blocks``."""
     channel = _channel(values) or searcher.channel
-    return {"channel": channel, "strict": values.strict, "report": _warn}
+    return {"channel": channel, "strict": values.strict, "report": told}
 
 
-def _print_answer(file: str, answer: "Answer", error: str | None, values: flags.FlagValues) -> None:
+def _print_answer(
+    file: str, answer: "Answer", error: str | None, values: flags.FlagValues, told: _Told
+) -> None:
     if values.json:
         facts: dict[str, Any] = {
             "query": file,
             "matches": [found.facts() for found in answer.matches],
             "error": error,
+            "warnings": told.facts(),
         }
         if values.all and error is None:
             facts |= {"misses": [found.facts() for found in answer.misses]}
@@ -751,17 +800,21 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
     plot = _png(values)
     if len(others) != 2:
         raise UsageError(f"name two files, got {len(others)}.")
-    hasher = _load_hasher(values)
-    a, b = (
-        audio.read(
-            file,
-            sample_rate=hasher.sample_rate,
-            minimum_seconds=hasher.shortest_seconds,
-            channel=_channel(values) or "first",
-            report=_warn,
-        )
-        for file in others
-    )
+    channel, told = _channel(values) or "first", _Told()
+    with decode.Reader() as reader:  # it starts while jax does
+        hasher = _load_hasher(values)
+
+        def samples(file: str) -> np.ndarray:
+            blocks = reader.blocks(
+                file,
+                sample_rate=hasher.sample_rate,
+                minimum_seconds=hasher.shortest_seconds,
+                channel=channel,
+                report=told,
+            )
+            return np.concatenate(list(blocks))
+
+        a, b = map(samples, others)
     found = compare.compare_variants(a, b, hasher=hasher, shifts=hasher.shifts)
     said = compare.verdict(found, code_rate=hasher.code_rate)
     seconds = min(  # to the end of the last code's sound
@@ -771,6 +824,7 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
     )
     if values.json:
         numbers = {"verdict": said, "seconds": seconds, **found._asdict()}
+        numbers["warnings"] = told.facts()
         del numbers["differences"]
         print(json.dumps({"a": others[0], "b": others[1], **numbers}, allow_nan=False))
     else:

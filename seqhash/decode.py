@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -39,8 +39,8 @@ NOTES = 3  # lines that a library writes about a file, which are shown
 _PROGRAM = "import sys; from seqhash import decode; decode.serve(int(sys.argv[1]))"
 
 
-class DecoderEnded(audio.AudioError):
-    """A file that ended the process that decoded it: the next time it may be read."""
+class DecoderEnded(audio.PassingError):
+    """A file that ended the process that decoded it."""
 
 
 @dataclass(eq=False)
@@ -139,6 +139,47 @@ def decoding(
     finally:
         for worker in started:
             worker.end()
+
+
+class Reader:
+    """Reads one file after another in a process of its own, which is started at once.
+
+    A context manager. Whatever a file does to the process, this one goes on.
+    """
+
+    def __init__(self) -> None:
+        self._worker = _Worker()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.end()
+
+    def blocks(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sample_rate: int,
+        minimum_seconds: float = 0.0,
+        channel: str = "first",
+        strict: bool = False,
+        report: Callable[[audio.Flaw], None] = audio.warn,
+    ) -> Iterator[np.ndarray]:
+        """As ``audio.blocks``; a file that ends the process is an AudioError too."""
+        options = {
+            "sample_rate": sample_rate,
+            "minimum_seconds": minimum_seconds,
+            "channel": audio.check_channel(channel),
+            "strict": strict,
+        }
+        stream = Stream(Path(path), self._worker, lambda _: None, report)
+        self._worker.ask((stream.path, options, 0))
+        try:
+            yield from stream
+        finally:
+            if stream.end is None:  # what is left of it would be taken for the next one
+                self._worker.end()
 
 
 class _Worker:
@@ -246,4 +287,6 @@ def _contents(path: Path, options: dict[str, Any]) -> Iterator[Any]:
     except audio.AudioError as error:
         yield error
     except Exception as error:  # whatever one file does to the decoder, the others are decoded
-        yield audio.AudioError(path, f"cannot be decoded ({type(error).__name__}: {error})")
+        passing = isinstance(error, OSError | MemoryError)
+        kind = audio.PassingError if passing else audio.AudioError
+        yield kind(path, f"cannot be decoded ({type(error).__name__}: {error})")

@@ -282,7 +282,8 @@ def train(
       config: the model and how it is trained.
       store: the prepared corpus.
       workdir: where checkpoints (``checkpoints/``) and metric lines (``metrics.jsonl``) go. The
-        same call on a workdir whose run was killed goes on from its newest checkpoint. None keeps
+        same call on a workdir whose run was killed goes on from its newest checkpoint. One of more
+        epochs goes on too, at the rates that the longer schedule has from there on. None keeps
         nothing.
       evaluate: further metrics of an epoch, from the hasher as it is then.
       report: is told every epoch's row of metrics, as it comes.

@@ -7,17 +7,21 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import jsonschema
 import numpy as np
 import pytest
 import soundfile
 
-from seqhash import cli, corpus
+from seqhash import audio, cli, corpus, decode
 from seqhash.index import together
 from seqhash.index.catalogue import open_index
+from tests.test_decode import workers_that
+from tests.test_ingest import fake_hasher
 
 ROOT = Path(__file__).parents[1]
 RATE = 16_000
@@ -30,6 +34,25 @@ class Done(NamedTuple):
 
 
 PAPER = ["--hasher=paper-128"]
+SCHEMA = json.loads((ROOT / "seqhash" / "output.schema.json").read_text())
+
+
+def lines(what, out):
+    """Lines of JSON, each as the schema says."""
+    parsed = [json.loads(line) for line in out.splitlines()]
+    schema = SCHEMA | {"anyOf": [{"$ref": f"#/$defs/{what}"}]}
+    for line in parsed:
+        jsonschema.validate(line, schema, jsonschema.Draft202012Validator)
+    return parsed
+
+
+def test_the_schema_is_one_and_its_page_names_every_key():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    page = (ROOT / "docs" / "json.md").read_text()
+    for what, schema in SCHEMA["$defs"].items():
+        fields = schema.get("items", schema).get("properties", {})
+        assert all(f"`{key}`" in page for key in fields), what
+        assert {*schema.get("required", ())} <= fields.keys()
 
 
 @pytest.fixture
@@ -191,12 +214,21 @@ def test_add_of_nothing_that_can_be_used_fails_and_leaves_no_index(run, tmp_path
     assert ids(run, index).keys() == {"one.wav"}
 
 
+def test_an_add_that_was_stopped_while_it_made_its_index_goes_on(run, tmp_path, music, monkeypatch):
+    monkeypatch.setattr(cli, "_load_hasher", lambda *_: fake_hasher())
+    index = tmp_path / "i"
+    index.touch()
+    assert "run that again" in run("list", f"--index={index}").err
+    done = run("add", f"--index={index}", music / "one.wav")
+    assert (done.status, done.out) == (0, "added 1, already there 0, failed 0\n")
+
+
 def test_list_shows_the_recordings(run, made, music):
     table = run("list", f"--index={made}").out.splitlines()
     assert table[0].split() == ["id", "length", "title", "artist", "path"]
     (line,) = [line for line in table if "one.wav" in line]
     assert line.split()[1:] == ["0:06.00", "First", "Ann", str(music / "one.wav")]
-    rows = [json.loads(line) for line in run("list", f"--index={made}", "--json").out.splitlines()]
+    rows = lines("list", run("list", f"--index={made}", "--json").out)
     assert {Path(row["path"]).name: row["title"] for row in rows} == {
         "one.wav": "First",
         "two.flac": "Second",
@@ -206,7 +238,7 @@ def test_list_shows_the_recordings(run, made, music):
 
 
 def test_info_and_verify(run, made):
-    info = json.loads(run("info", f"--index={made}", "--json").out)
+    (info,) = lines("info", run("info", f"--index={made}", "--json").out)
     assert (info["recordings"], info["codes"], info["hasher"]["name"]) == (3, 60, "paper-128")
     assert "paper-128" in run("info", f"--index={made}").out
     assert run("verify", f"--index={made}") == (0, "0 problems\n", "")
@@ -215,7 +247,8 @@ def test_info_and_verify(run, made):
 @pytest.mark.slow
 def test_info_says_what_the_index_can_answer(run, made):
     assert "seqhash info --answers" in run("info", f"--index={made}").out
-    answers = json.loads(run("info", f"--index={made}", "--answers", "--json").out)["answers"]
+    (info,) = lines("info", run("info", f"--index={made}", "--answers", "--json").out)
+    answers = info["answers"]
     assert answers["false_positive_rate"] == 0.01
     assert list(answers["answered"]) == ["0.5", "1", "2", "3", "5"]  # of recordings of 6 s
     assert answers["answered"]["0.5"] == 0  # shorter than a segment
@@ -290,7 +323,7 @@ def test_export_import_and_merge(run, index, tmp_path):
 def test_compare(run, music, tmp_path):
     soundfile.write(tmp_path / "part.wav", tune(0)[32_000:80_000], RATE)
     done = run("compare", "--hasher=paper-128", music / "one.wav", tmp_path / "part.wav", "--json")
-    found = json.loads(done.out)
+    (found,) = lines("compare", done.out)
     assert (found["a"], found["b"]) == (str(music / "one.wav"), str(tmp_path / "part.wav"))
     assert (found["start_a"], found["start_b"], found["codes"]) == (2.0, 0.0, 8)
     assert found["bit_error_rate"] < 0.02
@@ -312,6 +345,34 @@ def test_compare(run, music, tmp_path):
         "0:04.75",
     ]  # codes at 0, 0.25, ... 1.75 s, of 1 s each
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_file_that_crashes_its_decoder_is_told_in_one_line(run, music, monkeypatch):
+    workers_that(monkeypatch, "ctypes.string_at(0)\nyield")
+    done = run("compare", *PAPER, music / "one.wav", music / "two.flac")
+    reason = f"{music / 'one.wav'}: the process that decoded it ended (SIGSEGV)"
+    assert done == (cli.EXIT_BAD_INPUT, "", f"error: {reason}\n")
+
+
+def test_what_is_wrong_with_a_file_that_is_used_is_in_json(run, searcher, music, tmp_path):
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes((music / "one.wav").read_bytes()[:-64_000])
+    flaw = {"path": str(cut), "reason": "cut: 128000 of 192000 bytes of samples are there"}
+    flaw |= {"start": 4.0, "seconds": 2.0}
+    done = run("compare", *PAPER, "--json", music / "two.flac", cut)
+    assert lines("compare", done.out)[0]["warnings"] == [flaw]
+    assert done.err.count("warning") == 1
+
+    def report(self, path, *, report, **_):  # as of several indexes
+        report(audio.Flaw(cut, flaw["reason"], 4.0, 2.0))
+        report(audio.Flaw(cut, flaw["reason"], 4.0, 2.0))
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeSearcher, "identify_file", report)
+        done = run("identify", "--index=i", "--json", cut, "other.wav")
+    assert [line["warnings"] for line in lines("identify", done.out)] == [[flaw], [flaw]]
+    assert done.err.count("warning") == 2
 
 
 def test_compare_says_which_file_is_too_short(run, music, tmp_path):
@@ -416,14 +477,15 @@ def test_a_match_that_was_played_otherwise_says_so(run, searcher):
 def test_identify_prints_one_json_line_a_file(run, searcher):
     done = run("identify", "--index=i", "some.wav", "quiet.wav", "bad.wav", "--json")
     assert done.status == cli.EXIT_FAILED
-    assert [json.loads(line) for line in done.out.splitlines()] == [
+    assert lines("identify", done.out) == [
         {
             "query": "some.wav",
             "matches": [MATCH, MATCH | {"recording": 1, "title": "", "score": 3.0}],
             "error": None,
+            "warnings": [],
         },
-        {"query": "quiet.wav", "matches": [], "error": None},
-        {"query": "bad.wav", "matches": [], "error": "not audio"},
+        {"query": "quiet.wav", "matches": [], "error": None, "warnings": []},
+        {"query": "bad.wav", "matches": [], "error": "not audio", "warnings": []},
     ]
     assert done.err == ""
 
@@ -478,7 +540,7 @@ def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, sca
     data = (samples * scale).astype(dtype).tobytes()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     done = run("identify", "--index=i", *PAPER, "--json", f"--format={name}", "-")
-    begins, ends = map(json.loads, done.out.splitlines())
+    begins, ends = lines("identify-stream", done.out)
     assert (begins["query"], begins["event"], ends["event"]) == ("-", "begins", "ends")
     assert (begins["time"], begins["matches"]) == (1.25, [MATCH | {"start": 0.0, "end": 1.25}])
     np.testing.assert_array_equal(searcher.samples, samples.astype(np.float32))
@@ -489,13 +551,14 @@ def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, sca
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(broken)))
         done = run("identify", "--index=i", *PAPER, "--json", f"--format={name}", "-")
         assert done.status == cli.EXIT_FAILED
-        assert f"got {len(broken)} bytes" in json.loads(done.out)["error"]
+        assert f"got {len(broken)} bytes" in lines("identify", done.out)[0]["error"]
 
 
 def test_identify_takes_the_channel_of_the_index_unless_another_is_named(run, searcher):
     for flag, channel, strict in (([], "first", False), (["--channel=2", "--strict"], "2", True)):
         run("identify", "--index=i", *PAPER, *flag, "some.wav")
         assert searcher.reading.pop("report")
+        assert isinstance(searcher.reading.pop("read").__self__, decode.Reader)
         assert searcher.reading == {"channel": channel, "strict": strict}
 
 
@@ -614,9 +677,9 @@ sys.exit(cli.main())
 # As a user runs it.
 
 
-def command(*arguments, **options):
+def command(*arguments, before=(), **options):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    program = [sys.executable, "-m", "seqhash.cli", *map(str, arguments)]
+    program = [*before, sys.executable, "-m", "seqhash.cli", *map(str, arguments)]
     return subprocess.run(program, env=environment, capture_output=True, timeout=120, **options)
 
 
@@ -660,13 +723,47 @@ def test_add_and_identify_as_a_user_does(tmp_path, music):
     data = (samples * 32767).astype("<i2").tobytes()
     done = command("identify", f"--index={index}", "--json", "-", input=data)
     assert done.returncode == 0, done.stderr
-    events = [json.loads(line) for line in done.stdout.splitlines()]
+    events = lines("identify-stream", done.stdout.decode())
     assert [event["event"] for event in events] == ["begins", "ends"]
     answer = events[-1]
     best = answer["matches"][0]
     assert best["path"] == str(music / "two.flac")
     assert best["offset"] - best["start"] == pytest.approx(20_000 / RATE, abs=0.26)
     assert answer["error"] is None
+
+
+@pytest.mark.slow
+def test_from_a_disk_that_is_only_read(made, music):
+    """All but changes; root is read-only to nobody, so it gives up what lets it write all."""
+    root = os.geteuid() == 0
+    before = ["setpriv", "--bounding-set=-dac_override", "--"] if root else []
+    if root and not shutil.which("setpriv"):
+        pytest.skip("root without setpriv")
+    with tempfile.TemporaryDirectory() as name:
+        folder, index = Path(name), Path(name) / "index"
+        shutil.copy(made, index)
+        for file in ("one.wav", "two.flac"):
+            shutil.copy(music / file, folder)
+        for path in (*folder.iterdir(), folder):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+
+        def run(what, *arguments):
+            arguments = (what, f"--index={index}", *arguments)
+            done = command(*arguments, before=before, cwd=folder, text=True)
+            return Done(done.returncode, done.stdout, done.stderr)
+
+        assert run("list").out.count("\n") == 4
+        assert run("info").status == run("verify").status == 0
+        answer = lines("identify", run("identify", "--json", "two.flac").out)[0]
+        assert Path(answer["matches"][0]["path"]).name == "two.flac"
+        for arguments in (["add", "one.wav"], ["remove", "1"], ["compact"]):
+            done = run(*arguments)
+            assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+            assert "index: cannot be written; give yourself write permission, or" in done.err
+        done = run("add", "one.wav", f"--index={folder / 'new'}")
+        assert "new: its folder cannot be written, and writing needs a file beside it" in done.err
+        assert sorted(os.listdir(folder)) == ["index", "one.wav", "two.flac"]
+        folder.chmod(0o755)
 
 
 @pytest.mark.slow

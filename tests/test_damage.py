@@ -1,6 +1,7 @@
 """Damaged files of every format: what can be decoded is used, and what is lost is told."""
 
 import io
+import os
 import re
 import sys
 import time
@@ -339,6 +340,28 @@ def test_what_libsndfile_does_not_read_is_read_by_pyav(tmp_path, name):
     expected = damage.sound()
     likeness = np.correlate(samples[8000:60_000], expected[12_000:56_000])
     assert likeness.max() > 0.7 * (expected[12_000:56_000] ** 2).sum()
+
+
+@pytest.mark.parametrize("name", ["WAV", "FLAC", "MP3", "Ogg Vorbis", "M4A, AAC"])
+def test_a_disk_that_fails_is_neither_damage_nor_an_end(tmp_path, monkeypatch, name):
+    """A read that is refused, each of the file in turn, is an error, and one that may pass."""
+    pytest.importorskip("av")
+    path, real, reads, refused = made(tmp_path, damage.whole(name)), os.pread, [0], [0]
+
+    def pread(*arguments):
+        reads[0] += 1
+        if reads[0] == refused[0]:
+            raise OSError(5, "Input/output error")
+        return real(*arguments)
+
+    monkeypatch.setattr(os, "pread", pread)
+    for read in (heard, audio.tags):
+        reads[0] = refused[0] = 0
+        read(path)
+        for refused[0] in np.unique(np.linspace(1, reads[0], 8).astype(int)):
+            reads[0] = 0
+            with pytest.raises(audio.PassingError, match=r"cannot be read .Input/output error"):
+                read(path)
 
 
 def test_tags_of_what_pyav_reads(tmp_path):

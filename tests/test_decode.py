@@ -48,6 +48,30 @@ def streams(paths, *, workers=2):
         yield chain.from_iterable(groups)
 
 
+def test_a_reader_goes_on_after_a_crash_and_after_a_file_that_was_left(tmp_path, monkeypatch):
+    workers_that(
+        monkeypatch,
+        """
+if path.stem == "bad":
+    ctypes.string_at(0)
+yield from real(path, **options)
+""",
+    )
+    good = [write(tmp_path / f"{i}.wav", 3.0, seed=i) for i in range(2)]
+    options = {"sample_rate": RATE, "minimum_seconds": 0.5}
+    with decode.Reader() as reader:
+        for path in (*good, Path("bad"), *good):
+            if path in good:
+                samples = np.concatenate(list(reader.blocks(path, **options)))
+                np.testing.assert_array_equal(samples, audio.read(path, **options))
+                blocks = reader.blocks(path, **options)
+                next(blocks)
+                blocks.close()
+            else:
+                with pytest.raises(decode.DecoderEnded, match=r"bad: .* ended .SIGSEGV"):
+                    list(reader.blocks(path, **options))
+
+
 def outcomes(paths, *, workers=2) -> list[tuple[str, int | str]]:
     """(name, blocks or the reason why it cannot be used) of each file, as they come."""
     found = list[tuple[str, int | str]]()

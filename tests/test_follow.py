@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +92,17 @@ def test_a_file_that_is_moved_retagged_or_both_keeps_its_entry(music):
     assert music.add()[1:] == (4, [], ([], [], [], []))
 
 
+def test_an_add_that_is_stopped_before_it_follows_loses_no_entry(music, monkeypatch):
+    before = alone(music).there()
+    write(music.folder / "1.flac", 2.0, seed=1, title="Other")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest.follow, "follow", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            music.add()
+    assert music.add() == (0, 4, [], ([], [str(music.folder / "1.flac")], [], []))
+    assert music.there() == before | {"1.flac": (before["1.flac"][0], "Other")}
+
+
 def test_a_copy_takes_the_place_of_a_file_that_is_gone(music):
     before = music.there()
     assert music.add()[1:] == (4, [], ([], [], [], []))  # copies, elsewhere than those added
@@ -156,6 +168,25 @@ def test_a_file_that_cannot_be_looked_at_is_not_gone(music, monkeypatch):
     assert follow.is_gone(hidden + "/not")
 
 
+def test_a_disk_that_answers_now_and_then_loses_nothing(music, monkeypatch):
+    """What was moved is not pruned where its old path could not be looked at just then."""
+    alone(music)
+    (music.folder / "0.flac").rename(music.folder / "moved.flac")
+    real, failed = os.stat, []
+
+    def once(path, *arguments, **options):
+        if str(path) == str(music.folder / "0.flac") and not failed:
+            failed.append(path)
+            raise OSError(5, "Input/output error", path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", once)
+    music.add(prune=True)
+    assert failed
+    assert len(music.there()) == 4
+    assert music.add(prune=True).followed.moved == [str(music.folder / "0.flac")]
+
+
 def test_two_entries_of_one_path_that_an_older_version_left_become_one(music):
     alone(music)
     with catalogue.open_index(music.index) as store:
@@ -202,6 +233,32 @@ def test_a_file_that_changes_under_the_same_size_and_time_is_seen(music):
     assert path.stat().st_size == status.st_size
     assert music.add().followed.retagged == [str(path)]
     assert music.there()["0.flac"][1] == "Song 7"
+
+
+def test_a_clock_that_is_set_back_loses_nothing(music, monkeypatch):
+    """Files of a time to come, and a year's step back between two adds."""
+    alone(music)
+    now, future = time.time(), time.time() + 1e7
+    for path in music.folder.iterdir():
+        os.utime(path, (future, future))
+    assert music.add()[1:] == (4, [], ([], [], [], []))
+    monkeypatch.setattr(ingest.time, "time", lambda: now - 3e7)
+    before = music.there()
+    write(music.folder / "1.flac", 2.0, seed=1, title="Sonh 1")  # of the same size
+    write(music.folder / "2.flac", 2.0, seed=8)
+    (music.folder / "3.flac").rename(music.folder / "moved.flac")
+    write(music.folder / "new.flac", 2.0, seed=9)
+    for path in music.folder.iterdir():
+        os.utime(path, (future, future))
+    counts = music.add()
+    assert (counts.added, counts.failed) == (2, [])
+    names = [[Path(path).name for path in paths] for paths in counts.followed]
+    assert names == [["3.flac"], ["1.flac"], ["2.flac"], []]
+    after = music.there()
+    assert after["1.flac"] == (before["1.flac"][0], "Sonh 1")
+    assert (after["0.flac"], after["moved.flac"]) == (before["0.flac"], before["3.flac"])
+    assert len(after) == 5
+    assert music.add()[1:] == (5, [], ([], [], [], []))
 
 
 def test_what_another_process_removes_meanwhile_is_left_out(music):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import librosa
 import numpy as np
 import pytest
+import soundfile
 import soxr
 
 import seqhash
@@ -33,11 +34,15 @@ def music(hasher):
 
 @pytest.fixture(scope="module")
 def searcher(hasher, music):
-    there = WORKS[:-ABSENT]
-    recordings = [hasher.hash_samples(music[work]) for work in there]
+    return searcher_of(hasher, {work: music[work] for work in WORKS[:-ABSENT]})
+
+
+def searcher_of(hasher, there):
+    """An index of recordings by their titles."""
+    recordings = [hasher.hash_samples(samples) for samples in there.values()]
     rows = [
-        Row(i, f"{work}.flac", f"{i:064x}", work, "", "", 0.0, len(recordings[i]), {})
-        for i, work in enumerate(there)
+        Row(i, f"{title}.flac", f"{i:064x}", title, "", "", 0.0, len(recordings[i]), {})
+        for i, title in enumerate(there)
     ]
     return identify.Searcher(hasher, rows, Collection.of(recordings))
 
@@ -113,6 +118,45 @@ def test_an_answer_is_the_same_again_and_heeds_no_level_nor_offset(searcher, mus
         assert searcher.identify(clip) == first
         assert searcher.identify((clip * 0.01).astype("f")) == first
         assert searcher.identify(clip + np.float32(0.1)) == first
+
+
+@pytest.mark.slow
+def test_an_index_of_any_size_answers_its_own_and_no_stranger(hasher, music):
+    """One to eight recordings, sounds of two seconds alone, four versions of one piece."""
+    rate, stranger = hasher.sample_rate, music[WORKS[-1]]
+    versions = {
+        version: soxr.resample(
+            songbook.render("greensleeves", version, seed=0), songbook.SAMPLE_RATE, rate
+        ).astype("f")
+        for version in songbook.VERSIONS
+    }
+    sounds = {f"{i}": music[WORKS[i % 8]][(6 + i) * rate : (8 + i) * rate] for i in range(16)}
+    sets = [{work: music[work] for work in WORKS[:n]} for n in (1, 2, 4, 8)]
+    for there in (*sets, versions, sounds, {"0": sounds["0"]}):
+        searcher, right, asked = searcher_of(hasher, there), 0, 0
+        for title in list(there)[-4:]:
+            for clip in (there[title][4 * rate : 7 * rate], there[title][: 2 * rate]):
+                if len(clip):
+                    found = searcher.identify(clip)
+                    right, asked = right + ([m.title for m in found[:1]] == [title]), asked + 1
+        assert right == asked, list(there)
+        clips = [stranger[i * rate : (i + 3) * rate] for i in (3, 9, 15, 21)]
+        assert not any(searcher.identify(clip) for clip in clips), list(there)
+
+
+@pytest.mark.slow
+def test_what_a_file_went_through_changes_no_answer(searcher, music, tmp_path):
+    """Level down to where 16 bits end, offset, polarity, another channel, other rates."""
+    rate, path = searcher.hasher.sample_rate, tmp_path / "x.flac"
+    for work, _, clip in excerpts(music, WORKS[:-ABSENT:2], 3.0, seed=6, each=1):
+        files = {f"{level} dB": (clip * 10 ** (level / 20), rate) for level in (-6, -20, -50)}
+        files |= {f"{to} Hz": (soxr.resample(clip, rate, to), to) for to in (11_025, 48_000)}
+        files |= {"offset": (0.8 * clip + 0.1, rate), "polarity": (-clip, rate)}
+        files |= {"a silent side": (np.stack([clip, 0 * clip], 1), rate)}
+        for what, (samples, to) in files.items():
+            soundfile.write(path, samples, to)
+            found = searcher.identify_file(path, channel="mix")
+            assert [match.title for match in found[:1]] == [work], what
 
 
 def test_a_groove_that_two_pieces_share_is_no_copy():

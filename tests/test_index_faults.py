@@ -458,11 +458,11 @@ FOREIGN = {
     ),
     "cut short": (
         lambda path: _cut(path, keep=0.7),
-        "damaged or cut short; restore it from a copy",
+        "damaged or cut short, or not to be read from its disk; run the",
     ),
     "cut to a page": (
         lambda path: _cut(path, keep=0.02),
-        "damaged or cut short; restore it from a copy",
+        "damaged or cut short, or not to be read from its disk; run the",
     ),
     "folder": (lambda path: path.mkdir(), "a folder; name a file, such as .*i/music.index"),
     "pipe": (os.mkfifo, "not a regular file; name another one"),

@@ -325,6 +325,20 @@ def test_a_file_that_crashes_the_decoder_costs_itself_alone(tmp_path, monkeypatc
         )
 
 
+def test_a_disk_that_failed_is_tried_again(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.wav")
+    os.utime(path, (1e9, 1e9))
+    monkeypatch.setattr(ingest, "_SETTLED_SECONDS", -1e9)
+    with opened(tmp_path / "index", fake_hasher()) as store:
+        with pytest.MonkeyPatch.context() as patch:
+            workers_that(patch, "raise OSError(5, 'Input/output error')\nyield")
+            failed = add(store, fake_hasher(), [path], workers=1).failed
+            assert failed == [
+                (str(path), "cannot be decoded (OSError: [Errno 5] Input/output error)")
+            ]
+        assert add(store, fake_hasher(), [path], workers=1).added == 1
+
+
 def test_nothing_is_left_behind_when_hashing_fails(tmp_path):
     files = [write(tmp_path / f"{i}.wav", 1.5, seed=i) for i in range(8)]
     before = threading.active_count()

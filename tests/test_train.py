@@ -265,6 +265,20 @@ def test_another_config_in_the_same_workdir_is_refused(tmp_path):
         )
 
 
+@pytest.mark.slow
+def test_a_run_can_be_lengthened_and_not_shortened(tmp_path):
+    constant = {"train.schedule": "constant", "train.warmup_steps": 0}
+    short, long = (override(SMALL, constant | {"train.epochs": n}) for n in (1, 2))
+    whole, _ = train.train(long, small_store(), progress=False, mesh=one_device())
+    options = {"workdir": tmp_path, "progress": False, "mesh": one_device()}
+    train.train(short, small_store(), **options)
+    longer, rows = train.train(long, small_store(), **options)
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert longer.digest == whole.digest
+    with pytest.raises(checkpoint.CheckpointError, match=r"train.epochs is 2 there, 1 here"):
+        train.train(short, small_store(), **options)
+
+
 def test_a_run_from_before_there_was_a_field_goes_on(tmp_path, request):
     options = {"workdir": tmp_path, "progress": False, "mesh": one_device()}
     config = override(SMALL, {"train.epochs": 1})

@@ -73,7 +73,12 @@ class Spliced(io.RawIOBase):
         for length in lengths:
             self._begins.append(self._begins[-1] + length)
         self._position = 0
-        self.error: OSError | None = None  # which libsndfile would take for the end
+        self.error: OSError | None = None  # which decoders would take for the end
+
+    def check(self) -> None:
+        """Raises the OSError that reading has met."""
+        if self.error:
+            raise self.error
 
     def readable(self) -> bool:
         return True

@@ -86,6 +86,10 @@ class IndexFileError(ValueError):
     """
 
 
+class NotMadeError(IndexFileError):
+    """An empty file, as what was stopped while it made an index may leave."""
+
+
 class Identity(NamedTuple):
     """What decides whether codes can be compared."""
 
@@ -557,8 +561,9 @@ def _explain(path: Path, error: Exception) -> str:
         "copy both files to a folder of your own",
         sqlite3.SQLITE_CANTOPEN: "it cannot be opened, or no file be made beside it; check the "
         "permissions of both",
-        sqlite3.SQLITE_CORRUPT: "damaged or cut short; restore it from a copy, or delete it and "
-        "add all again",
+        sqlite3.SQLITE_CORRUPT: "damaged or cut short, or not to be read from its disk; run the "
+        "same command again, and if it says so again, restore it from a copy, or delete it and add "
+        "all again",
         sqlite3.SQLITE_ERROR: "damaged, its tables are not those of an index; restore it from a "
         "copy",
         sqlite3.SQLITE_NOTADB: "not a seqhash index; name another file",
@@ -648,7 +653,7 @@ def _prepare(
     if version == len(STEPS) or (version and readonly):
         return version
     if version == 0 and identity is None:
-        raise IndexFileError(
+        raise NotMadeError(
             f"{path}: empty, as an interrupted 'seqhash add' may leave it; run that again."
         )
     with _transaction(db, write=True):

@@ -14,6 +14,7 @@ gone       its path holds nothing, and its content is nowhere: kept, unless it i
 A file that cannot be looked at (a folder without permission, a disk that fails) is not gone.
 """
 
+import functools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,8 +47,9 @@ def is_gone(path: str | os.PathLike[str]) -> bool:
 
 def follow(
     index: Index, *, fresh: Iterable[str], roots: Sequence[Path], seen: set[str], prune: bool
-) -> Followed:
-    """Brings the catalogue up to date with its files, in one transaction.
+) -> tuple[Followed, int]:
+    """Brings the catalogue up to date with its files, in one transaction; what became of
+    recordings, and how many of the fresh ones are old ones that were retagged.
 
     Args:
       index: open for writing.
@@ -56,9 +58,11 @@ def follow(
       seen: paths that are known to be there.
       prune: remove what is gone.
     """
+    # One answer a path: what was not gone at first is not pruned a moment later.
+    no_file = functools.cache(is_gone)
     paths, replaced, retagged = dict[int, str](), dict[int, Row](), dict[int, int]()
     for row, places in index.astray():
-        there = next((place for place in places if not is_gone(place)), None)
+        there = next((place for place in places if not no_file(place)), None)
         if there is not None:
             if there != row.path:
                 paths[row.id] = there
@@ -66,14 +70,18 @@ def follow(
             replaced[row.id] = row
     rows = index.rows()
     below = [row for row in rows if row.path not in seen and is_below(row.path, roots)]
-    lost = {row.id: row for row in below if row.id not in paths and is_gone(row.path)}
+    lost = {row.id: row for row in below if row.id not in paths and no_file(row.path)}
     before = {row.id: row for row in rows}
-    digests = set(fresh)
-    new = [row for row in rows if row.digest in digests] if replaced or lost else []
-    for row in new:
+    digests, old_paths = set(fresh), {row.path for row in replaced.values()}
+    for row in rows:
+        is_fresh = row.digest in digests
+        if row.id in replaced or not (is_fresh or row.path in old_paths):
+            continue
         for old in [*replaced.values(), *lost.values()]:
-            alike = (old.codes, old.duration) == (row.codes, row.duration) and old.id != row.id
-            if alike and old.id not in retagged and _same_codes(index, old.id, row.id):
+            # One that is not fresh is where an ``add`` that was stopped has put it.
+            may_be = (is_fresh or old.path == row.path) and old.id not in (row.id, *retagged)
+            alike = (old.codes, old.duration) == (row.codes, row.duration)
+            if may_be and alike and _same_codes(index, old.id, row.id):
                 retagged[old.id] = row.id
                 break
     for i in retagged:
@@ -84,12 +92,13 @@ def follow(
     if paths or retagged or dropped:
         forget = [row.path for row in gone] if prune else []
         index.move(paths, retagged, dropped, forget)
-    return Followed(
+    followed = Followed(
         moved=[before[i].path for i in paths],
         retagged=[before[i].path for i in retagged],
         replaced=[row.path for row in replaced.values()],
         gone=[row.path for row in gone],
     )
+    return followed, sum(before[i].digest in digests for i in retagged.values())
 
 
 def is_below(path: str, roots: Iterable[Path]) -> bool:

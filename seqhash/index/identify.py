@@ -187,6 +187,7 @@ class Searcher:
         channel: str | None = None,
         strict: bool = False,
         report: Callable[[audio.Flaw], None] = audio.warn,
+        read: Callable[..., Iterator[np.ndarray]] = audio.blocks,
     ) -> list[Match]:
         """Matches of an audio file, best first; none where it is not there.
 
@@ -195,13 +196,14 @@ class Searcher:
           channel: as ``audio.blocks`` takes it; None, the index's.
           strict: a damaged file is an error, and not used as far as it goes.
           report: is told what is wrong with a file that is used.
+          read: what reads it; ``decode.Reader.blocks`` survives a file that crashes its decoder.
 
         Raises:
           AudioError: the file cannot be read as audio, or is shorter than a segment.
         """
         hasher = self.hasher
         return self._identify(
-            audio.blocks(
+            read(
                 path,
                 sample_rate=hasher.sample_rate,
                 minimum_seconds=hasher.shortest_seconds,

@@ -113,15 +113,14 @@ def add_files(
                 loaded = hasher() if callable(hasher) else hasher
                 options = {"channel": index.channel, "strict": strict, "report": report}
                 _hash(loaded, chain([first], jobs), tally, workers, options)
-    followed = follow.follow(
+    followed, not_new = follow.follow(
         index,
         fresh=tally.fresh,
         roots=gathered.roots,
         seen={str(recording.path) for recording in recordings} - tally.missing,
         prune=prune,
     )
-    added = tally.added - len(followed.retagged)
-    return Counts(added, tally.present, tally.failed, followed)
+    return Counts(tally.added - not_new, tally.present, tally.failed, followed)
 
 
 def _hash(
@@ -150,7 +149,7 @@ def _hash(
                 try:
                     tally.take(_entry(one, words, hasher.sample_rate), one.job)
                 except audio.AudioError as error:
-                    lasting = error is one.error and not isinstance(error, decode.DecoderEnded)
+                    lasting = error is one.error and not isinstance(error, audio.PassingError)
                     tally.fail(one.job, error.reason, lasting=lasting)
 
 

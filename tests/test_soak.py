@@ -1,0 +1,167 @@
+"""Long runs of the commands as a user has them: a stream that goes on, and a great many files.
+Memory, open files and answers are watched.
+
+Short ones; ``SEQHASH_SOAK=900 SEQHASH_SOAK_FILES=10000 pytest -s tests/test_soak.py`` listens for a
+quarter of an hour, at the machine's speed, and adds ten thousand files.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from seqhash import songbook
+from seqhash.index.catalogue import open_index
+
+ROOT = Path(__file__).parents[1]
+SECONDS = float(os.environ.get("SEQHASH_SOAK", "5"))  # of the clock, after the first minute heard
+FILES = int(os.environ.get("SEQHASH_SOAK_FILES", "60"))
+RATE = songbook.SAMPLE_RATE
+IN, OUT = ("greensleeves", "oh_susanna", "fur_elise"), ("ode_to_joy", "blue_danube")
+WATCHED = 5.0  # s between two looks
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="memory and files are read from /proc"),
+]
+
+
+def command(*arguments, **options):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-m", "seqhash.cli", *map(str, arguments)]
+    return subprocess.Popen(program, env=environment, **options)
+
+
+class Watch(threading.Thread):
+    """Looks at a process, and those it started, every few seconds until it ends."""
+
+    def __init__(self, process):
+        super().__init__()
+        self.process, self.memory, self.files = process, [], []
+        self.start()
+
+    def run(self):
+        while self.process.poll() is None:
+            pids = [self.process.pid, *children(self.process.pid)]
+            self.memory.append(sum(map(resident, pids)))
+            self.files.append(max(map(opened, pids)))
+            time.sleep(WATCHED if len(self.memory) > 3 else 0.5)
+
+    def flat(self, what, share):
+        """(the largest of the first half, and of the second); the first tenth is for loading."""
+        values = what[len(what) // 10 :]
+        first, second = (float(max(half)) for half in np.array_split(values, 2))
+        assert second <= share * first or len(values) < 20, (first, second)
+        return first, second
+
+
+def children(pid):
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+
+
+def resident(pid):
+    """MB, 0 where the process has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def opened(pid):
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+def test_a_stream_that_goes_on(tmp_path):
+    songs = {work: songbook.render(work, "orig", seed=0) for work in (*IN, *OUT)}
+    for work in IN:
+        soundfile.write(tmp_path / f"{work}.flac", songs[work], RATE)
+    index, rng = tmp_path / "i", np.random.default_rng(0)
+    assert command("add", f"--index={index}", tmp_path).wait() == 0
+    parts, heard, events = [], 0.0, []
+    flags = ["--json", "--false_positive_rate=0.001", f"--rate={RATE}"]
+    process = command(
+        "identify", f"--index={index}", *flags, "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    reading = threading.Thread(
+        target=lambda: events.extend(map(json.loads, process.stdout)), daemon=True
+    )
+    reading.start()
+    watch, until = Watch(process), None
+    while until is None or time.monotonic() < until:
+        work = str(rng.choice([*IN, *OUT]))
+        seconds = rng.uniform(10, 20)
+        at = round(rng.uniform(0, len(songs[work]) / RATE - seconds) * RATE)
+        part = songs[work][at : at + round(seconds * RATE)]
+        parts.append((work, heard, heard + len(part) / RATE))
+        heard = parts[-1][2]
+        process.stdin.write((np.clip(part, -1, 1) * 32767).astype("<i2").tobytes())
+        if until is None and heard > 60:
+            process.stdin.flush()
+            until = time.monotonic() + SECONDS
+    process.stdin.close()
+    assert process.wait(600) == 0
+    reading.join()
+    process.stdout.close()
+    watch.join()
+    begins = [
+        (e["time"], Path(e["matches"][0]["path"]).stem) for e in events if e["event"] != "ends"
+    ]
+    # Of the same song right after itself there may be no event: one that overlaps goes on.
+    before = [("",), *parts]
+    present = [part for i, part in enumerate(parts) if part[0] in IN and before[i][0] != part[0]]
+    told = sum(
+        any(work == name and start < at <= end + 3 for at, name in begins)
+        for work, start, end in present
+    )
+    false = [
+        event
+        for event in begins
+        if not any(event[1] == work and start < event[0] <= end + 3 for work, start, end in parts)
+    ]
+    memory, files = watch.flat(watch.memory, 1.05), watch.flat(watch.files, 1.0)
+    print(
+        f"{heard / 3600:.2f} h of audio, {told} of {len(present)} recordings told, that did not "
+        f"play: {false}; MB in the first and the second half: {memory}, files: {files}"
+    )
+    assert told >= 0.9 * len(present)
+    assert len(false) <= 0.01 * heard / 10
+    assert max(watch.memory) < 1_000
+
+
+def test_a_great_many_files(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(FILES):
+        time_ = np.arange(round(8_000 * rng.uniform(1.1, 2.0))) / 8_000
+        tones = np.sin(2 * np.pi * rng.uniform(200, 3_000, (4, 1)) * time_).sum(axis=0) / 8
+        folder = tmp_path / "music" / f"{i // 100}"
+        folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{i}.wav", tones + 0.01 * rng.standard_normal(len(time_)), 8_000)
+    arguments, begin = ("add", f"--index={tmp_path / 'i'}", tmp_path / "music"), time.monotonic()
+    process = command(*arguments, stdout=subprocess.PIPE, text=True)
+    watch = Watch(process)
+    assert process.communicate()[0] == f"added {FILES}, already there 0, failed 0\n"
+    watch.join()
+    memory, files = watch.flat(watch.memory, 1.1), watch.flat(watch.files, 1.1)
+    with open_index(tmp_path / "i", readonly=True) as index:
+        assert (len(index.rows()), index.verify()) == (FILES, [])
+    print(
+        f"{FILES} files in {time.monotonic() - begin:.0f} s; MB in the first and the second half: "
+        f"{memory}, files: {files}"
+    )
+    assert max(watch.memory) < 1_500
+    again = command(*arguments, stdout=subprocess.PIPE, text=True)
+    assert again.communicate()[0] == f"added 0, already there {FILES}, failed 0\n"
