@@ -52,7 +52,7 @@ def measure(*, rounds: int, quick: bool) -> dict[str, Any]:
             **{kind: list[float]() for kind in ("present", "absent")},
         }
         index.identify(clips[-1])  # what an absent one compiles besides
-        for _ in tqdm(range(rounds), unit="round", leave=False, disable=None):
+    for _ in tqdm(range(rounds), unit="round", leave=False, disable=None):
         for name, (index, clips) in asked.items():
             for kind, clip in zip(("present", "absent"), clips, strict=True):
                 result[name][kind].append(_seconds(index, clip))
