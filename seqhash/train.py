@@ -18,7 +18,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -269,6 +269,7 @@ def train(
     *,
     workdir: str | Path | None = None,
     evaluate: Callable[[Hasher], dict[str, Any]] | None = None,
+    evaluated: Container[int] | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
     mesh: Mesh | None = None,
     resident_bytes: int = 4 << 30,
@@ -285,6 +286,7 @@ def train(
         same call on a workdir whose run was killed goes on from its newest checkpoint. None keeps
         nothing.
       evaluate: further metrics of an epoch, from the hasher as it is then.
+      evaluated: the epochs that have them; None, all.
       report: is told every epoch's row of metrics, as it comes.
       checkpoint_seconds: between checkpoints inside a long epoch; one is written after every epoch
         anyway.
@@ -331,7 +333,8 @@ def train(
             if row is not None:
                 medians = training_medians(dataset, state.params, config=config)
                 hasher = _hasher(config, dataset, state.params, medians)
-                row = row | (evaluate(hasher) if evaluate else {})
+                if evaluate and (evaluated is None or epoch in evaluated):
+                    row = row | evaluate(hasher)
                 _check_row(row)
                 rows.append(row)
                 _write_rows(workdir, rows[-1:], append=True)

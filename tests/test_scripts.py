@@ -129,12 +129,14 @@ def is_picture(path: Path) -> bool:
         ("prepare", "corpus workdir set workers strict"),
         (
             "train",
-            "workdir set resident_gigabytes checkpoint_seconds distributed coordinator progress",
+            "workdir set resident_gigabytes checkpoint_seconds distributed coordinator progress "
+            "evaluate_every",
         ),
         ("evaluate", "workdir corpus hasher lengths resamples"),
         ("export", "workdir directory name made_by"),
         ("ablate", "workdir change seeds set"),
         ("reproduce", "workdir corpus training_corpus set export"),
+        ("show", "workdir corpus clips"),
         ("train_covers", "directory name works seed set progress"),
         ("train_pairs", "corpus noise rooms directory name leave_out set progress"),
         ("collect", "workdir packages against midi_seconds songbook seed workers strict"),
@@ -151,7 +153,7 @@ def test_reproduce_runs_every_stage_and_compares_with_the_paper(reproduced):
     workdir, done = reproduced
     commands = [line.split()[3] for line in done.out.splitlines() if line.startswith("$ python")]
     assert commands == [
-        f"experiments.{name}" for name in ("prepare", "train", "evaluate", "export", "evaluate")
+        f"experiments.{name}" for name in ("evaluate", "prepare", "train", "evaluate", "export")
     ]
     assert "6 prepared, 0 already there, 0 failed" in done.out
     result = strict_json(workdir / "results.json")
