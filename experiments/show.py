@@ -43,6 +43,7 @@ from seqhash import (
     style,
     tables,
 )
+from seqhash.codes import Hasher
 from seqhash.index import compare
 from seqhash.index.catalogue import open_index
 from seqhash.index.identify import Match, Searcher, open_searcher
@@ -206,11 +207,12 @@ def _answer(searcher: Searcher, clip: Clip) -> dict[str, Any]:
 
 
 def _nearest(
-    hasher: cover_codes.CoverHasher,
+    hasher: Hasher,
     originals: Sequence[corpus.Recording],
     covers: Sequence[corpus.Recording],
 ) -> list[dict[str, Any]]:
     """Which original is most alike to each cover, all of the one against all of the other."""
+    assert isinstance(hasher, cover_codes.CoverHasher)
 
     def states(recording: corpus.Recording) -> np.ndarray:
         samples = audio.read(recording.path, sample_rate=hasher.sample_rate)
@@ -243,7 +245,8 @@ def _first_found(
 def table(answers: Answers) -> list[list[str]]:
     """What was asked, and how often the answer was right, wrong or none."""
     lines = [["query", "hasher", "right, %", "wrong, %", "no match, %", "place off by"]]
-    for kind, given in answers.items():
+    for kind in (*KINDS, COVERS):
+        given = answers[kind]
         right = [one for one in given if one["answer"] == one["work"]]
         silent = sum(one["answer"] is None for one in given)
         counts = (len(right), len(given) - len(right) - silent, silent)
