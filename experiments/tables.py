@@ -24,6 +24,8 @@ was not kept.
 | speed | experiments.benchmark search, several NAMEs: times as fast as FAISS | heads |
 | search | experiments.benchmark search: milliseconds | cores (one or all) |
 | sublinear | the same: look-ups in tables against the scan | |
+| rates | experiments.benchmark mfcc or bands, several NAMEs: seconds of audio a second | heads |
+| train | experiments.benchmark train: segments a second | |
 | command | any of them: the command that made it | |
 
 | kind of a picture | of | options |
@@ -155,7 +157,7 @@ def pages() -> list[Path]:
 def keep(result: Result, name: str) -> dict[str, Any]:
     """Of a result what tables show, its command without the folders of this machine."""
     words = [_short(word, name) for word in shlex.split(result["command"])]
-    parts = ("systems", "base", "lengths", "recordings")
+    parts = ("machine", "systems", "base", "lengths", "recordings")
     kept = {"command": " ".join(words)} | {one: result[one] for one in parts if one in result}
     if "cover_accuracy" in result:
         own = {name: result.get(f"cover_accuracy{end}") for name, end in COVERS.items()}
@@ -172,7 +174,8 @@ def keep(result: Result, name: str) -> dict[str, Any]:
         from . import show  # late, for jax
 
         kept["shown"] = show.table(result["answers"])
-    kept |= {cores: result[cores] for cores in ("one core", "all cores") if cores in result}
+    measured = ("one core", "all cores", "rates", "flop", "peak")
+    kept |= {name: result[name] for name in measured if name in result}
     if "rows" in result:
         kept["rows"] = [{field: _rounded(row[field]) for field in KEPT} for row in result["rows"]]
     return kept
@@ -379,6 +382,33 @@ def _speed(results: Sequence[Result], options: Options) -> str:
     return tables.markdown(lines, left=1)
 
 
+def _rates(results: Sequence[Result], options: Options) -> str:
+    lines = [["", *options["heads"].replace("_", " ").split(","), "ours is faster by"]]
+    first = next(iter(results[0]["rates"]))
+    for name in results[0]["rates"]:
+        rates = [result["rates"][name] for result in results]
+        faster = (one["rates"][first] / r for one, r in zip(results, rates, strict=True) if r)
+        ratios = "" if name == first else " / ".join(f"{ratio:.2f}" for ratio in faster)
+        lines.append([name, *(f"{rate:,.0f}" if rate else "" for rate in rates), ratios])
+    return tables.markdown(lines, left=1)
+
+
+def _train(results: Sequence[Result], options: Options) -> str:
+    del options
+    (result,) = results
+    lines = [["", "ours", "PyTorch, tied `nn.LSTM`", "ratio", "ours, share of the peak"]]
+    for name, ours in result["rates"].items():
+        if not name.startswith("ours, "):
+            continue
+        setting = name.removeprefix("ours, ")
+        torch = result["rates"][f"torch, {setting}"]
+        cores = 1 if setting.startswith("one core") else result["machine"]["cores"]
+        share = ours * result["flop"] / (result["peak"] * 1e9 * cores)
+        numbers = [f"{ours:,.0f}", f"{torch:,.0f}", f"{ours / torch:.2f}", f"{100 * share:.0f} %"]
+        lines.append([setting, *numbers])
+    return tables.markdown(lines, left=1)
+
+
 def _search(results: Sequence[Result], options: Options) -> str:
     rows = results[0][f"{options['cores']} cores".replace("one cores", "one core")]["exact"]
     floor = any(row["floor"] for row in rows)
@@ -425,6 +455,8 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "ablation": _ablation,
     "show": _show,
     "speed": _speed,
+    "rates": _rates,
+    "train": _train,
     "search": _search,
     "sublinear": _sublinear,
     "command": _command,

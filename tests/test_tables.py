@@ -70,6 +70,33 @@ def test_speed_is_how_many_times_as_fast_as_faiss(tmp_path):
     assert row.split("|")[2:-1] == ["    2 ", "     3 ", "   1.5 "]
 
 
+def test_rates_and_shares_of_the_peak(tmp_path):
+    rates = {"ours, one core": 50.0, "torch, one core": 40.0, "ours, all cores": 80.0}
+    result = {
+        "command": "python -m experiments.benchmark train",
+        "rates": rates | {"torch, all cores": 50.0, "GEMM, jax (GFLOP/s a core)": 1.0},
+        "flop": 10_000_000,
+        "peak": 1.0,
+        "machine": {"cores": 2},
+    }
+    (tmp_path / "r.json").write_text(json.dumps(tables.keep(result, "r")))
+    made = tables.filled("<!-- table train r -->\n<!-- end -->", tmp_path).splitlines()[3:-1]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in made]
+    assert cells == [
+        ["one core", "50", "40", "1.25", "50 %"],
+        ["all cores", "80", "50", "1.60", "40 %"],
+    ]
+    page = "<!-- table rates r heads=here -->\n<!-- end -->"
+    made = tables.filled(page, tmp_path).splitlines()
+    assert [cell.strip() for cell in made[4].split("|")] == [
+        "",
+        "torch, one core",
+        "40",
+        "1.25",
+        "",
+    ]
+
+
 def test_a_picture_is_drawn_anew_where_its_result_is_another(tmp_path):
     result = tables.keep(RESULT, "r")
     (tmp_path / "r.json").write_text(json.dumps(result))
