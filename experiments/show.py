@@ -45,7 +45,6 @@ from seqhash import (
 )
 from seqhash.codes import Hasher
 from seqhash.index import compare
-from seqhash.index.catalogue import open_index
 from seqhash.index.identify import Match, Searcher, open_searcher
 from seqhash.robustness import degrade
 
@@ -70,7 +69,6 @@ KINDS = {  # of clips: degradations of the robustness report, in words
 SHOWN = {"in noise as loud as it is": "noisy.wav", "two semitones higher": "higher.wav"}  # clips
 COVER, COVERS = "a cover", "a cover, its nearest original"
 TRIED = 10  # covers, for one in another key that a command shows
-ELSEWHERE = 7.0  # s from where a query was found: what the picture sets beside it
 RATE = degrade.SAMPLE_RATE
 
 Answers = dict[str, list[dict[str, Any]]]  # to queries of a kind
@@ -82,6 +80,15 @@ class Clip(NamedTuple):
     samples: np.ndarray  # float32 (samples,) at RATE
     work: str
     place: float  # s of the original that sound at its start
+
+
+class Shown(NamedTuple):
+    """A line of the picture."""
+
+    what: str
+    code_rate: float
+    here: compare.Comparison
+    elsewhere: compare.Comparison
 
 
 def main() -> int:
@@ -106,8 +113,8 @@ def main() -> int:
     _seqhash("add", f"--index={indexes[WORKS]}", f"--hasher={WORKS}", str(listed))
     searchers = {name: open_searcher(p, export.load_hasher(name)) for name, p in indexes.items()}
 
-    path, made_of = folder / "show.json", _made_of(searchers, recordings)
-    answers = _kept(path, made_of)
+    path = folder / "show.json"
+    answers = _kept(path, made_of := _made_of(searchers, recordings))
     for kind, some in clips.items():
         if kind not in answers:
             answers[kind] = [_answer(searchers[RECORDINGS], clip) for clip in some]
@@ -126,10 +133,14 @@ def main() -> int:
         "\nA clip is right where the answer is its recording; a cover, where of all originals its"
         "\nown is the nearest in any of twelve keys. Both indexes keep 64 bytes a second of music."
     )
-    lines = [(kind, one, searchers[WORKS if kind == COVER else RECORDINGS])
-             for kind, one in asked.items()]  # fmt: skip
-    picture = style.save(_draw(lines, indexes), folder / "found.png")
-    print(f"Picture: {picture}; answers: {path}")
+    shown = [
+        line
+        for kind, one in asked.items()
+        for line in _shown(kind, one, searchers[WORKS if kind == COVER else RECORDINGS])
+    ]
+    if shown:
+        print(f"Picture: {style.save(_draw(shown), folder / 'found.png')}")
+    print(f"Answers: {path}")
     return 0
 
 
@@ -257,33 +268,43 @@ def table(answers: Answers) -> list[list[str]]:
     return lines
 
 
-def _draw(lines: Sequence[tuple[str, Path, Searcher]], indexes: Mapping[str, Path]) -> Figure:
-    """The bits that differ, black: each query beside the place where it was found, and beside
-    another place of that recording.
-    """
-    figure = Figure(figsize=(9.0, 0.4 + 2.2 * len(lines)), layout="constrained")
-    panels = figure.subplots(len(lines), 2, squeeze=False, sharey="row")
-    for (kind, path, searcher), row in zip(lines, panels, strict=True):
-        hasher = searcher.hasher
-        samples = audio.read(path, sample_rate=hasher.sample_rate)
-        match = searcher.identify(samples)[0]
-        with open_index(indexes[hasher.name], readonly=True) as index:
-            (words,) = index.words_of([match.recording])
-        later = ELSEWHERE if 2 * match.offset * hasher.code_rate < len(words) else -ELSEWHERE
-        key = f", {match.pitch:+.0f} semitones" if match.pitch else ""
-        what = "a cover" if kind == COVER else f"{SECONDS:g} s" + (" in noise" if not key else "")
-        said = (f"{what}{key}, where it is found", f"the same, {later:+g} s from there")
-        for axes, what, offset in zip(row, said, (0.0, later), strict=True):
-            one = compare.compare_match(
-                samples,
-                words,
-                start=match.start,
-                end=match.end,
-                offset=match.offset + offset,
-                hasher=hasher,
-                pitch=match.pitch,
-                tempo=match.tempo,
-            )
+def _shown(kind: str, path: Path, searcher: Searcher) -> Iterator[Shown]:
+    """A query beside the recording that it is found in, if it is."""
+    hasher = searcher.hasher
+    samples = audio.read(path, sample_rate=hasher.sample_rate)
+    found = _best(searcher, samples)
+    if found is None:
+        return
+    match = found[1]
+    held = searcher.collection
+    place = int(np.searchsorted(held.ids, match.recording))
+    words = held.words[slice(*held.starts[place : place + 2])]
+    key = f", {match.pitch:+.0f} semitones" if match.pitch else ""
+    what = "a cover" if kind == COVER else f"{SECONDS:g} s" + (" in noise" if not key else "")
+    places = [
+        compare.compare_match(
+            samples,
+            there,
+            start=match.start,
+            end=match.end,
+            offset=match.offset,
+            hasher=hasher,
+            pitch=match.pitch,
+            tempo=match.tempo,
+        )
+        for there in (words, np.roll(words, len(words) // 2, axis=0))
+    ]
+    yield Shown(what + key, hasher.code_rate, *places)
+
+
+def _draw(shown: Sequence[Shown]) -> Figure:
+    """The bits that differ, black: where queries are found, and half the recording away."""
+    figure = Figure(figsize=(9.0, 0.4 + 2.2 * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), 2, squeeze=False, sharey="row")
+    for query, row in zip(shown, panels, strict=True):
+        titles = (f"{query.what}, where it is found", "the same, elsewhere in the song")
+        for axes, title, one in zip(row, titles, (query.here, query.elsewhere), strict=True):
+            codes, bits = one.differences.shape
             axes.imshow(
                 one.differences.T,
                 aspect="auto",
@@ -292,14 +313,9 @@ def _draw(lines: Sequence[tuple[str, Path, Searcher]], indexes: Mapping[str, Pat
                 cmap="binary",
                 vmin=0,
                 vmax=1,
-                extent=(
-                    one.start_a,
-                    one.start_a + one.codes / hasher.code_rate,
-                    0,
-                    one.differences.shape[1],
-                ),
+                extent=(one.start_a, one.start_a + codes / query.code_rate, 0, bits),
             )
-            axes.set_title(f"{what}: {one.bit_error_rate:.0%} of bits differ", fontsize="medium")
+            axes.set_title(f"{title}: {one.bit_error_rate:.0%} of bits differ", fontsize="medium")
         row[0].set_ylabel("bit")
     for axes in panels[-1]:
         axes.set_xlabel("time in the query (s)")
