@@ -19,6 +19,7 @@ was not kept.
 | lengths | the same, several NAMEs with commas: means by length | systems |
 | identification | experiments.identification | |
 | covers | experiments.evaluate | |
+| paper, splits | experiments.evaluate of a trained run: its two tables | |
 | ablation | experiments.ablate_pairs | |
 | show | experiments.show | |
 | speed | experiments.benchmark search, several NAMEs: times as fast as FAISS | heads |
@@ -168,6 +169,12 @@ def keep(result: Result, name: str) -> dict[str, Any]:
             if accuracy
         }
         kept["hasher"] = result["hasher"]
+        if "training" in result:
+            from seqhash import evaluate  # late, for jax
+
+            name = f"trained, threshold {result['config']['code.threshold']}"
+            kept |= {"paper": evaluate.table(result, name=name)}
+            kept |= {"splits": evaluate.split_table(result)}
     if "settings" in result:
         kept["recordings"] = result["settings"]["recordings"]
     if "answers" in result:
@@ -365,6 +372,11 @@ def _ablation(results: Sequence[Result], options: Options) -> str:
     return report.ablation(results[0])
 
 
+def _as_printed(part: str) -> Callable[[Sequence[Result], Options], str]:
+    """A table that was kept as the script printed it."""
+    return lambda results, options: str(results[0][part])
+
+
 def _show(results: Sequence[Result], options: Options) -> str:
     del options
     return tables.markdown(results[0]["shown"], left=2)
@@ -453,6 +465,8 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "identification": _identification,
     "covers": _covers,
     "ablation": _ablation,
+    "paper": _as_printed("paper"),
+    "splits": _as_printed("splits"),
     "show": _show,
     "speed": _speed,
     "rates": _rates,

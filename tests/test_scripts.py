@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 import seqhash
+from experiments import tables
 from tests.processes import ENVIRONMENT, QUICKLY, ROOT, Ended, run_module, run_with_forks
 
 pytestmark = pytest.mark.slow
@@ -210,6 +211,8 @@ def test_results_have_the_table_the_floors_and_how_it_was_made(reproduced):
     assert result["floors"]["chance"]["cover_accuracy"]["1"]["value"] == 0.5
     assert result["config"] == strict_json(workdir / "config.json")
     assert {"python", "jax", "numpy"} <= set(result["versions"])
+    printed = tables.keep(result, "paper-songbook")["paper"].splitlines()
+    assert printed[3].startswith("| trained, threshold zero ")
     assert result["corpus"] == {"recordings": 6, "originals": 2, "covers": 4, "works_left_out": []}
     assert result["training"]["setting"] == "trained on the recordings evaluated"
     for name in ("mfcc", "pca", "accuracy", "bits"):
