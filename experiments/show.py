@@ -158,7 +158,10 @@ def _write_manifest(path: Path, recordings: Sequence[corpus.Recording]) -> Path:
 def _seqhash(*arguments: str) -> None:
     """Prints and runs a command; ValueError where it cannot do what it is asked for."""
     print("$", shlex.join(["seqhash", *arguments]), flush=True)
-    if (status := cli.main(arguments)) > 1:  # 1 is an answer too: no match
+    status = cli.main(arguments)
+    if status == cli.EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    if status > cli.EXIT_NONE:
         raise ValueError(f"seqhash {arguments[0]} ended with status {status}.")
 
 
