@@ -9,4 +9,6 @@ W/metrics.jsonl    one line an epoch (train)
 W/evaluation/      feature store of another evaluated corpus (evaluate)
 W/results.json     the table (evaluate)
 W/figures/         pictures (train, evaluate)
+W/show/            indexes, clips, show.json and found.png (show)
+W/songbook/, W/harmony-120/    the built-in corpus, another hasher's results (reproduce)
 """

@@ -66,8 +66,9 @@ def main(benchmark: str) -> int:
         print(json.dumps(SYSTEMS[_SYSTEM.value]()))
         return 0
     result = BENCHMARKS[benchmark]()
+    command = "python -m experiments.benchmark " + " ".join(sys.argv[1:])
     if _OUTPUT.value:
-        script.write_json(Path(_OUTPUT.value), result)
+        script.write_json(Path(_OUTPUT.value), {"command": command} | result)
     return 0
 
 

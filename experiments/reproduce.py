@@ -1,13 +1,14 @@
-r"""The whole paper in order: a corpus, its features, 40 epochs of training, the table, the figures,
-an exported hasher.
+r"""What the package can do, and the whole paper in order: a corpus, its features, 40 epochs of
+training, the table, the figures, an exported hasher.
 
     python -m experiments.reproduce --workdir=runs/demo     # the built-in songbook (make demo)
     python -m experiments.reproduce --workdir=runs/mine --corpus=covers.csv     # covers of your own
     python -m experiments.reproduce --workdir=runs/mine --corpus=covers.csv \
         --training_corpus=music.csv
 
-Each stage is a command of its own, printed before it runs; what is done is not done again, so a
-killed run goes on by the same command.
+The songbook is first indexed, and clips and covers are found by the packaged hashers
+(``experiments.show``); then the paper's model is trained. Each stage is a command of its own,
+printed before it runs; what is done is not done again, so a killed run goes on by the same command.
 
 Expect 8 minutes for the songbook and 14 for 1.86 h of audio on 2 cores with AVX-512, twice that on
 slow ones without, and accuracies of 5 and 8 % (songbook), 7 to 10 and 15 to 18 % (real covers) at 1
@@ -57,7 +58,9 @@ def main() -> int:
     changes = [f"--set={change}" for change in _SET.value]
     features = [change for change in changes if change.startswith("--set=mfcc.")]
     where = f"--workdir={workdir}"
+    beside = workdir / COVER_HASHER
     stages = [
+        ["evaluate", f"--hasher={COVER_HASHER}", f"--corpus={manifest}", f"--workdir={beside}"],
         ["prepare", where, f"--corpus={_TRAINING_CORPUS.value or manifest}", *features],
         ["train", where, *changes],
         ["evaluate", where, f"--corpus={manifest}"],
@@ -70,10 +73,8 @@ def main() -> int:
             f"--made_by={made_by}",
         ]
         stages.append(["export", where, *named])
-    beside = workdir / COVER_HASHER
-    stages.append(
-        ["evaluate", f"--hasher={COVER_HASHER}", f"--corpus={manifest}", f"--workdir={beside}"]
-    )
+    if _CORPUS.value is None:
+        stages.insert(0, ["show", where])
     for name, *arguments in stages:
         command = [sys.executable, "-m", f"{__package__}.{name}", *arguments]
         print("$", shlex.join(["python", *command[1:]]), flush=True)

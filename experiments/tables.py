@@ -1,12 +1,17 @@
-r"""Fills the tables of README.md and docs/ from result files, so that none is typed by hand.
+r"""Fills the tables of README.md and docs/ from result files and draws their pictures, so that none
+is typed by hand.
 
-    python -m experiments.tables                      # fill them
+    python -m experiments.tables                      # fill and draw them
     python -m experiments.tables --check              # name those that are stale; exit status 1
     python -m experiments.tables --keep=runs/robustness/robustness.json --name=robustness-1s
+    python -m experiments.tables --keep=runs/demo/show/show.json --name=show \
+        --picture=runs/demo/show/found.png
 
-A table stands between ``<!-- table KIND NAME [OPTION=VALUE ...] -->`` and ``<!-- end -->``, where
+A table stands between ``<!-- table KIND NAME [OPTION=VALUE ...] -->`` and ``<!-- end -->``, a
+picture's link between ``<!-- picture KIND NAME [OPTION=VALUE ...] -->`` and the same.
 docs/data/NAME.json is a result that ``--keep`` has taken over: the command, with its files by their
-last two names, and the numbers that tables show.
+last two names, and the numbers that are shown. What says ``recorded`` is of a run whose result file
+was not kept.
 
 | kind | of | options |
 |---|---|---|
@@ -14,22 +19,43 @@ last two names, and the numbers that tables show.
 | lengths | the same, several NAMEs with commas: means by length | systems |
 | identification | experiments.identification | |
 | covers | experiments.evaluate | |
+| paper, splits | experiments.evaluate of a trained run: its two tables | |
 | ablation | experiments.ablate_pairs | |
+| show | experiments.show | |
+| speed | experiments.benchmark search, several NAMEs: times as fast as FAISS | heads |
+| search | experiments.benchmark search: milliseconds | cores (one or all) |
+| sublinear | the same: look-ups in tables against the scan | |
+| rates | experiments.benchmark mfcc or bands, several NAMEs: seconds of audio a second | heads |
+| train | experiments.benchmark train: segments a second | |
 | command | any of them: the command that made it | |
+
+| kind of a picture | of | options |
+|---|---|---|
+| heat_map | experiments.robustness | length, systems |
+| kept | any run whose picture ``--picture`` has taken over | |
+
+A picture that is drawn says in its PNG what it was drawn from, and is stale where that is another
+result or drawing. One that is kept is known by its digest.
 """
 
+import hashlib
+import inspect
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from seqhash import tables
 
 from . import script
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "data"
@@ -67,6 +93,13 @@ LATER = [
 COVERS = {"plain": "", "weights and same-key prior": "_weighted", "the true key": "_oracle"}
 INTERVAL = ("value", "work_low", "work_high")
 BLOCK = re.compile(r"(<!-- table (\w+) (\S+)([^>]*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PICTURE = re.compile(r"<!-- picture (\w+) (\S+)([^>]*?) -->\n!\[[^\]]*\]\((\S+)\)\n<!-- end -->")
+SPEED = {  # what the front page says of search, and the cases of the benchmark
+    "one code among a million, k = 10": ["n=1, Q=1, N=1e6, k=10"],
+    "1,024 codes at once, k = 1 / 10 / 100": [f"n=1, Q=1024, N=1e6, k={k}" for k in (1, 10, 100)],
+    "one window of nine codes": ["n=9, Q=1, N=1e6, k=10"],
+    "64 windows of nine codes, among ten millions": ["n=9, Q=64, N=1e7, k=10"],
+}
 KEPT = [
     "system",
     "degradation",
@@ -83,6 +116,7 @@ Options = Mapping[str, str]
 _CHECK = flags.DEFINE_boolean("check", False, "write nothing; name what is stale")
 _KEEP = flags.DEFINE_string("keep", None, "result file to take over into docs/data")
 _NAME = flags.DEFINE_string("name", None, "as what --keep takes it over")
+_PICTURE = flags.DEFINE_string("picture", None, "a picture of that run, taken over as NAME.png")
 
 
 def main() -> int:
@@ -93,13 +127,16 @@ def main() -> int:
         if not _NAME.value:
             raise ValueError("--keep needs --name, as robustness-1s.")
         kept = keep(json.loads(Path(_KEEP.value).read_text()), _NAME.value)
+        if _PICTURE.value:
+            there = shutil.copyfile(_PICTURE.value, DATA.parent / f"{_NAME.value}.png")
+            kept["pictures"] = {there.name: _digest(there.read_bytes())}
         DATA.mkdir(exist_ok=True)
         path = DATA / f"{_NAME.value}.json"
         path.write_text(json.dumps(kept, separators=(",", ":")) + "\n")
         print(f"{path}: {path.stat().st_size:,} bytes")
         return 0
     stale = 0
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in pages():
         text = page.read_text(encoding="utf-8")
         made = filled(text, DATA)
         if made != text:
@@ -107,13 +144,21 @@ def main() -> int:
             print(f"{page.relative_to(ROOT)} {'is stale' if _CHECK.value else 'filled'}")
             if not _CHECK.value:
                 page.write_text(made, encoding="utf-8")
+    for path, why in stale_pictures(pages(), DATA, draw=not _CHECK.value):
+        stale += 1
+        print(f"{path.relative_to(ROOT)} {why}")
     return int(_CHECK.value and stale > 0)
+
+
+def pages() -> list[Path]:
+    """All that have tables and pictures."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def keep(result: Result, name: str) -> dict[str, Any]:
     """Of a result what tables show, its command without the folders of this machine."""
     words = [_short(word, name) for word in shlex.split(result["command"])]
-    parts = ("systems", "base", "lengths", "recordings")
+    parts = ("machine", "systems", "base", "lengths", "recordings")
     kept = {"command": " ".join(words)} | {one: result[one] for one in parts if one in result}
     if "cover_accuracy" in result:
         own = {name: result.get(f"cover_accuracy{end}") for name, end in COVERS.items()}
@@ -124,8 +169,20 @@ def keep(result: Result, name: str) -> dict[str, Any]:
             if accuracy
         }
         kept["hasher"] = result["hasher"]
+        if "training" in result:
+            from seqhash import evaluate  # late, for jax
+
+            name = f"trained, threshold {result['config']['code.threshold']}"
+            kept |= {"paper": evaluate.table(result, name=name)}
+            kept |= {"splits": evaluate.split_table(result)}
     if "settings" in result:
         kept["recordings"] = result["settings"]["recordings"]
+    if "answers" in result:
+        from . import show  # late, for jax
+
+        kept["shown"] = show.table(result["answers"])
+    measured = ("one core", "all cores", "rates", "flop", "peak")
+    kept |= {name: result[name] for name in measured if name in result}
     if "rows" in result:
         kept["rows"] = [{field: _rounded(row[field]) for field in KEPT} for row in result["rows"]]
     return kept
@@ -151,11 +208,80 @@ def filled(text: str, data: Path) -> str:
 
     def fill(match: re.Match[str]) -> str:
         begin, kind, names, words, _, end = match.groups()
-        options = dict(word.split("=", 1) for word in words.split())
-        results = [json.loads((data / f"{name}.json").read_text()) for name in names.split(",")]
-        return f"{begin}{KINDS[kind](results, options)}\n{end}"
+        return f"{begin}{KINDS[kind](_results(names, data), _options(words))}\n{end}"
 
     return BLOCK.sub(fill, text)
+
+
+def _options(words: str) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in words.split())
+
+
+def _results(names: str, data: Path) -> list[Result]:
+    return [json.loads((data / f"{name}.json").read_text()) for name in names.split(",")]
+
+
+def stale_pictures(pages: Sequence[Path], data: Path, *, draw: bool) -> Iterator[tuple[Path, str]]:
+    """Pictures that are not of the results that their pages name, and what became of them.
+
+    Args:
+      draw: those that can be drawn anew.
+    """
+    seen = set()
+    for page in pages:
+        for kind, names, words, link in PICTURE.findall(page.read_text(encoding="utf-8")):
+            path, results = (page.parent / link).resolve(), _results(names, data)
+            if path in seen:
+                continue
+            seen.add(path)
+            if kind == "kept":
+                known = results[0]["pictures"].get(path.name)
+                if not path.exists() or _digest(path.read_bytes()) != known:
+                    yield path, f"is not the picture that {names}.json names; --keep its run anew"
+                continue
+            function = PICTURES[kind]
+            source = _digest(json.dumps([results, words, inspect.getsource(function)]).encode())
+            if _source_of(path) == source:
+                continue
+            if draw:
+                from seqhash import style  # late, for matplotlib
+
+                style.save(function(results, _options(words)), path, source=source)
+            yield path, "drawn" if draw else "is stale"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _source_of(path: Path) -> str | None:
+    """What a picture says that it was drawn from."""
+    from PIL import Image  # late: matplotlib brings it
+
+    if not path.exists():
+        return None
+    with Image.open(path) as picture:
+        return picture.info.get("Source")
+
+
+def _heat_map(results: Sequence[Result], options: Options) -> "Figure":
+    """Hit rates of a robustness run, degradations by their families."""
+    from seqhash.robustness import degrade, figures  # late, for matplotlib
+
+    (result,) = results
+    names = dict(_systems(result, options))
+    asked = {row["degradation"] for row in result["rows"]}
+    entries = [entry for name, entry in degrade.registry().items() if name in asked]
+    shown = dict.fromkeys(figures.PARTS.split())
+    shown["systems"] = {heading: result["systems"][name] for name, heading in names.items()}
+    shown["degradations"] = {
+        entry.name: {"family": entry.family, "strength": entry.strength} for entry in entries
+    }
+    shown["rows"] = [
+        row | {"system": names[row["system"]]} for row in result["rows"] if row["system"] in names
+    ]
+    length = float(options.get("length", result["rows"][0]["length"]))
+    return figures.draw_heat_map(shown, length)
 
 
 def _systems(result: Result, options: Options) -> list[tuple[str, str]]:
@@ -246,6 +372,82 @@ def _ablation(results: Sequence[Result], options: Options) -> str:
     return report.ablation(results[0])
 
 
+def _as_printed(part: str) -> Callable[[Sequence[Result], Options], str]:
+    """A table that was kept as the script printed it."""
+    return lambda results, options: str(results[0][part])
+
+
+def _show(results: Sequence[Result], options: Options) -> str:
+    del options
+    return tables.markdown(results[0]["shown"], left=2)
+
+
+def _speed(results: Sequence[Result], options: Options) -> str:
+    heads = options["heads"].replace("_", " ").split(",")
+    lines = [["", *heads]]
+    for what, cases in SPEED.items():
+        cells = []
+        for result in results:
+            times = {row["case"]: row["faiss"] / row["ours"] for row in result["one core"]["exact"]}
+            cells.append(" / ".join(f"{times[case]:.1f}" for case in cases))
+        lines.append([what, *cells])
+    return tables.markdown(lines, left=1)
+
+
+def _rates(results: Sequence[Result], options: Options) -> str:
+    lines = [["", *options["heads"].replace("_", " ").split(","), "ours is faster by"]]
+    first = next(iter(results[0]["rates"]))
+    for name in results[0]["rates"]:
+        rates = [result["rates"][name] for result in results]
+        faster = (one["rates"][first] / r for one, r in zip(results, rates, strict=True) if r)
+        ratios = "" if name == first else " / ".join(f"{ratio:.2f}" for ratio in faster)
+        lines.append([name, *(f"{rate:,.0f}" if rate else "" for rate in rates), ratios])
+    return tables.markdown(lines, left=1)
+
+
+def _train(results: Sequence[Result], options: Options) -> str:
+    del options
+    (result,) = results
+    lines = [["", "ours", "PyTorch, tied `nn.LSTM`", "ratio", "ours, share of the peak"]]
+    for name, ours in result["rates"].items():
+        if not name.startswith("ours, "):
+            continue
+        setting = name.removeprefix("ours, ")
+        torch = result["rates"][f"torch, {setting}"]
+        cores = 1 if setting.startswith("one core") else result["machine"]["cores"]
+        share = ours * result["flop"] / (result["peak"] * 1e9 * cores)
+        numbers = [f"{ours:,.0f}", f"{torch:,.0f}", f"{ours / torch:.2f}", f"{100 * share:.0f} %"]
+        lines.append([setting, *numbers])
+    return tables.markdown(lines, left=1)
+
+
+def _search(results: Sequence[Result], options: Options) -> str:
+    rows = results[0][f"{options['cores']} cores".replace("one cores", "one core")]["exact"]
+    floor = any(row["floor"] for row in rows)
+    lines = [["case", "ours", "FAISS", *["floor"] * floor, "ratio"]]
+    lines[0] += ["floor's ratio", "distances equal"] * floor
+    for row in rows:
+        times = [row["ours"], row["faiss"], *[row["floor"]] * floor, row["faiss"] / row["ours"]]
+        cells = [row["case"], *map(_three, times)]
+        lines.append(cells + ([_three(row["faiss"] / row["floor"]), row["equal"]] if floor else []))
+    return tables.markdown(lines, left=1)
+
+
+def _sublinear(results: Sequence[Result], options: Options) -> str:
+    del options
+    lines = [["mode", "recall@1", "proven by the tables", "ms", "full scan's ms", "ratio"]]
+    for row in results[0]["one core"]["sublinear"]["modes"]:
+        shares = [f"{row['recall']:.4f}", f"{row['proven']:.4f}"]
+        times = [row["ours"], row["flat"], row["flat"] / row["ours"]]
+        lines.append([row["mode"], *shares, *map(_three, times)])
+    return tables.markdown(lines, left=1)
+
+
+def _three(value: float) -> str:
+    """Three digits."""
+    return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+
+
 def _command(results: Sequence[Result], options: Options) -> str:
     del options
     words, lines = results[0]["command"].split(), [""]
@@ -263,8 +465,17 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "identification": _identification,
     "covers": _covers,
     "ablation": _ablation,
+    "paper": _as_printed("paper"),
+    "splits": _as_printed("splits"),
+    "show": _show,
+    "speed": _speed,
+    "rates": _rates,
+    "train": _train,
+    "search": _search,
+    "sublinear": _sublinear,
     "command": _command,
 }
+PICTURES: dict[str, Callable[[Sequence[Result], Options], "Figure"]] = {"heat_map": _heat_map}
 
 
 if __name__ == "__main__":

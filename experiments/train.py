@@ -1,5 +1,6 @@
 r"""Trains on a prepared corpus, reporting after every epoch; a killed run goes on by the same
-command.
+command. The codes are measured after the first epochs and then after every fifth
+(--evaluate_every), which changes no number of the training.
 
     python -m experiments.train --workdir=runs/mine --set train.epochs=40 model.hidden_size=256
     python -m experiments.train --workdir=W --coordinator=HOST:PORT --processes=2 --process=0
@@ -51,7 +52,15 @@ _PROCESSES = flags.DEFINE_integer(
     "processes", None, "number of processes that train together", lower_bound=1
 )
 _PROCESS = flags.DEFINE_integer("process", None, "which of them this is, from 0", lower_bound=0)
+_EVALUATE = flags.DEFINE_integer(
+    "evaluate_every",
+    5,
+    "epochs between measurements of the codes; the first few and the last are measured anyway",
+    lower_bound=1,
+)
 _PROGRESS = flags.DEFINE_boolean("progress", True, "progress bars")
+
+EARLY = 6  # the first epochs, whose codes are all measured: they change most there
 
 
 def main() -> int:
@@ -67,7 +76,7 @@ def main() -> int:
     if speaks:
         script.report_lost(store.recordings)
 
-    told = []
+    told, epochs = [], config.train.epochs
 
     def tell(row: dict[str, Any]) -> None:
         told.append(row)
@@ -79,6 +88,7 @@ def main() -> int:
         store,
         workdir=workdir,
         evaluate=lambda hasher: evaluate.epoch_metrics(hasher, store.recordings, store.cepstra),
+        evaluated={*range(EARLY), *range(0, epochs, _EVALUATE.value), epochs},
         report=tell,
         resident_bytes=int(_RESIDENT.value * 2**30),
         checkpoint_seconds=_CHECKPOINT.value,
@@ -87,10 +97,7 @@ def main() -> int:
     if not speaks:
         return 0
     if not told:
-        print(
-            f"All {config.train.epochs} epochs were trained before: "
-            f"the run in {workdir} is finished."
-        )
+        print(f"All {epochs} epochs were trained before: the run in {workdir} is finished.")
     script.write_json(workdir / "config.json", to_flat_dict(config))
     originals = sum(recording.role == "original" for recording in store.recordings)
     chance = 1 / originals if originals else None
@@ -102,8 +109,9 @@ def _line(row: dict[str, Any]) -> str:
     parts = [f"epoch {row['epoch']:3d}", f"train loss {row['train_loss']:.3f}"]
     if row["validation_loss"] is not None:
         parts.append(f"validation loss {row['validation_loss']:.3f}")
-    parts.append(f"collisions {100 * row['collision_rate']:.2f} %")
-    parts.append(f"dead bits {row['dead_bits']}")
+    if "collision_rate" in row:
+        parts.append(f"collisions {100 * row['collision_rate']:.2f} %")
+        parts.append(f"dead bits {row['dead_bits']}")
     parts += [f"accuracy@{n} {100 * value:.1f} %" for n, value in row.get("accuracy", {}).items()]
     if "segments_per_second" in row:
         parts.append(f"{row['segments_per_second']:.0f} segments/s")

@@ -847,6 +847,19 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
     return 0
 
 
+def _completion(values: flags.FlagValues, others: list[str]) -> int:
+    _nothing_else(others)
+    cases = []
+    for name, command in COMMANDS.items():
+        defined = flags.FlagValues()
+        for define in command.define:
+            define(defined)
+        flag_names = (f"--{key}{'' if defined[key].boolean else '='}" for key in defined)
+        cases.append(f'    {name}) flags="{" ".join(flag_names)} --help" ;;')
+    print(COMPLETION.format(cases="\n".join(cases), commands=" ".join(COMMANDS)))
+    return 0
+
+
 def _time(seconds: float) -> str:
     """m:ss.ss, with hours where there are some."""
     hundredths = round(abs(seconds) * 100)
@@ -865,6 +878,24 @@ def _plain(text: str) -> str:
     """Without what would break a line or move the cursor."""
     return "".join(character if character.isprintable() else " " for character in text)
 
+
+# For bash, and for zsh by its bashcompinit. What is no command and no flag is a file.
+COMPLETION = """\
+_seqhash() {{
+  local flags=""
+  case "${{COMP_WORDS[1]}}" in
+{cases}
+  esac
+  COMPREPLY=()
+  if [[ $COMP_CWORD == 1 ]]; then
+    COMPREPLY=($(compgen -W "{commands} help --version" -- "$2"))
+  elif [[ "$2" == -* ]]; then
+    COMPREPLY=($(compgen -W "$flags" -- "$2"))
+    [[ "${{COMPREPLY[0]}}" == *= ]] && compopt -o nospace 2>/dev/null
+  fi
+  return 0
+}}
+complete -o default -F _seqhash seqhash"""
 
 COMMANDS = {
     "add": Command(
@@ -954,6 +985,14 @@ COMMANDS = {
         (_hasher_flag, _channel_flag, _json_flag, _plot_flag),
         _compare,
         "one.wav other.mp3",
+    ),
+    "completion": Command(
+        "",
+        "Print what completes commands, flags and files in bash and zsh",
+        (),
+        _completion,
+        ">> ~/.bashrc",
+        "In zsh, autoload -U bashcompinit && bashcompinit comes before it.",
     ),
 }
 

@@ -145,15 +145,16 @@ def _some_segments(
     cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Statistics
 ) -> np.ndarray:
     """Up to PCA_SEGMENTS normalised segments, evenly spaced: float32 (segments, frames, coeffs)."""
-    total = sum(mfcc.segment_count(len(one), config=config.segment) for one in cepstra)
-    stride = max(1, -(-total // PCA_SEGMENTS))
-    chosen = []
-    for one in cepstra:
-        own = (
-            mfcc.frame_statistics(one, len(one))
-            if config.segment.normalisation == "recording"
-            else statistics
-        )
-        segments = mfcc.cut_segments(jnp.asarray(one), config=config.segment)[::stride]
-        chosen.append(np.asarray(mfcc.normalise(segments, own, config=config.segment)))
-    return np.concatenate(chosen)
+    seen = config.segment
+    counts = [mfcc.segment_count(len(one), config=seen) for one in cepstra]
+    stride = max(1, -(-sum(counts) // PCA_SEGMENTS))
+    chosen, own = [], []
+    for one, count in zip(cepstra, counts, strict=True):
+        starts = np.arange(0, count, stride) * seen.hop
+        chosen.append(np.asarray(one)[starts[:, None] + np.arange(seen.frames)])
+        if seen.normalisation == "recording":
+            statistics = mfcc.frame_statistics(one, len(one))
+        own += [statistics] * len(starts)
+    # All at once: recordings differ in length, and each length would be programs of its own.
+    each = mfcc.Statistics(*(np.stack(values)[:, None] for values in zip(*own, strict=True)))
+    return np.asarray(mfcc.normalise(np.concatenate(chosen), each, config=seen))

@@ -53,11 +53,15 @@ def decoded(
     except ImportError as error:
         raise LibavError(f"it needs PyAV: {INSTALL}") from error
     av.logging.set_level(av.logging.PANIC)  # what is lost is told
+    # Tags need not be Unicode. PyAV 19 has them with surrogates, and knows no other way.
+    lenient: dict[str, Any] = (
+        {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    )
     try:
         container = av.open(
             file,
             container_options={"format_whitelist": _FORMATS, "protocol_whitelist": ""},
-            metadata_errors="replace",
+            **lenient,
         )
     except (av.FFmpegError, OSError, ValueError) as error:
         raise LibavError(_text(error)) from error
@@ -66,7 +70,8 @@ def decoded(
             raise LibavError("there is no sound in it")
         stream = container.streams.audio[0]
         if tags is not None:
-            tags |= {name.lower(): v for name, v in (container.metadata | stream.metadata).items()}
+            said = (container.metadata | stream.metadata).items()
+            tags |= {_unicode(name).lower(): _unicode(value) for name, value in said}
         yield from _decoded(av, container, stream, tell)
 
 
@@ -149,6 +154,11 @@ def _promised(container: Any, stream: Any) -> float | None:
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
     alone = len(container.streams) == 1
     return container.duration / 1e6 if alone and container.duration else None
+
+
+def _unicode(text: str) -> str:
+    """Text without surrogates, which no index and no terminal takes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _text(error: BaseException) -> str:

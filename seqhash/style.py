@@ -72,8 +72,9 @@ def tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def save(figure: Figure, path: str | Path) -> Path:
-    """Writes a PNG, making folders that are missing; returns its path.
+def save(figure: Figure, path: str | Path, *, source: str = "") -> Path:
+    """Writes a PNG, making folders that are missing; returns its path. ``source``, what it was
+    drawn from, is kept among its texts.
 
     Raises:
       ValueError: the path has another suffix.
@@ -82,5 +83,5 @@ def save(figure: Figure, path: str | Path) -> Path:
     if path.suffix.lower() != ".png":
         raise ValueError(f"path must end in .png, got {path}.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=DPI, metadata={"Source": source} if source else None)
     return path

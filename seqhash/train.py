@@ -18,7 +18,8 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -269,6 +270,7 @@ def train(
     *,
     workdir: str | Path | None = None,
     evaluate: Callable[[Hasher], dict[str, Any]] | None = None,
+    evaluated: Container[int] | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
     mesh: Mesh | None = None,
     resident_bytes: int = 4 << 30,
@@ -286,6 +288,7 @@ def train(
         epochs goes on too, at the rates that the longer schedule has from there on. None keeps
         nothing.
       evaluate: further metrics of an epoch, from the hasher as it is then.
+      evaluated: the epochs that have them; None, all.
       report: is told every epoch's row of metrics, as it comes.
       checkpoint_seconds: between checkpoints inside a long epoch; one is written after every epoch
         anyway.
@@ -332,7 +335,8 @@ def train(
             if row is not None:
                 medians = training_medians(dataset, state.params, config=config)
                 hasher = _hasher(config, dataset, state.params, medians)
-                row = row | (evaluate(hasher) if evaluate else {})
+                if evaluate and (evaluated is None or epoch in evaluated):
+                    row = row | evaluate(hasher)
                 _check_row(row)
                 rows.append(row)
                 _write_rows(workdir, rows[-1:], append=True)
@@ -402,18 +406,25 @@ def _of_segments(
     """What a jitted ``program(params, batch, config=config)`` gives for segments (recording, first
     frame): (segments, ...).
 
-    Each process computes all of it, on its first device: a program of the whole mesh would need
-    batches that all devices share, and this is a few of them an epoch. For the same reason they
+    Each process computes all of it, its devices in turn: a program of the whole mesh would need
+    batches that all processes share, and this is a few of them an epoch. For the same reason they
     come from the host, also where the frames are resident.
     """
-    params, parts = jax.tree.map(lambda leaf: leaf.addressable_data(0), params), []
-    for start in range(0, len(segments), LOSS_BATCH):
+    shards = len(jax.tree.leaves(params)[0].addressable_shards)
+    copies = [
+        jax.tree.map(lambda leaf, i=i: leaf.addressable_data(i), params) for i in range(shards)
+    ]
+
+    def part(start: int) -> np.ndarray:
         some = segments[start : start + LOSS_BATCH]
         batch = batches.gather(
             frames, np.resize(some, (LOSS_BATCH, 2)), segment_frames=config.segment.frames
         )
-        parts.append(np.asarray(program(params, batch, config=config))[: len(some)])
-    return np.concatenate(parts)
+        own = copies[start // LOSS_BATCH % shards]
+        return np.asarray(program(own, batch, config=config))[: len(some)]
+
+    with ThreadPoolExecutor(shards) as pool:
+        return np.concatenate(list(pool.map(part, range(0, len(segments), LOSS_BATCH))))
 
 
 def _mesh_for(config: Config, mesh: Mesh | None) -> Mesh:

@@ -145,12 +145,30 @@ def test_a_wrong_command_is_one_line_and_status_2(run, tmp_path, monkeypatch, ar
     assert not any(tmp_path.iterdir())  # a command that fails leaves no empty index
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["in"], ["info"]),
+        (["compact", "--"], ["--index=", "--help"]),
+        (["identify", "--js"], ["--json"]),
+        (["identify", "--index=music.index", "clip"], []),  # a file, by bash's default
+    ],
+)
+def test_a_shell_completes_commands_and_flags(run, words, completed):
+    script = run("completion").out
+    asked = f"COMP_WORDS=(seqhash {' '.join(words)}); COMP_CWORD={len(words)}"
+    ask = f"{script}\n{asked}\n_seqhash seqhash {words[-1]}\necho ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == completed, done.stderr
+
+
 def test_help_lists_the_commands_and_their_flags(run):
     overview = run("--help")
     assert overview.status == 0
     lines = overview.out.splitlines()
     everyday = ["add", "remove", "list", "info", "merge", "verify", "compact", "export", "import"]
-    assert [*cli.COMMANDS] == [*everyday, "identify", "compare"]
+    assert [*cli.COMMANDS] == [*everyday, "identify", "compare", "completion"]
     for name in cli.COMMANDS:
         assert sum(line.startswith(f"  {name} ") for line in lines) == 1
         text = run(name, "--help").out

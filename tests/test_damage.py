@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import struct
 import sys
 import time
 from types import SimpleNamespace
@@ -281,6 +282,23 @@ def test_frames_of_more_channels_than_pyav_holds_are_left_out():
     container = SimpleNamespace(demux=lambda stream: iter([packet]))
     with pytest.raises(libav.LibavError, match="42 channels"):
         list(libav._decoded(av, container, None, lambda *_: None))
+
+
+def test_tags_that_are_no_unicode_are_told_without_surrogates():
+    """By any PyAV: the 19th took the option away by which they were replaced."""
+    pytest.importorskip("av")
+    title = "caf\xe9\0".encode("latin-1") + b"\0"
+    parts = {
+        b"fmt ": struct.pack("<HHIIHH", 1, 1, 8_000, 16_000, 2, 16),
+        b"LIST": b"INFOINAM" + struct.pack("<I", len(title)) + title,
+        b"data": bytes(16_000),
+    }
+    body = b"".join(name + struct.pack("<I", len(part)) + part for name, part in parts.items())
+    file = io.BytesIO(b"RIFF" + struct.pack("<I", len(body) + 4) + b"WAVE" + body)
+    said: dict[str, str] = {}
+    blocks = list(libav.decoded(file, lambda *_: None, said))
+    assert sum(len(samples) for _, samples in blocks) == 8_000
+    assert said["title"] == "caf\ufffd"
 
 
 @pytest.mark.slow

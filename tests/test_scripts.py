@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 import seqhash
+from experiments import tables
 from tests.processes import ENVIRONMENT, QUICKLY, ROOT, Ended, run_module, run_with_forks
 
 pytestmark = pytest.mark.slow
@@ -129,12 +130,14 @@ def is_picture(path: Path) -> bool:
         ("prepare", "corpus workdir set workers strict"),
         (
             "train",
-            "workdir set resident_gigabytes checkpoint_seconds distributed coordinator progress",
+            "workdir set resident_gigabytes checkpoint_seconds distributed coordinator progress "
+            "evaluate_every",
         ),
         ("evaluate", "workdir corpus hasher lengths resamples"),
         ("export", "workdir directory name made_by"),
         ("ablate", "workdir change seeds set"),
         ("reproduce", "workdir corpus training_corpus set export"),
+        ("show", "workdir corpus clips"),
         ("train_covers", "directory name works seed set progress"),
         ("train_pairs", "corpus noise rooms directory name leave_out set progress"),
         ("collect", "workdir packages against midi_seconds songbook seed workers strict"),
@@ -151,7 +154,7 @@ def test_reproduce_runs_every_stage_and_compares_with_the_paper(reproduced):
     workdir, done = reproduced
     commands = [line.split()[3] for line in done.out.splitlines() if line.startswith("$ python")]
     assert commands == [
-        f"experiments.{name}" for name in ("prepare", "train", "evaluate", "export", "evaluate")
+        f"experiments.{name}" for name in ("evaluate", "prepare", "train", "evaluate", "export")
     ]
     assert "6 prepared, 0 already there, 0 failed" in done.out
     result = strict_json(workdir / "results.json")
@@ -208,6 +211,8 @@ def test_results_have_the_table_the_floors_and_how_it_was_made(reproduced):
     assert result["floors"]["chance"]["cover_accuracy"]["1"]["value"] == 0.5
     assert result["config"] == strict_json(workdir / "config.json")
     assert {"python", "jax", "numpy"} <= set(result["versions"])
+    printed = tables.keep(result, "paper-songbook")["paper"].splitlines()
+    assert printed[3].startswith("| trained, threshold zero ")
     assert result["corpus"] == {"recordings": 6, "originals": 2, "covers": 4, "works_left_out": []}
     assert result["training"]["setting"] == "trained on the recordings evaluated"
     for name in ("mfcc", "pca", "accuracy", "bits"):

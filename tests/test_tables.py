@@ -1,5 +1,6 @@
 """Tables of README and docs: filled from results, and up to date."""
 
+import hashlib
 import json
 
 import pytest
@@ -52,7 +53,93 @@ def test_a_table_stands_where_its_marks_are(tmp_path):
         tables.filled("<!-- table hits none -->\n<!-- end -->", tmp_path)
 
 
-def test_no_table_is_stale():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+def test_speed_is_how_many_times_as_fast_as_faiss(tmp_path):
+    rows = [
+        {"case": case, "ours": 2.0, "faiss": 3.0, "floor": None}
+        for cases in tables.SPEED.values()
+        for case in cases
+    ]
+    result = {"command": "python -m experiments.benchmark search", "one core": {"exact": rows}}
+    (tmp_path / "r.json").write_text(json.dumps(tables.keep(result, "r")))
+    page = "<!-- table speed r heads=one_core -->\n<!-- end -->"
+    made = tables.filled(page, tmp_path)
+    assert "| one window of nine codes                     |             1.5 |" in made.splitlines()
+    assert made.count("1.5 / 1.5 / 1.5") == 1
+    page = "<!-- table search r cores=one -->\n<!-- end -->"
+    row = tables.filled(page, tmp_path).splitlines()[3]
+    assert row.split("|")[2:-1] == ["    2 ", "     3 ", "   1.5 "]
+
+
+def test_rates_and_shares_of_the_peak(tmp_path):
+    rates = {"ours, one core": 50.0, "torch, one core": 40.0, "ours, all cores": 80.0}
+    result = {
+        "command": "python -m experiments.benchmark train",
+        "rates": rates | {"torch, all cores": 50.0, "GEMM, jax (GFLOP/s a core)": 1.0},
+        "flop": 10_000_000,
+        "peak": 1.0,
+        "machine": {"cores": 2},
+    }
+    (tmp_path / "r.json").write_text(json.dumps(tables.keep(result, "r")))
+    made = tables.filled("<!-- table train r -->\n<!-- end -->", tmp_path).splitlines()[3:-1]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in made]
+    assert cells == [
+        ["one core", "50", "40", "1.25", "50 %"],
+        ["all cores", "80", "50", "1.60", "40 %"],
+    ]
+    page = "<!-- table rates r heads=here -->\n<!-- end -->"
+    made = tables.filled(page, tmp_path).splitlines()
+    assert [cell.strip() for cell in made[4].split("|")] == [
+        "",
+        "torch, one core",
+        "40",
+        "1.25",
+        "",
+    ]
+
+
+def test_a_picture_is_drawn_anew_where_its_result_is_another(tmp_path):
+    result = tables.keep(RESULT, "r")
+    (tmp_path / "r.json").write_text(json.dumps(result))
+    page, picture = tmp_path / "page.md", tmp_path / "hits.png"
+    page.write_text("<!-- picture heat_map r length=3 -->\n![Hits](hits.png)\n<!-- end -->\n")
+
+    def stale(draw: bool) -> list:
+        return list(tables.stale_pictures([page], tmp_path, draw=draw))
+
+    assert stale(draw=False) == [(picture, "is stale")]
+    assert not picture.exists()
+    assert stale(draw=True) == [(picture, "drawn")]
+    assert stale(draw=False) == []
+    result["rows"][1]["hit"] = 0.25
+    (tmp_path / "r.json").write_text(json.dumps(result))
+    assert stale(draw=False) == [(picture, "is stale")]
+
+
+def test_a_picture_that_was_kept_is_known_by_its_digest(tmp_path):
+    page, picture = tmp_path / "page.md", tmp_path / "r.png"
+    page.write_text("<!-- picture kept r -->\n![Bits](r.png)\n<!-- end -->\n")
+    picture.write_bytes(b"a picture")
+    kept = {"pictures": {"r.png": hashlib.sha256(b"a picture").hexdigest()[:32]}}
+    (tmp_path / "r.json").write_text(json.dumps(kept))
+    assert list(tables.stale_pictures([page], tmp_path, draw=True)) == []
+    picture.write_bytes(b"another")
+    ((path, why),) = tables.stale_pictures([page], tmp_path, draw=True)
+    assert (path, "--keep" in why) == (picture, True)
+    assert picture.read_bytes() == b"another"
+
+
+def test_no_table_or_picture_is_stale():
+    for page in tables.pages():
         text = page.read_text(encoding="utf-8")
         assert tables.filled(text, tables.DATA) == text, f"{page.name}: run experiments.tables"
+    assert list(tables.stale_pictures(tables.pages(), tables.DATA, draw=False)) == []
+
+
+def test_every_picture_of_the_pages_is_held_by_a_result():
+    pictures = {path for path in (ROOT / "docs").glob("*.png")}
+    held = {
+        (page.parent / link).resolve()
+        for page in tables.pages()
+        for *_, link in tables.PICTURE.findall(page.read_text(encoding="utf-8"))
+    }
+    assert pictures == held
