@@ -17,6 +17,7 @@ was not kept.
 |---|---|---|
 | hits | experiments.robustness | length, systems, rows (degradations, or old: the mean of 18) |
 | lengths | the same, several NAMEs with commas: means by length | systems |
+| distractors | the same, with --distractor_codes: in noise of 0 dB, by codes | |
 | identification | experiments.identification | |
 | covers | experiments.evaluate | |
 | paper, splits | experiments.evaluate of a trained run: its two tables | |
@@ -32,6 +33,7 @@ was not kept.
 | kind of a picture | of | options |
 |---|---|---|
 | heat_map | experiments.robustness | length, systems |
+| bytes | the same | systems |
 | kept | any run whose picture ``--picture`` has taken over | |
 
 A picture that is drawn says in its PNG what it was drawn from, and is stale where that is another
@@ -177,6 +179,7 @@ def keep(result: Result, name: str) -> dict[str, Any]:
             kept |= {"splits": evaluate.split_table(result)}
     if "settings" in result:
         kept["recordings"] = result["settings"]["recordings"]
+        kept["distractor_codes"] = result["settings"].get("distractor_codes", 0)
     if "answers" in result:
         from . import show  # late, for jax
 
@@ -284,6 +287,17 @@ def _heat_map(results: Sequence[Result], options: Options) -> "Figure":
     return figures.draw_heat_map(shown, length)
 
 
+def _bytes(results: Sequence[Result], options: Options) -> "Figure":
+    """Hit rates at 1 % false answers of a robustness run against bytes a second."""
+    from seqhash.robustness import figures  # late, for matplotlib
+
+    (result,) = results
+    names = dict(_systems(result, options))
+    shown = {"systems": {heading: result["systems"][name] for name, heading in names.items()}}
+    rows = [row | {"system": names[row["system"]]} for row in result["rows"]]
+    return figures.draw_bytes(dict.fromkeys(figures.PARTS.split()) | shown | {"rows": rows})
+
+
 def _systems(result: Result, options: Options) -> list[tuple[str, str]]:
     """(name in the result, heading) of the systems that a table shows: NAME or NAME~HEADING."""
     chosen = options.get("systems", ",".join(result["systems"])).split(",")
@@ -332,6 +346,22 @@ def _lengths(results: Sequence[Result], options: Options) -> str:
         for one, heading in _systems(result, options):
             rows.setdefault(heading, []).append(_means(result, length, one, FIRST))
     return tables.markdown([["", *lengths], *([name, *row] for name, row in rows.items())], left=1)
+
+
+def _distractors(results: Sequence[Result], options: Options) -> str:
+    """The first system's hits as its index grows; names with commas, a row each count of codes."""
+    del options
+    rows: dict[int, dict[float, str]] = {}
+    for result in results:
+        system = next(iter(result["systems"]))
+        for length in dict.fromkeys(row["length"] for row in result["rows"]):
+            cells = rows.setdefault(result.get("distractor_codes", 0), {})
+            cells[length] = _means(result, length, system, ["noise_0db"])
+    lengths = sorted(set().union(*rows.values()))
+    lines = [["codes of other music", *(f"{length:g} s" for length in lengths)]]
+    for codes, cells in sorted(rows.items()):
+        lines.append([f"{codes:,}", *(cells.get(length, "") for length in lengths)])
+    return tables.markdown(lines, left=1)
 
 
 def _identification(results: Sequence[Result], options: Options) -> str:
@@ -462,6 +492,7 @@ def _command(results: Sequence[Result], options: Options) -> str:
 KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "hits": _hits,
     "lengths": _lengths,
+    "distractors": _distractors,
     "identification": _identification,
     "covers": _covers,
     "ablation": _ablation,
@@ -475,7 +506,10 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "sublinear": _sublinear,
     "command": _command,
 }
-PICTURES: dict[str, Callable[[Sequence[Result], Options], "Figure"]] = {"heat_map": _heat_map}
+PICTURES: dict[str, Callable[[Sequence[Result], Options], "Figure"]] = {
+    "heat_map": _heat_map,
+    "bytes": _bytes,
+}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from seqhash import style
 from seqhash.robustness.degrade import SNR_FAMILIES
@@ -297,10 +297,13 @@ def _filled(histogram: Mapping[str, Any]) -> Iterator[float]:
 
 
 def draw_bytes(result: Result) -> Figure:
-    """Hit rate at 1 % false answers in the mean of the degradations, against bytes a second."""
+    """Hit rate at 1 % false answers in the mean of the degradations, against bytes a second; a line
+    joins what is one hasher with other settings.
+    """
     lengths = lengths_of(result)
     figure, panels = _panels(len(lengths))
     for axes, length in zip(panels, lengths, strict=True):
+        curves = dict[str, list[tuple[float, float]]]()
         for system, one in result["systems"].items():
             hit = mean_of(result, system, length, "hit_at_1_percent_false")
             if one["bytes_per_second"] is None or not known(hit):
@@ -314,10 +317,12 @@ def draw_bytes(result: Result) -> Figure:
                 marker=marker,
                 linestyle="none",
             )
-        sizes = {one["bytes_per_second"] for one in result["systems"].values()} - {None}
-        axes.set(title=f"{length:g} s", xlabel="bytes a second", xscale="log")
-        axes.set_xticks(sorted(sizes), [f"{size:,.0f}" for size in sorted(sizes)])
-        axes.xaxis.set_minor_formatter(NullFormatter())
+            curves.setdefault(system.split()[0], []).append((one["bytes_per_second"], hit))
+        for points in curves.values():  # zorder: behind the marks
+            axes.plot(*zip(*sorted(points), strict=True), color="0.7", linewidth=1, zorder=0)
+        axes.set(title=f"{length:g} s", xlabel="bytes a second")
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     panels[0].set_ylabel("hits at 1 % false")
     _legend(figure, panels)
     return figure
@@ -376,10 +381,12 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     fit = int(
         figure.get_figwidth() / (0.7 + 0.085 * max(map(len, names), default=0))
     )  # inches; a letter has 0.085
+    columns = min(max(fit, 1), len(names))
+    figure.set_figheight(figure.get_figheight() + 0.22 * (math.ceil(len(names) / columns) - 1))
     figure.legend(
         handles,
         names,
         loc="outside lower center",
-        ncols=min(max(fit, 1), len(names)),
+        ncols=columns,
         frameon=False,
     )
