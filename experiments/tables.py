@@ -43,6 +43,7 @@ result or drawing. One that is kept is known by its digest.
 import hashlib
 import inspect
 import json
+import math
 import re
 import shlex
 import shutil
@@ -313,7 +314,7 @@ def _means(result: Result, length: float, system: str, names: Sequence[str]) -> 
     if not set(names) <= own.keys():
         return ""
     hit, sure = (
-        sum(own[name][field] for name in names) / len(names)
+        math.fsum(own[name][field] for name in names) / len(names)  # sum differs between Pythons
         for field in ("hit", "hit_at_1_percent_false")
     )
     digits = 0 if len(names) == 1 else 1

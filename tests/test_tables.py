@@ -53,6 +53,18 @@ def test_a_table_stands_where_its_marks_are(tmp_path):
         tables.filled("<!-- table hits none -->\n<!-- end -->", tmp_path)
 
 
+def test_a_mean_is_the_same_in_every_python(tmp_path):
+    """From 3.12 on ``sum`` compensates for rounding."""
+    hits = [0.71, 0.55, 0.84, 0.37]  # 61.8 by a plain sum
+    rows = [
+        RESULT["rows"][0] | {"degradation": f"d{i}", "hit": hit, "hit_at_1_percent_false": hit}
+        for i, hit in enumerate(hits)
+    ]
+    (tmp_path / "r.json").write_text(json.dumps(tables.keep(RESULT | {"rows": rows}, "r")))
+    made = tables.filled("<!-- table hits r systems=ours -->\n<!-- end -->", tmp_path)
+    assert "61.7 / 61.7" in made
+
+
 def test_speed_is_how_many_times_as_fast_as_faiss(tmp_path):
     rows = [
         {"case": case, "ours": 2.0, "faiss": 3.0, "floor": None}
