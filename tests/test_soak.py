@@ -54,12 +54,15 @@ class Watch(threading.Thread):
             self.files.append(max(map(opened, pids)))
             time.sleep(WATCHED if len(self.memory) > 3 else 0.5)
 
-    def flat(self, what, share):
-        """(the largest of the first half, and of the second); the first tenth is for loading."""
+    def halves(self, what):
+        """The largest of the first half, and of the second; the first tenth is for loading."""
         values = what[len(what) // 10 :]
-        first, second = (float(max(half)) for half in np.array_split(values, 2))
-        assert second <= share * first or len(values) < 20, (first, second)
-        return first, second
+        return tuple(float(max(half)) for half in np.array_split(values, 2))
+
+    def is_flat(self):
+        """Whether the second half has no more, where there is enough to say so."""
+        pairs = [(self.halves(self.memory), 30.0), (self.halves(self.files), 2)]
+        return len(self.memory) < 20 or all(two <= one + most for (one, two), most in pairs)
 
 
 def children(pid):
@@ -132,13 +135,14 @@ def test_a_stream_that_goes_on(tmp_path):
         for event in begins
         if not any(event[1] == work and start < event[0] <= end + 3 for work, start, end in parts)
     ]
-    memory, files = watch.flat(watch.memory, 1.05), watch.flat(watch.files, 1.0)
+    memory, files = watch.halves(watch.memory), watch.halves(watch.files)
     print(
         f"{heard / 3600:.2f} h of audio, {told} of {len(present)} recordings told, that did not "
         f"play: {false}; MB in the first and the second half: {memory}, files: {files}"
     )
     assert told >= 0.9 * len(present)
     assert len(false) <= 0.01 * heard / 10
+    assert watch.is_flat()
     assert max(watch.memory) < 1_000
 
 
@@ -155,13 +159,14 @@ def test_a_great_many_files(tmp_path):
     watch = Watch(process)
     assert process.communicate()[0] == f"added {FILES}, already there 0, failed 0\n"
     watch.join()
-    memory, files = watch.flat(watch.memory, 1.1), watch.flat(watch.files, 1.1)
+    memory, files = watch.halves(watch.memory), watch.halves(watch.files)
     with open_index(tmp_path / "i", readonly=True) as index:
         assert (len(index.rows()), index.verify()) == (FILES, [])
     print(
         f"{FILES} files in {time.monotonic() - begin:.0f} s; MB in the first and the second half: "
         f"{memory}, files: {files}"
     )
+    assert watch.is_flat()
     assert max(watch.memory) < 1_500
     again = command(*arguments, stdout=subprocess.PIPE, text=True)
     assert again.communicate()[0] == f"added 0, already there {FILES}, failed 0\n"
