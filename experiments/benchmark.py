@@ -410,8 +410,8 @@ def _benchmark_identify() -> dict[str, Any]:
     from . import benchmark_identify
 
     result = benchmark_identify.measure(rounds=_ROUNDS.value, quick=_QUICK.value)
-    benchmark_identify.show(result)
-    return result | {"machine": _machine()}
+    print(benchmark_identify.table(result))
+    return {"clips": result, "machine": _machine()}
 
 
 # ------------------------------------------------------------------------------------------- inside

@@ -8,6 +8,7 @@ compiles, is told apart.
 
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -67,12 +68,12 @@ def _seconds(index: Searcher, clip: np.ndarray) -> float:
     return time.perf_counter() - begun
 
 
-def show(result: dict[str, Any]) -> None:
-    """On screen."""
+def table(result: Mapping[str, Any]) -> str:
+    """In Markdown."""
     lines = [["a 3 s clip, ms", "codes", "hours", "first answer", "present", "found", "absent"]]
     for name, row in result.items():
         first, present, absent = (f"{1000 * row[kind]:,.0f}" for kind in KINDS)
         found = "yes" if row["found"] else "no"
         sizes = (f"{row['codes']:,}", f"{row['hours']:,.0f}")
         lines.append([name, *sizes, first, present, found, absent])
-    print(tables.markdown(lines, left=1))
+    return tables.markdown(lines, left=1)

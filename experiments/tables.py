@@ -28,6 +28,7 @@ was not kept.
 | sublinear | the same: look-ups in tables against the scan | |
 | rates | experiments.benchmark mfcc or bands, several NAMEs: seconds of audio a second | heads |
 | train | experiments.benchmark train: segments a second | |
+| clips | experiments.benchmark identify: milliseconds of an answer | |
 | command | any of them: the command that made it | |
 
 | kind of a picture | of | options |
@@ -185,7 +186,7 @@ def keep(result: Result, name: str) -> dict[str, Any]:
         from . import show  # late, for jax
 
         kept["shown"] = show.table(result["answers"])
-    measured = ("one core", "all cores", "rates", "flop", "peak")
+    measured = ("one core", "all cores", "rates", "flop", "peak", "clips")
     kept |= {name: result[name] for name in measured if name in result}
     if "rows" in result:
         kept["rows"] = [{field: _rounded(row[field]) for field in KEPT} for row in result["rows"]]
@@ -413,6 +414,13 @@ def _show(results: Sequence[Result], options: Options) -> str:
     return tables.markdown(results[0]["shown"], left=2)
 
 
+def _clips(results: Sequence[Result], options: Options) -> str:
+    del options
+    from . import benchmark_identify  # late, for jax
+
+    return benchmark_identify.table(results[0]["clips"])
+
+
 def _speed(results: Sequence[Result], options: Options) -> str:
     heads = options["heads"].replace("_", " ").split(",")
     lines = [["", *heads]]
@@ -503,6 +511,7 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "speed": _speed,
     "rates": _rates,
     "train": _train,
+    "clips": _clips,
     "search": _search,
     "sublinear": _sublinear,
     "command": _command,
