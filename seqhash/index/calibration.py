@@ -148,9 +148,9 @@ def estimate(
             continue
         for asked, there in (halves, halves[::-1]):
             database = planar.build(*_collection(words, low[there], high[there]))
-            queries = _windows(words, low[asked], high[asked], n, tries, TRIALS, rng)
+            queries = draw_windows(words, low[asked], high[asked], n, tries, TRIALS, rng)
             nearest = hamming.search(database, queries, 1, progressive=False).distance[:, 0]
-            sample = _windows(words, low[there], high[there], n, 1, SAMPLE, rng)
+            sample = draw_windows(words, low[there], high[there], n, 1, SAMPLE, rng)
             usual = typical(sample, queries, many_bits=many_bits)
             trial = np.stack([nearness(nearest, usual), nearest / usual.low])
             minima.append(trial.reshape(2, TRIALS, tries).min(axis=2))
@@ -163,7 +163,7 @@ def estimate(
     trials = np.sort(trials)
     knee, edge = np.quantile(trials, [KNEE, LOW])
     copies = max(1.0, len(words) * len(minima) / searched)
-    sample = _windows(words, low, high, n, 1, SAMPLE, rng)
+    sample = draw_windows(words, low, high, n, 1, SAMPLE, rng)
     if many_bits:
         excess = max(WIDER * float((edge - trials[trials < edge]).mean()), 1e-3)
         mean = float(edge) - excess * math.log(LOW)
@@ -186,7 +186,7 @@ def assumed(
     windows = int(np.maximum(high - low - n + 1, 0).sum())
     if not windows:
         return None
-    sample = _windows(words, low, high, n, 1, SAMPLE, np.random.default_rng(n))
+    sample = draw_windows(words, low, high, n, 1, SAMPLE, np.random.default_rng(n))
     return NullDistribution(np.array([-np.inf]), 0.0, ASSUMED, float(windows * tries), sample)
 
 
@@ -200,7 +200,7 @@ def of_length(
     if (high - low < n).all():
         return None
     rng = np.random.default_rng(n)
-    return null._replace(sample=_windows(words, low, high, n, 1, SAMPLE, rng))
+    return null._replace(sample=draw_windows(words, low, high, n, 1, SAMPLE, rng))
 
 
 def _deal(works: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -232,7 +232,7 @@ def _collection(
     return np.concatenate(rows), np.concatenate([[0], np.cumsum(high - low)])
 
 
-def _windows(
+def draw_windows(
     words: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,

@@ -221,12 +221,14 @@ def compare_match(
     # A code's last frame goes on after where its segment ends.
     beyond = hasher.span - round(hasher.segment_seconds * hasher.sample_rate)
     found = samples[round(begin * hasher.sample_rate) : round(end * hasher.sample_rate) + beyond]
-    codes = hasher.hash_samples(found)
+    codes, ahead = hasher.hash_samples(found), 1.0
     if len(codes) and (pitch != 0 or tempo != 1):
-        views = hasher.views([found], weighted=False)
-        wanted = (pitch, tempo)
-        codes = next((c[0] for v, c in views if (v.pitch, v.tempo) == wanted), codes)
-    words_a, words_b = _checked(codes, "The query's codes"), words[first:]
+        views = {(v.pitch, v.tempo): c[0] for v, c in hasher.views([found], weighted=False)}
+        if (pitch, tempo) not in views:  # a version of a work: its codes are played at its tempo
+            ahead = tempo
+        codes = views.get((pitch, tempo), views.get((pitch, 1.0), codes))
+    beside = first + np.rint(np.arange(len(codes)) * ahead).astype(np.int64)
+    words_a, words_b = _checked(codes, "The query's codes"), words[beside[beside < len(words)]]
     words_b = _checked(words_b, "The reference's codes there")
     chance = compare_codes(words_a, words, rate).chance
     count = min(len(words_a), len(words_b))

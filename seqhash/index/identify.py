@@ -27,6 +27,9 @@ is at most the searcher's false-positive rate.
 **One query, one answer.** The neighbours of a window are found by an exact search, ties by row, so
 that an answer depends on the query and the collection alone. Look-ups in tables (``multi_index``)
 would prove nearly none of the sixteen neighbours that are asked for.
+
+**Versions.** An index of works (``cover_codes``) is asked for other versions of them: all that is
+said of windows is said of lines there (``covers``), the scores mean the same.
 """
 
 import contextlib
@@ -43,10 +46,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from seqhash import audio
+from seqhash import audio, cover_codes
 from seqhash.codes import AS_IS, Hasher, Variant, check_samples
+from seqhash.cover_codes import CoverHasher
 from seqhash.export import load_hasher
-from seqhash.index import calibration, windows
+from seqhash.index import calibration, covers, windows
 from seqhash.index.catalogue import Collection, Identity, Index, Row, open_index
 from seqhash.search import hamming, planar
 
@@ -72,6 +76,7 @@ ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)
 STEADY = 0.15
 PLAIN = 0.3  # ... and a hit has to be nearer than this share of that
 PLACES = 64  # of a recording, that a hit is compared with
+REACH_CLIPS = 8  # of an index of works, that say what clips it answers
 # where a tenth of them are nearer than this share of the median distance, it repeats itself (music
 # does from 0.23 on), and a hit has to be as much nearer
 REPEATED = 0.2
@@ -92,6 +97,7 @@ class Match(NamedTuple):
     artist: str = ""
     pitch: float = 0.0  # semitones by which the query lies above the recording
     tempo: float = 1.0  # times as fast as the recording
+    work: str = ""  # of the recording, where the index knows it
 
     def __repr__(self) -> str:
         played = f", {self.pitch:+.1f} semitones" if self.pitch else ""
@@ -158,6 +164,15 @@ class _Alignment(NamedTuple):
     different: np.ndarray  # int64 (codes,): bits that differ, from code ``low`` on
     low: int  # the first code of the query that has one beside it
     gain: float  # bits that the matching codes are nearer than half-way to what does not match
+
+
+class _Scored(NamedTuple):
+    """A stretch of a recording that a piece of a query may be a version of."""
+
+    stretch: int  # of ``Searcher._stretches``
+    score: float
+    rotation: int
+    line: covers.Line
 
 
 @dataclass(eq=False)
@@ -232,6 +247,8 @@ class Searcher:
         over thresholds.
         """
         heard = _Heard([check_samples(samples)], self.hasher.sample_rate)
+        if isinstance(self.hasher, CoverHasher):
+            return self._versions(self.hasher.frames_of(heard), everything=True)
         return self._answer(self._views(heard), heard, everything=True)
 
     def survey(self, blocks: Iterable[np.ndarray], *, misses: int = 3) -> Survey:
@@ -242,6 +259,11 @@ class Searcher:
           misses: of these, at most.
         """
         heard = _Heard(blocks, self.hasher.sample_rate)
+        if isinstance(self.hasher, CoverHasher):
+            every = self._versions(self.hasher.frames_of(heard), everything=True)
+            needed = -math.log10(self.false_positive_rate)
+            found = [match for match in every if match.score >= needed]
+            return Survey(found, every[len(found) :][:misses], needed)
         first, again = itertools.tee(self._views(heard))
         matches = self._answer(first, heard)
         lenient = copy.copy(self)  # with what it holds
@@ -265,6 +287,8 @@ class Searcher:
         count = math.floor((seconds - self.hasher.segment_seconds) * rate + 1e-6) + 1
         if count < 1 or seconds < self.hasher.shortest_seconds:
             return 0.0
+        if isinstance(self.hasher, CoverHasher):
+            return self._reach_of_versions(count)
         length, begins = windows.cut(count, rate)
         if (null := self._null(length, self._shifts)) is None:
             return 0.0
@@ -305,6 +329,8 @@ class Searcher:
 
     def _identify(self, blocks: Iterable[np.ndarray]) -> list[Match]:
         heard = _Heard(blocks, self.hasher.sample_rate)
+        if isinstance(self.hasher, CoverHasher):
+            return self._versions(self.hasher.frames_of(heard))
         return self._answer(self._views(heard), heard)
 
     def _views(self, heard: "_Heard") -> Iterator[tuple[Variant, list[np.ndarray]]]:
@@ -354,7 +380,7 @@ class Searcher:
             row = self.rows[i]
             if np.array_equal(self._words(i), codes):
                 whole = (0.0, end, 0.0, 0, 0.0, CERTAIN, row.artist)
-                found.append(Match(row.id, row.path, row.title, *whole))
+                found.append(Match(row.id, row.path, row.title, *whole, work=row.work))
         return found
 
     def _matches_of(
@@ -614,6 +640,7 @@ class Searcher:
             artist=row.artist,
             pitch=query.variant.pitch,
             tempo=tempo,
+            work=row.work,
         )
 
     def _align(
@@ -665,6 +692,133 @@ class Searcher:
     def _words(self, recording: int) -> np.ndarray:
         """Codes of a recording, by its place in the collection."""
         return self.collection.words[slice(*self.collection.starts[recording : recording + 2])]
+
+    # ------------------------------------------------------------------------ versions of works
+
+    def _versions(self, frames: np.ndarray, *, everything: bool = False) -> list[Match]:
+        """Recordings of which a query is another version, best first; with ``everything`` also
+        those that are near by accident.
+
+        Args:
+          frames: of the query, as its hasher has them.
+        """
+        hasher = self.hasher
+        assert isinstance(hasher, CoverHasher)
+        states = hasher.states_of(frames)
+        if not len(states):
+            hasher.hash_query(frames)  # says how long it must be
+        words = cover_codes.words_of(states)
+        weights = cover_codes.asked(states, weighted=self.weighted)[..., : hasher.ring]
+        turned = [cover_codes.words_of(cover_codes.turned(states, r)) for r in range(len(weights))]
+        matches = [] if everything else self._wholes(words)
+        pieces = covers.pieces(len(states), hasher.code_rate)
+        least = 0.0 if everything else -math.log10(self.false_positive_rate)
+        for low, high in pieces:
+            piece = [one[low:high] for one in turned]
+            for scored in self._scored(weights[:, low:high], piece, len(pieces)):
+                if scored.score >= max(least, 1e-9):
+                    matches.append(self._version(scored, piece, low))
+        matches = without_repeats(sorted(matches, key=_rank))
+        return matches
+
+    def _scored(
+        self, weights: np.ndarray, turned: list[np.ndarray], pieces: int
+    ) -> Iterator["_Scored"]:
+        """Stretches of the collection with their scores.
+
+        Args:
+          weights: int8 (rotations, codes, bits), signs times weights.
+          turned: uint32 (codes, words), of each rotation.
+          pieces: that the query is asked as.
+        """
+        parts, starts, rate = self._stretches, self.collection.starts, self.hasher.code_rate
+        n, step = covers.shape(weights.shape[1], rate)
+        if (np.diff(starts) < n).all():
+            return
+        count, rng = len(parts.begin), np.random.default_rng(n)
+        drawn = np.arange(count)
+        chosen = drawn
+        if count > covers.EVERY:
+            drawn = np.sort(rng.choice(count, covers.DRAWN, replace=False))
+            length = windows.codes_in(covers.SEARCHED_SECONDS, rate)
+            near = covers.nearest_stretches(
+                self._database, parts, np.stack(turned), length=length, most=covers.DRAWN
+            )
+            chosen = np.union1d(drawn, near)
+        drawn_words = calibration.draw_windows(
+            self.collection.words, starts[:-1], starts[1:], n, 1, covers.TYPICAL, rng
+        )
+        bits = weights.shape[2]
+        sample = covers.signs(drawn_words.reshape(-1, drawn_words.shape[2]))[:, :bits]
+        sample = sample.reshape(len(drawn_words), n, bits)
+        signs = [covers.signs(self._stretch(i))[:, :bits] for i in chosen.tolist()]
+        query = weights.astype(np.float32)
+        weighed = covers.weigh(query, signs, sample, step=step)
+        far = covers.standing_out(weighed, np.isin(chosen, drawn))
+        scores = -covers.log_probability(far, count * pieces)
+        for place in np.flatnonzero(scores > 0).tolist():
+            rotation = int(weighed.rotation[place])
+            along = covers.line(
+                query[rotation],
+                signs[place],
+                sample,
+                step=step,
+                place=int(weighed.place[place]),
+                tempo=float(weighed.tempo[place]),
+            )
+            yield _Scored(int(chosen[place]), min(CERTAIN, float(scores[place])), rotation, along)
+
+    def _version(self, scored: "_Scored", turned: list[np.ndarray], low: int) -> Match:
+        """What is told of a stretch that was found, by a piece that begins at code ``low``."""
+        parts, along, rate = self._stretches, scored.line, self.hasher.code_rate
+        recording = int(parts.recording[scored.stretch])
+        row, words = self.rows[recording], self._stretch(scored.stretch)
+        distance, compared = covers.differing(turned[scored.rotation], words, along)
+        before = int(parts.begin[scored.stretch] - self.collection.starts[recording])
+        return Match(
+            recording=row.id,
+            path=row.path,
+            title=row.title,
+            start=(low + along.first) / rate,
+            end=(low + along.last - 1) / rate + self.hasher.segment_seconds,
+            offset=(before + along.place) / rate,
+            distance=distance,
+            bit_error_rate=distance / (self.hasher.bits * max(1, compared)),
+            score=scored.score,
+            artist=row.artist,
+            pitch=float((scored.rotation + 5) % cover_codes.KEYS - 5),
+            tempo=along.tempo,
+            work=row.work,
+        )
+
+    def _reach_of_versions(self, count: int) -> float:
+        """``reach`` of clips of so many codes, by a few of them."""
+        starts = self.collection.starts
+        if (np.diff(starts) < count).all():
+            return 0.0
+        rng = np.random.default_rng(count)
+        clips = calibration.draw_windows(
+            self.collection.words, starts[:-1], starts[1:], count, 1, REACH_CLIPS, rng
+        )
+        assert isinstance(self.hasher, CoverHasher)
+        found = 0
+        for clip in clips:
+            states = covers.signs(clip)[:, : self.hasher.ring]
+            weights = cover_codes.asked(states, weighted=False)[..., : self.hasher.ring]
+            turned = [
+                cover_codes.words_of(cover_codes.turned(states, r)) for r in range(len(weights))
+            ]
+            best = max((one.score for one in self._scored(weights, turned, 1)), default=0.0)
+            found += best >= -math.log10(self.false_positive_rate)
+        return found / len(clips)
+
+    @functools.cached_property
+    def _stretches(self) -> covers.Stretches:
+        return covers.stretches(self.collection.starts, self.hasher.code_rate)
+
+    def _stretch(self, i: int) -> np.ndarray:
+        """Codes of a stretch of a recording."""
+        return self.collection.words[self._stretches.begin[i] : self._stretches.end[i]]
 
 
 def identify(

@@ -1,0 +1,73 @@
+"""The nearest windows in any rotation against numpy: ties, penalties, recordings that end."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from seqhash.search import hamming, planar, rotations
+from seqhash.search.kernels import NOWHERE
+
+
+@pytest.fixture(scope="module")
+def collection():
+    """Codes of few bits, so that ties abound, in recordings of which one is shorter than a
+    window."""
+    rng = np.random.default_rng(0)
+    starts = np.cumsum([0, 40, 3, 90, 0, 67])
+    words = rng.integers(0, 16, (starts[-1], 2), np.uint32)
+    return words, starts, planar.build(words, starts)
+
+
+def nearest(words, starts, query, penalties):
+    """(distance, row, rotation) of all windows, sorted, by two loops."""
+    found = []
+    for recording, (low, high) in enumerate(itertools.pairwise(starts)):
+        for row in range(low, high - query.shape[1] + 1):
+            for rotation, codes in enumerate(query):
+                there = words[row : row + len(codes)]
+                distance = int(hamming.code_distances(codes, there).sum())
+                found.append((distance + int(penalties[rotation, recording]), row, rotation))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("columns", [2, 6], ids=["plain", "weighted"])
+@pytest.mark.parametrize("largest", [0, 9])
+def test_the_nearest_in_any_rotation_are_those_of_numpy(collection, columns, largest):
+    words, starts, database = collection
+    rng = np.random.default_rng(1)
+    queries = rng.integers(0, 16, (3, 12, 5, columns), np.uint32)
+    penalties = rng.integers(0, largest + 1, (3, 12, len(starts) - 1))
+    given = {"starts": starts, "penalties": penalties} if largest else {}
+    found = rotations.search(database, queries, 10, **given)
+    for i, query in enumerate(queries):
+        expected = nearest(words, starts, query, penalties[i])[:10]
+        assert [*zip(*(values[i].tolist() for values in found), strict=True)] == expected
+
+
+def test_a_penalty_that_turns_the_order_is_proven_by_asking_for_more(collection, monkeypatch):
+    words, starts, database = collection
+    query = np.tile(words[50:55], (1, 12, 1, 1))
+    penalties = np.zeros((1, 12, len(starts) - 1), np.int64)
+    penalties[0, :, 1:] = 100  # of all but the first recording; the nearest is of another
+    asked = []
+    search = hamming.search
+    monkeypatch.setattr(hamming, "search", lambda *a, **b: asked.append(a[2]) or search(*a, **b))
+    found = rotations.search(database, query, 1, starts=starts, penalties=penalties)
+    expected = nearest(words, starts, query[0], penalties[0])[:1]
+    assert [*zip(*(values[0].tolist() for values in found), strict=True)] == expected
+    assert len(asked) > 1
+    assert asked == [2**i for i in range(len(asked))]
+
+
+def test_what_is_not_there_is_nowhere(collection):
+    _, starts, database = collection
+    found = rotations.search(database, np.zeros((2, 12, 91, 2), np.uint32), 4)
+    assert (found.distance == NOWHERE).all()
+    assert (found.row == -1).all()
+    assert (found.rotation == -1).all()
+    for wrong in (np.full((2, 12, 5), -1), np.zeros((2, 11, 5), int), np.zeros((2, 12, 4), int)):
+        with pytest.raises(ValueError, match="Penalties must be at least 0"):
+            rotations.search(
+                database, np.zeros((2, 12, 5, 2), np.uint32), 4, starts=starts, penalties=wrong
+            )
