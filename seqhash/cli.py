@@ -707,7 +707,7 @@ def _print_event(event: "Event", told: _Told, *, as_json: bool) -> None:
         facts |= {"matches": [event.found.facts()], "error": None, "warnings": warnings}
         line = json.dumps(facts, allow_nan=False)
     else:
-        line = "  ".join((_time(event.time), event.kind, *_match_cells(event.found)))
+        line = "  ".join((_time(event.time), event.kind, *filter(None, _match_cells(event.found))))
     print(_plain(line).rstrip(), flush=True)
 
 
@@ -742,11 +742,11 @@ def _print_answer(
 
 
 def _print_matches(matches: "Sequence[Found]") -> None:
-    header = ("recording", "query", "offset", "bit error rate", "score", "played")
+    header = ("recording", "work", "query", "offset", "bit error rate", "score", "played")
     rows = [_match_cells(match) for match in matches]
-    columns = len(header) if any(row[-1] for row in rows) else len(header) - 1
+    told = [i for i in range(len(header)) if any(row[i] for row in rows)]
     if rows:
-        _print_table(header[:columns], (row[:columns] for row in rows))
+        _print_table([header[i] for i in told], ([row[i] for i in told] for row in rows))
 
 
 def _match_cells(found: "Found") -> tuple[str, ...]:
@@ -755,7 +755,8 @@ def _match_cells(found: "Found") -> tuple[str, ...]:
     name = f"{match.title} ({match.path})" if match.title else match.path
     name += ", which is gone" if found.gone else ""
     numbers = f"{match.bit_error_rate:.1%}", f"{match.score:.2f}"
-    return name, times, _time(match.offset), *numbers, _played(match.pitch, match.tempo)
+    played = _played(match.pitch, match.tempo)
+    return name, match.work, times, _time(match.offset), *numbers, played
 
 
 def _played(pitch: float, tempo: float) -> str:
