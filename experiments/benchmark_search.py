@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqhash import parallel, tables
-from seqhash.search import hamming, multi_index, planar
+from seqhash.search import hamming, multi_index, planar, rotations
 
 Clock = Callable[[], float]
 
@@ -74,6 +74,9 @@ CASES = (
 QUICK = (Case(1, 1, 10**5, 10, None, None), Case(9, 16, 10**5, 1, None, None, progressive=True))
 WEIGHTED = (CASES[0], CASES[6])  # asked with weights too
 QUICK_WEIGHTED = (QUICK[0], QUICK[1]._replace(progressive=False))
+# asked in twelve rotations too, at most so many times as long: 3 s of a code of works, 10 s
+TURNED = (Case(9, 1, 10**7, 10, 8, None), Case(37, 1, 10**7, 10, 12, 8))
+QUICK_TURNED = (Case(9, 1, 10**5, 10, None, None),)
 SUBLINEAR_GOALS = {  # times as fast as our own full scan
     "radius 1, one query": 25,
     "radius 1, batched": 60,
@@ -109,6 +112,10 @@ def measure(*, rounds: int, quick: bool, sublinear: bool) -> dict[str, Any]:
         "faiss": _faiss_version(),
         "exact": results,
         "weighted": [_weighted(case, collections[case.rows], rounds, clock) for case in plain],
+        "turned": [
+            _turned(case, collections[case.rows], rounds, clock)
+            for case in (QUICK_TURNED if quick else TURNED)
+        ],
     }
     if sublinear:
         result["sublinear"] = _sublinear(collections[max(collections)], rounds, clock, quick=quick)
@@ -142,6 +149,12 @@ def show(result: dict[str, Any]) -> None:
     for row in result["weighted"]:
         measured = (row["plain"], row["weighted"], row["weighted"] / row["plain"])
         table.append([row["case"], *map(_shown, measured)])
+    print(tables.markdown(table, left=1))
+    print(f"\nQueries in twelve rotations against one: {how}\n")
+    table = [["case", "plain", "twelve rotations", "times as long", "at most", "aim"]]
+    for row in result["turned"]:
+        times = (row["plain"], row["turned"], row["turned"] / row["plain"])
+        table.append([row["case"], *map(_shown, times), _goal(row["reach"]), _goal(row["aim"])])
     print(tables.markdown(table, left=1))
     if "sublinear" not in result:
         return
@@ -252,6 +265,27 @@ def _weighted(
     if not np.array_equal(calls["weighted"]().distance[: len(some)], expected):
         raise RuntimeError(f"{case.name}: our weighted distances are not equal to numpy's.")
     return {"case": case.name, **_times(calls, rounds, clock)}
+
+
+def _turned(
+    case: Case, collection: _Collection, rounds: int, clock: Clock
+) -> dict[str, str | float | None]:
+    """Times of plain queries and of the same ones in twelve rotations, answers checked."""
+    queries, _ = _queries(collection.words, case.queries, case.n)
+    keys = np.stack([np.roll(queries, turn, axis=-1) ^ np.uint32(turn) for turn in range(12)], 1)
+    calls: dict[str, Callable[[], Any]] = {
+        "plain": lambda: hamming.search(
+            collection.database, queries, case.k, progressive=case.progressive
+        ),
+        "turned": lambda: rotations.search(collection.database, keys, case.k),
+    }
+    some = keys[:, :CHECKED]
+    expected = np.concatenate([_nearest(collection.words, key, case.k) for key in some[0]])
+    found = rotations.search(collection.database, some, case.k).distance[0]
+    if not np.array_equal(found, np.sort(expected)[: case.k]):
+        raise RuntimeError(f"{case.name}: our distances in rotations are not equal to numpy's.")
+    times = _times(calls, rounds, clock)
+    return {"case": case.name, **times, "reach": case.reach, "aim": case.aim}
 
 
 def _times(calls: Mapping[str, Callable[[], Any]], rounds: int, clock: Clock) -> dict[str, float]:
