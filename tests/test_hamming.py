@@ -278,9 +278,9 @@ def test_batches_in_threads_equal_one_after_another(monkeypatch, progressive):
     monkeypatch.setattr(parallel, "cores", lambda: 4)
     monkeypatch.setattr(plans, "THREAD_POPCOUNTS", 1)
     names = set()
-    answer = hamming._answer
+    answer = hamming.attempted
     monkeypatch.setattr(
-        hamming, "_answer", lambda *a: (names.add(threading.current_thread().name), answer(*a))[1]
+        hamming, "attempted", lambda *a: (names.add(threading.current_thread().name), answer(*a))[1]
     )
     together = hamming.search(database, queries, progressive=progressive)
     assert len(names) > 1

@@ -47,19 +47,40 @@ def test_the_nearest_in_any_rotation_are_those_of_numpy(collection, columns):
             assert [*zip(*(values[i].tolist() for values in found), strict=True)] == expected
 
 
-def test_a_penalty_that_turns_the_order_is_proven_by_asking_for_more(collection, monkeypatch):
-    words, starts, database = collection
-    query = np.tile(words[50:55], (1, 12, 1, 1))
-    penalties = np.zeros((1, 12, len(starts) - 1), np.int64)
-    penalties[0, :, 1:] = 100  # of all but the first recording; the nearest is of another
-    asked = []
-    search = hamming.search
-    monkeypatch.setattr(hamming, "search", lambda *a, **b: asked.append(a[2]) or search(*a, **b))
-    found = rotations.search(database, query, 1, starts=starts, penalties=penalties)
-    expected = nearest(words, starts, query[0], penalties[0])[:1]
+def test_a_penalty_that_turns_the_order_is_proven_by_keeping_more(monkeypatch):
+    """All that is near is in a recording of which the penalty makes the farthest."""
+    words = np.repeat(np.array([[15, 15], [0, 0]], np.uint32), [40, 16], axis=0)
+    starts = np.array([0, 40, 56])
+    query, penalties = np.zeros((1, 3, 5, 2), np.uint32), np.zeros((1, 3, 2), np.int64)
+    query[0, 2] = 1  # a rotation that is a little nearer to the first recording
+    penalties[0, :, 1] = 100
+    kept, attempted = set(), hamming.attempted
+    monkeypatch.setattr(hamming, "attempted", lambda *a: kept.add(a[2]) or attempted(*a))
+    database = planar.build(words, starts)
+    found = rotations.search(database, query, 2, starts=starts, penalties=penalties)
+    expected = nearest(words, starts, query[0], penalties[0])[:2]
     assert [*zip(*(values[0].tolist() for values in found), strict=True)] == expected
-    assert len(asked) > 1
-    assert asked == [2**i for i in range(len(asked))]
+    assert len(kept) > 1
+
+
+def test_rotations_in_which_nothing_is_near_are_proven_by_a_part_of_their_codes(monkeypatch):
+    rng = np.random.default_rng(3)
+    words = rng.integers(0, 2**32, (5_000, 4), np.uint32)
+    starts = np.arange(0, 5_001, 500)
+    queries = rng.integers(0, 2**32, (2, 12, 9, 4), np.uint32)
+    queries[0, 7], queries[1, 2] = words[1_234:1_243], words[77:86]
+    database = planar.build(words, starts)
+    wanted = rotations.search(database, queries, 1)
+    plans_used, attempted = [], hamming.attempted
+    monkeypatch.setattr(
+        hamming, "attempted", lambda *a: plans_used.append(a[3].plan) or attempted(*a)
+    )
+    found = rotations.search(database, queries, 1, progressive=True)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found.row.ravel().tolist() == [1_234, 77]
+    assert found.rotation.ravel().tolist() == [7, 2]
+    assert {len(plan.offsets) for plan in plans_used} == {3}
 
 
 def test_what_is_not_there_is_nowhere(collection):

@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, UInt32
+from jaxtyping import Bool, Int, Int32, Int64, UInt32
 
 from seqhash import parallel
 from seqhash.search import kernels, planar, plans
@@ -90,8 +90,8 @@ def search(
     def answer(low: int) -> None:
         nonlocal scans
         batch = pending = np.arange(low, min(low + size, count))
-        for attempt in _ladder(scans, k):
-            nearest = _answer(database, queries[pending], k, attempt)
+        for attempt in ladder(scans, k):
+            nearest = _merged(attempted(database, queries[pending], k, attempt), database.first, k)
             done = pending[nearest.exact]
             distance[done], row[done] = nearest.distance[nearest.exact], nearest.row[nearest.exact]
             pending = pending[~nearest.exact]
@@ -121,7 +121,7 @@ def code_distances(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return weights.sum(axis=-1, dtype=np.int64)
 
 
-class _Attempt(NamedTuple):
+class Attempt(NamedTuple):
     """One way to search."""
 
     plan: plans.Plan
@@ -129,36 +129,36 @@ class _Attempt(NamedTuple):
     ordered: bool  # candidates are sorted by row, which settles ties among them
 
 
-def _ladder(scans: Sequence[plans.Plan], k: int) -> Iterator[_Attempt]:
+def ladder(scans: Sequence[plans.Plan], k: int) -> Iterator[Attempt]:
     """Attempts to make in turn; the last selects all blocks, and proves every query."""
     selected = plans.selected_blocks(k)
     for plan in scans:
-        yield _Attempt(plan, min(selected, plan.blocks), ordered=False)
+        yield Attempt(plan, min(selected, plan.blocks), ordered=False)
     for factor in (8, 64, 512):
         if selected * factor < plan.blocks:
-            yield _Attempt(plan, selected * factor, ordered=True)
-    yield _Attempt(plan, plan.blocks, ordered=True)
+            yield Attempt(plan, selected * factor, ordered=True)
+    yield Attempt(plan, plan.blocks, ordered=True)
 
 
 _nearest = plans.Program(kernels.nearest, static_argnames=kernels.STATIC)
 
 
-def _answer(
+def attempted(
     database: planar.Database,
     queries: UInt32[np.ndarray, "queries n columns"],
     k: int,
-    attempt: _Attempt,
-) -> Neighbours:
-    """One attempt; ``exact`` says which queries are proven."""
+    attempt: Attempt,
+) -> kernels.Found:
+    """What each shard answers to one attempt, in numpy."""
     plan, selected, ordered = attempt
     count, n, _ = queries.shape
     candidates = selected * plan.block
     batch = max(1, plans.CANDIDATES // candidates)
     if count > batch:
         parts = [
-            _answer(database, queries[i : i + batch], k, attempt) for i in range(0, count, batch)
+            attempted(database, queries[i : i + batch], k, attempt) for i in range(0, count, batch)
         ]
-        return Neighbours(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        return joined(parts)
     least = min(plans.retried(count), batch) if ordered else 1
     found = _nearest(
         database.platform,
@@ -173,8 +173,12 @@ def _answer(
         keep=min(plans.kept(k), candidates),
         mesh=database.mesh,
     )
-    found = jax.tree.map(lambda value: np.asarray(value)[:, :count], found)  # numpy from here
-    return _merged(found, database.first, k)
+    return jax.tree.map(lambda value: np.asarray(value)[:, :count], found)
+
+
+def joined(parts: Sequence[kernels.Found]) -> kernels.Found:
+    """What was found of several batches of queries, in their order."""
+    return jax.tree.map(lambda *some: np.concatenate(some, axis=1), *parts)
 
 
 def _groups(database: planar.Database, plan: plans.Plan) -> Int32[Array, " shards"]:
@@ -196,19 +200,19 @@ def _merged(found: kernels.Found, first: Int64[np.ndarray, " shards"], k: int) -
     order = np.lexsort((rows, distances), axis=1)[:, :k]
     distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
     kth = distances[:, -1], rows[:, -1]
-    proven = _is_later(found.bound, found.begin + first[:, None], kth)
-    proven &= _is_later(found.after, found.edge + first[:, None], kth)
+    proven = is_later(found.bound, found.begin + first[:, None], kth)
+    proven &= is_later(found.after, found.edge + first[:, None], kth)
     return Neighbours(distances, rows, np.all(proven, axis=0))
 
 
-def _is_later(
-    bound: Int32[Array, "shards queries"],
-    begin: Int64[Array, "shards queries"],
+def is_later(
+    bound: Int[Array, "*shards queries"],
+    begin: Int64[Array, "*shards queries"],
     kth: tuple[Int32[np.ndarray, " queries"], Int64[np.ndarray, " queries"]],
-) -> Bool[Array, "shards queries"]:
+) -> Bool[Array, "*shards queries"]:
     """Whether all windows that are not before (bound, begin) are behind the k-th neighbour."""
     distance, row = kth
-    return (bound == NOWHERE) | (bound > distance) | ((bound == distance) & (begin > row))
+    return (bound >= NOWHERE) | (bound > distance) | ((bound == distance) & (begin > row))
 
 
 def _checked_queries(
