@@ -19,6 +19,7 @@ was not kept.
 | lengths | the same, several NAMEs with commas: means by length | systems |
 | distractors | the same, with --distractor_codes: in noise of 0 dB, by codes | |
 | identification | experiments.identification | |
+| versions | experiments.identify_covers | |
 | covers | experiments.evaluate | |
 | paper, splits | experiments.evaluate of a trained run: its two tables | |
 | ablation | experiments.ablate_pairs | |
@@ -173,12 +174,17 @@ def keep(result: Result, name: str) -> dict[str, Any]:
             if accuracy
         }
         kept["hasher"] = result["hasher"]
+<<<<<<< HEAD
         if "training" in result:
             from seqhash import evaluate  # late, for jax
 
             name = f"trained, threshold {result['config']['code.threshold']}"
             kept |= {"paper": evaluate.table(result, name=name)}
             kept |= {"splits": evaluate.split_table(result)}
+=======
+    if "versions" in result:
+        kept["versions"] = _rounded_all(result["versions"])
+>>>>>>> 3c2e66c (docs: an index of works, its table, its limits)
     if "settings" in result:
         kept["recordings"] = result["settings"]["recordings"]
         kept["distractor_codes"] = result["settings"].get("distractor_codes", 0)
@@ -206,6 +212,13 @@ def _short(word: str, name: str) -> str:
 
 def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
+
+
+def _rounded_all(value: Any) -> Any:
+    """Of dicts of numbers, however deep."""
+    if isinstance(value, Mapping):
+        return {name: _rounded_all(one) for name, one in value.items()}
+    return _rounded(value)
 
 
 def filled(text: str, data: Path) -> str:
@@ -386,6 +399,23 @@ def _rate(rate: Mapping[str, Any]) -> str:
     )
 
 
+def _versions(results: Sequence[Result], options: Options) -> str:
+    del options
+    rates = list(next(iter(results[0]["versions"].values()))["stated"])
+    stated = [f"{100 * float(rate):g} %" for rate in rates]
+    found = [f"found, % at {stated[0]}", *stated[1:]]
+    absent = [f"absent and answered, % at {stated[0]}", *stated[1:]]
+    lines = [["query", *found, f"wrong at {stated[0]}", *absent, "right key", "tempo off by"]]
+    for length, row in results[0]["versions"].items():
+        cells = list(row["stated"].values())
+        numbers = [_rate(one["hit"]) for one in cells] + [_rate(cells[0]["wrong"])]
+        numbers += [_rate(one["false_positive"]) for one in cells]
+        more = [f"{100 * row['key']:.0f} %", f"{100 * row['tempo_error_median']:.1f} %"]
+        name = length if length == "whole" else f"{length} s"
+        lines.append([name, *numbers, *more])
+    return tables.markdown(lines, left=1)
+
+
 def _covers(results: Sequence[Result], options: Options) -> str:
     del options
     (result,) = results
@@ -503,6 +533,7 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "lengths": _lengths,
     "distractors": _distractors,
     "identification": _identification,
+    "versions": _versions,
     "covers": _covers,
     "ablation": _ablation,
     "paper": _as_printed("paper"),
