@@ -416,6 +416,7 @@ class FakeMatch(NamedTuple):
     artist: str
     pitch: float
     tempo: float
+    work: str = ""
 
 
 FOUND = FakeMatch(
@@ -475,6 +476,7 @@ MATCH = {
     "score": 8.5,
     "pitch": 0.0,
     "tempo": 1.0,
+    "work": "",
     "index": "i",
     "gone": True,
 }
