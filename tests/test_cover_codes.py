@@ -153,6 +153,11 @@ def test_a_match_in_another_key_is_drawn_in_its_key(hasher):
     found = compare.compare_match(query, words, pitch=3.0, **where)
     assert found.bit_error_rate < 0.12
     assert compare.compare_match(query, words, **where).bit_error_rate > 0.3
+    faster = tones(pitches + 3, 0.26)
+    where["end"] = len(faster) / RATE
+    found = compare.compare_match(faster, words, pitch=3.0, tempo=0.3 / 0.26, **where)
+    assert found.bit_error_rate < 0.25
+    assert compare.compare_match(faster, words, pitch=3.0, **where).bit_error_rate > 0.3
 
 
 def test_options_that_make_no_sense():
