@@ -83,6 +83,19 @@ def test_rotations_in_which_nothing_is_near_are_proven_by_a_part_of_their_codes(
     assert {len(plan.offsets) for plan in plans_used} == {3}
 
 
+def test_where_a_part_of_the_codes_misleads_the_answer_is_proven_by_all():
+    """Hundreds of windows have the codes that the progressive scan looks at."""
+    rng = np.random.default_rng(4)
+    words = rng.integers(0, 2**32, (5_000, 4), np.uint32)
+    queries = rng.integers(0, 2**32, (1, 12, 9, 4), np.uint32)
+    for code in (0, 4, 8):
+        words[code::20] = queries[0, 5, code]
+    words[1_234:1_243] = queries[0, 5] ^ np.uint32(257)
+    database = planar.build(words, np.arange(0, 5_001, 500))
+    found = rotations.search(database, queries, 1, progressive=True)
+    assert [*map(int, np.concatenate(found).ravel())] == [9 * 4 * 2, 1_234, 5]
+
+
 def test_what_is_not_there_is_nowhere(collection):
     _, starts, database = collection
     found = rotations.search(database, np.zeros((2, 12, 91, 2), np.uint32), 4)
