@@ -74,7 +74,9 @@ def main() -> int:
         script.report_failures(counts.failed)
         searcher = open_searcher(index, hasher)
     works = {str(one.path): one.work or one.id for one in known}
-    rows = list(_rows(searcher, works, covers, known))
+    failed = list[tuple[str, str]]()
+    rows = list(_rows(searcher, works, covers, known, failed))
+    script.report_failures(failed)
     result = {
         "command": "python -m experiments.identify_covers " + " ".join(sys.argv[1:]),
         "corpus": str(_CORPUS.value),
@@ -96,13 +98,17 @@ def _rows(
     works: dict[str, str],
     covers: Sequence[corpus.Recording],
     known: Sequence[corpus.Recording],
+    failed: list[tuple[str, str]],
 ) -> Iterator[_Row]:
+    """The queries' answers; covers that cannot be read are noted as failed."""
     rate = searcher.hasher.sample_rate
     asked = [(one, True) for one in covers] + [(one, False) for one in known]
     for recording, is_cover in tqdm(asked, unit="recording", disable=None):
         try:
             samples = audio.read(recording.path, sample_rate=rate)
-        except audio.AudioError:
+        except audio.AudioError as error:
+            if is_cover:  # the others were told when the index was made
+                failed.append((str(recording.path), error.reason))
             continue
         work = recording.work or recording.id
         left = [i for i, row in enumerate(searcher.rows) if works[row.path] != work]
@@ -153,13 +159,13 @@ def _summary(rows: Sequence[_Row]) -> dict[str, Any]:
             "false_positive": _rate([r.score >= needed for r in absent], absent),
         }
     found = [row for row in present if row.right and row.score >= 2]
-    tempi = np.abs(np.log([row.tempo for row in found if not np.isnan(row.tempo)] or [np.nan]))
+    tempi = [abs(np.log(row.tempo)) for row in found if not np.isnan(row.tempo)]
     return {
         "queries": len(present),
         "absent_queries": len(absent),
         "stated": stated,
         "key": float(np.mean([row.key for row in found])) if found else None,
-        "tempo_error_median": float(np.expm1(np.median(tempi))),
+        "tempo_error_median": float(np.expm1(np.median(tempi))) if tempi else None,
     }
 
 
@@ -176,7 +182,8 @@ def _table(result: dict[str, Any]) -> str:
     for length, row in result["versions"].items():
         for rate, cells in row["stated"].items():
             values = [f"{100 * cells[n]['value']:.1f}" for n in ("hit", "wrong", "false_positive")]
-            both = [f"{100 * (row['key'] or 0):.0f}", f"{100 * row['tempo_error_median']:.1f}"]
+            told = (row["key"], row["tempo_error_median"])
+            both = ["" if one is None else f"{100 * one:.1f}" for one in told]
             lines.append([length, f"{100 * float(rate):g} %", *values, *both])
     return tables.markdown(lines, left=2)
 

@@ -410,7 +410,8 @@ def _versions(results: Sequence[Result], options: Options) -> str:
         cells = list(row["stated"].values())
         numbers = [_rate(one["hit"]) for one in cells] + [_rate(cells[0]["wrong"])]
         numbers += [_rate(one["false_positive"]) for one in cells]
-        more = [f"{100 * row['key']:.0f} %", f"{100 * row['tempo_error_median']:.1f} %"]
+        told = (row["key"], row["tempo_error_median"])
+        more = ["" if one is None else f"{100 * one:.1f} %" for one in told]
         name = length if length == "whole" else f"{length} s"
         lines.append([name, *numbers, *more])
     return tables.markdown(lines, left=1)

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 import seqhash
+from experiments import tables
 from seqhash import songbook
 from tests.test_scripts import script
 
@@ -78,6 +79,25 @@ def test_other_hashers_are_evaluated_as_the_paper_asks(folder, tmp_path):
     result = json.loads((tmp_path / "results.json").read_text())
     assert list(result["cover_accuracy"]) == ["16"]
     assert "cover_accuracy_weighted" not in result
+
+
+def test_covers_are_identified(folder, tmp_path):
+    done = script(
+        "identify_covers", f"--corpus={folder / 'covers.csv'}", f"--workdir={tmp_path}",
+        "--lengths=5,whole",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert "broken.wav" in done.err
+    result = json.loads((tmp_path / "identify_covers.json").read_text())
+    assert result["recordings"] == 2
+    for found in result["versions"].values():
+        assert (found["queries"], found["absent_queries"]) == (2, 4)
+        assert list(found["stated"]) == ["0.1", "0.01", "0.001"]
+        rates = [one["hit"]["value"] for one in found["stated"].values()]
+        assert rates == sorted(rates, reverse=True)
+        assert found["stated"]["0.01"]["false_positive"]["value"] <= 0.25
+    kept = tables.keep(result, "covers")
+    assert tables.KINDS["versions"]([kept], {}).startswith("| query | found, % at 10 %")
 
 
 def test_what_is_missing_is_told(folder, tmp_path):
