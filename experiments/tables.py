@@ -174,17 +174,14 @@ def keep(result: Result, name: str) -> dict[str, Any]:
             if accuracy
         }
         kept["hasher"] = result["hasher"]
-<<<<<<< HEAD
         if "training" in result:
             from seqhash import evaluate  # late, for jax
 
             name = f"trained, threshold {result['config']['code.threshold']}"
             kept |= {"paper": evaluate.table(result, name=name)}
             kept |= {"splits": evaluate.split_table(result)}
-=======
     if "versions" in result:
         kept["versions"] = _rounded_all(result["versions"])
->>>>>>> 3c2e66c (docs: an index of works, its table, its limits)
     if "settings" in result:
         kept["recordings"] = result["settings"]["recordings"]
         kept["distractor_codes"] = result["settings"].get("distractor_codes", 0)
