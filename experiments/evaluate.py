@@ -144,8 +144,21 @@ def _evaluate_hasher(name: str, workdir: Path) -> int:
             resamples=_RESAMPLES.value,
         )
     else:
-        system = evaluate.measure([hasher.hash_many(samples)], kept, lengths=lengths)
-        result = evaluate.report(system, {}, kept, config=hasher.config, resamples=_RESAMPLES.value)
+        others = {}
+        if hasher.config.encoder.front_end == "bands":
+            others["unlearned"] = controls.difference(hasher.config)
+            others["random kernel"] = controls.random_kernel(jax.random.key(0), hasher.config)
+        system, *measured = (
+            evaluate.measure([one.hash_many(samples)], kept, lengths=lengths)
+            for one in (hasher, *others.values())
+        )
+        result = evaluate.report(
+            system,
+            dict(zip(others, measured, strict=True)),
+            kept,
+            config=hasher.config,
+            resamples=_RESAMPLES.value,
+        )
     result["hasher"] = hasher.digest
     command = "python -m experiments.evaluate " + " ".join(sys.argv[1:])
     script.write_json(workdir / "results.json", {"command": command} | result)
