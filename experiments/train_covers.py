@@ -8,20 +8,22 @@ moments that are known to be the same. No recording and no work of anyone is use
 be kept apart from a test set. Writes the hasher (hasher.json, weights.npz, a model card) and
 losses.json into --directory. The same command gives the same bits on one machine.
 
-Expect 4 minutes for 120 works on 2 cores, nearly all for the instruments. --set changes fields of
-the config, as pairs.steps=1200, harmony.tune=0.
+Expect 10 minutes for 120 works on 2 cores, most of it for the instruments; --material keeps what
+they played, for further trainings. --set changes fields of the config: encoder.kind=kernel or lstm
+instead of mlp, pairs.steps=300.
 """
 
 import shlex
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import soxr
 from absl import flags
 from tqdm import tqdm
 
-from seqhash import parallel
+from seqhash import files, parallel
 from seqhash.songbook import book, composer
 
 from . import script
@@ -33,17 +35,25 @@ _NAME = flags.DEFINE_string(
     "name", None, "name of the hasher, shown beside its results", required=True
 )
 _WORKS = flags.DEFINE_integer("works", 120, "random works", lower_bound=2)
+_MATERIAL = flags.DEFINE_string(
+    "material",
+    None,
+    "npz file of the works as they were played: written, or read where it is there",
+)
 _SEED = flags.DEFINE_integer("seed", 1, "of the works")
 _SET = flags.DEFINE_multi_string("set", [], "change of the config, as pairs.steps=600; any number")
 _PROGRESS = flags.DEFINE_boolean("progress", True, "progress bars")
 
 BASE = {
     "encoder.front_end": "harmony",
-    "encoder.kind": "circulant",
+    "encoder.kind": "mlp",
+    "encoder.hidden": 32,
     "pairs.batch_size": 256,
-    "pairs.steps": 600,
-    "pairs.soft": 0.0,
+    "pairs.steps": 300,
+    "pairs.learning_rate": 5e-3,
+    "pairs.separation": 0.0,
     "pairs.nt_xent": 1.0,
+    "pairs.temperature": 0.06,
 }
 OWN = ("orig", "cover")  # kinds of versions that have the work's own chords
 KINDS = (("orig", "cover", "anew", "anew"), ("orig", "cover", "anew", "lead"))  # of even, odd works
@@ -59,13 +69,7 @@ def main() -> int:
     config = override(override(Config(), BASE), _SET.value)
     directory = export.check_directory(_DIRECTORY.value)  # before minutes of work
     rate = config.harmony.sample_rate
-    jobs = [(number, _SEED.value, rate) for number in range(_WORKS.value)]
-    played = parallel.in_processes(play, jobs, workers=parallel.cores())
-    bar = tqdm(played, total=len(jobs), unit="work", disable=None if _PROGRESS.value else True)
-    works = [
-        [versions.Aligned(*version) for version in made]
-        for _, made in sorted(bar, key=lambda result: result[0])
-    ]
+    works = [[versions.Aligned(*version) for version in one] for one in _played(rate)]
     material = versions.make_material(works, config=config)
     params, rows = versions.train_versions(config, material, progress=_PROGRESS.value)
     hasher = make_cover_hasher(config, params, name=_NAME.value)
@@ -79,24 +83,60 @@ def main() -> int:
     return 0
 
 
+def _played(rate: int) -> list[list[tuple]]:
+    """All works in their versions, from the file of --material where it has them."""
+    kept = Path(_MATERIAL.value) if _MATERIAL.value else None
+    asked = [_SEED.value, _WORKS.value, rate]
+    if kept and kept.is_file():
+        with np.load(kept) as file:
+            if file["asked"].tolist() != asked:
+                held = file["asked"].tolist()
+                raise ValueError(f"{kept}: must hold seed, works, rate {asked}, holds {held}.")
+            pieces = np.split(file["samples"], np.cumsum(file["lengths"])[:-1])
+            rows = [(s, *f[:4], bool(f[4])) for s, f in zip(pieces, file["fields"], strict=True)]
+        return [rows[i : i + len(KINDS[0])] for i in range(0, len(rows), len(KINDS[0]))]
+    jobs = [(number, _SEED.value, rate) for number in range(_WORKS.value)]
+    played = parallel.in_processes(play, jobs, workers=parallel.cores())
+    bar = tqdm(played, total=len(jobs), unit="work", disable=None if _PROGRESS.value else True)
+    works = [made for _, made in sorted(bar, key=lambda result: result[0])]
+    rows = [version for made in works for version in made]
+    if kept:
+        with files.replacing(kept) as file:
+            np.savez(
+                file,
+                asked=asked,
+                samples=np.concatenate([row[0] for row in rows]),
+                lengths=[len(row[0]) for row in rows],
+                fields=np.array([row[1:] for row in rows], np.float64),
+            )
+    return works
+
+
 def play(number: int, seed: int, rate: int) -> list[tuple]:
-    """A random work in its versions, the fields of ``versions.Aligned``: a function of number and
-    seed.
+    """A random work in its versions, the fields of ``versions.Aligned``, samples of 16 bits: a
+    function of number and seed.
     """
     rng = np.random.default_rng([seed, number])
     work = composer.compose(rng, f"w{number}")
     made = composer.versions(rng, work, KINDS[number % len(KINDS)])
     return [
-        (soxr.resample(one[0], book.SAMPLE_RATE, rate), *one[1:5], one.kind in OWN) for one in made
+        (_of_16_bits(soxr.resample(one[0], book.SAMPLE_RATE, rate)), *one[1:5], one.kind in OWN)
+        for one in made
     ]
+
+
+def _of_16_bits(samples: np.ndarray) -> np.ndarray:
+    return (np.clip(samples, -1, 1) * 32_767).astype(np.int16)
 
 
 def _card(hasher, hours: float, rows: list, seconds: float) -> str:
     """The model card: what it is, how it was made, what it was trained on."""
+    import jax
+
     from seqhash.config import Config, override, to_flat_dict
 
     config, base = hasher.config, to_flat_dict(override(Config(), BASE))
-    numbers = sum(np.size(leaf) for leaf in hasher.params.values())
+    numbers = sum(np.size(leaf) for leaf in jax.tree.leaves(hasher.params))
     seen = config.harmony
     changed = {n: v for n, v in to_flat_dict(config).items() if v != base[n]}
     return "\n".join(
@@ -105,10 +145,10 @@ def _card(hasher, hours: float, rows: list, seconds: float) -> str:
             "",
             f"Audio hasher for works: {hasher.ring} of {hasher.bits} bits, {hasher.code_rate:g} "
             f"codes a second ({hasher.bits * hasher.code_rate / 8:g} bytes), {hasher.sample_rate} "
-            f"Hz. Each of 12 pitch classes has {seen.bits} bits, the signs of linear functions "
-            f"({numbers} numbers) of {seen.steps} steps x {12 * seen.octaves} semitones around it, "
-            f"{seen.chords} of all partials and {seen.tune} of those that stand out: music in "
-            "another key has the same code, turned.",
+            f"Hz. Each of 12 pitch classes has {seen.bits} bits, the signs of one function for all "
+            f"(`{config.encoder.kind}`, {numbers:,} numbers) of {seen.steps} steps x "
+            f"{12 * seen.octaves} semitones around it, all partials and those that stand out: in "
+            "another key music has the same code, turned.",
             "",
             f"Identity (SHA-256 of config and weights): `{hasher.digest}`.",
             f"Trained in {seconds / 60:.0f} minutes by",

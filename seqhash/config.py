@@ -22,7 +22,7 @@ Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine"]
 Threshold = Literal["zero", "median"]
 FrontEnd = Literal["mfcc", "bands", "harmony"]
-EncoderKind = Literal["autoencoder", "kernel", "mlp", "lstm", "circulant"]
+EncoderKind = Literal["autoencoder", "kernel", "mlp", "lstm"]
 
 
 @dataclass(frozen=True)
@@ -127,14 +127,8 @@ class HarmonyConfig:
     steps: int = 5  # of a code in time ...
     step_frames: int = 3  # ... each the mean of so many frames; 5 x 3 = 1 s with the frame's length
     hop: int = 5  # frames between two codes; 5 = 4 codes a second
-    chords: int = 5  # bits of each of 12 pitch classes that hear all partials, ...
-    tune: int = 5  # ... and those that hear what stands out
+    bits: int = 10  # of each of 12 pitch classes
     around: int = 8  # semitones on either side that a partial must stand out from
-
-    @property
-    def bits(self) -> int:
-        """Bits of a pitch class."""
-        return self.chords + self.tune
 
 
 @dataclass(frozen=True)
@@ -287,11 +281,7 @@ def check(config: Config) -> None:
         "bands.exponent": config.bands.exponent,
         "patch.frames": config.patch.frames,
         "patch.hop": config.patch.hop,
-        **{
-            f"harmony.{name}": value
-            for name, value in dataclasses.asdict(config.harmony).items()
-            if name not in ("chords", "tune")
-        },
+        **{f"harmony.{name}": value for name, value in dataclasses.asdict(config.harmony).items()},
         "pairs.batch_size": config.pairs.batch_size,
         "pairs.steps": config.pairs.steps,
     }
@@ -332,13 +322,14 @@ def check(config: Config) -> None:
 def _check_bands(config: Config) -> None:
     """The same of the second front end, its patches and its encoders."""
     bands, patch, encoder = config.bands, config.patch, config.encoder
-    if (encoder.front_end == "harmony") != (encoder.kind == "circulant"):
+    if encoder.front_end == "harmony" and encoder.kind == "autoencoder":
         raise ValueError(
-            "encoder.kind=circulant needs encoder.front_end=harmony and the other way round, "
-            f"got {encoder.kind} and {encoder.front_end}."
+            "encoder.front_end=harmony needs encoder.kind=kernel, mlp or lstm, got autoencoder."
         )
     if encoder.front_end == "mfcc" and encoder.kind != "autoencoder":
-        raise ValueError(f"encoder.kind={encoder.kind} needs encoder.front_end=bands, got mfcc.")
+        raise ValueError(
+            f"encoder.kind={encoder.kind} needs encoder.front_end=bands or harmony, got mfcc."
+        )
     whole = (encoder.front_end, encoder.kind) == ("bands", "autoencoder")
     if whole and config.model.hidden_size != patch.bits:
         raise ValueError(
@@ -361,8 +352,6 @@ def _check_bands(config: Config) -> None:
             f"got {bands.fft_length}."
         )
     harmony = config.harmony
-    if harmony.bits <= 0:
-        raise ValueError("harmony.chords and harmony.tune must not both be 0.")
     if harmony.fft_length < harmony.frame_length:
         raise ValueError(
             f"harmony.fft_length must be at least harmony.frame_length = {harmony.frame_length}, "

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from seqhash import autoencoder, equivariant, mfcc, pairs, patches, versions
+from seqhash import autoencoder, equivariant, mfcc, pairs, patches
 from seqhash.band_codes import make_band_hasher
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, override
@@ -104,8 +104,10 @@ def _patches_of_pairs(
 
 
 def random_harmony(key: jax.Array, config: Config) -> CoverHasher:
-    """Signs of a Gaussian kernel that all pitch classes share, which training begins from."""
-    return make_cover_hasher(config, versions.init_params(key, config), name="random kernel")
+    """Signs of a Gaussian kernel that all pitch classes share: the random projection of harmony."""
+    config = override(config, {"encoder.front_end": "harmony", "encoder.kind": "kernel"})
+    params = {"kernel": np.asarray(equivariant.init_harmony(key, config)["kernel"])}
+    return make_cover_hasher(config, params, name="random kernel")
 
 
 def pca_sign(cepstra: Sequence[np.ndarray], config: Config, statistics: mfcc.Statistics) -> Hasher:

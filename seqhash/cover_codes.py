@@ -134,11 +134,11 @@ class CoverHasher(BandHasher):
 
 
 def make_cover_hasher(config: Config, params: Any, *, name: str) -> CoverHasher:
-    """A hasher from the kernels that all pitch classes share.
+    """A hasher from the function that all pitch classes share.
 
     Args:
       config: of front end and encoder; ``encoder.front_end`` is harmony.
-      params: {"chords", "tune": (steps, octaves, 12, bits)}, of ``versions.train_versions``.
+      params: of ``versions.train_versions``.
       name: shown beside results and stored in an index.
     """
     if config.encoder.front_end != "harmony":

@@ -11,10 +11,11 @@ functions, by ``EncoderConfig.kind``, of normalised patches (..., frames, width)
 Beside them, for what sharing is worth: ``autoencoder``, the paper's LSTM over the frames of all
 bands at once, each unit of its final state a bit. A transposition means nothing to it.
 
-A fourth, of windows of harmony (codes, steps, octaves, 12) to states (codes, 12, bits), is shared
-by the twelve pitch classes, which are a circle:
+Of windows of harmony (codes, steps, 2, pitches) the same three are shared by the twelve pitch
+classes, several bits each: class p hears all pitches m by how far they lie above it, m - p, and
+nothing (the mean) beyond the lowest and the highest (``views``):
 
-``circulant``: h[p, k] = sum_toj K[t, o, j, k] x[t, o, (p + j) mod 12].
+``kernel``: h[p, k] = sum_tim K[t, i, m - p, k] x[t, i, m].
 
 ``difference`` is the control that learned nothing: the kernel of two differences, in time and
 between neighbouring bands (Haitsma and Kalker, 2002, on wider frames and semitones).
@@ -31,26 +32,29 @@ from seqhash import harmony, patches
 from seqhash.autoencoder import Autoencoder
 from seqhash.config import Config, PatchConfig
 
+CLASSES = 12  # of pitch
 CODES = 64  # whose patches are cut at a time, where they are cut: 2 MB
 
 
 class SharedMlp(nn.Module):
-    """A linear kernel and a hidden layer beside it: (..., frames width) -> (...)."""
+    """A linear kernel and a hidden layer beside it: (..., frames width) -> (..., bits)."""
 
     hidden: int
+    bits: int = 1
 
     @nn.compact
     def __call__(self, flat: jax.Array) -> jax.Array:
         """States of flattened patches."""
-        linear = nn.Dense(1, use_bias=False, name="kernel")(flat)
+        linear = nn.Dense(self.bits, use_bias=False, name="kernel")(flat)
         hidden = nn.relu(nn.Dense(self.hidden, name="hidden")(flat))
-        return (linear + nn.Dense(1, name="readout")(hidden))[..., 0]
+        return linear + nn.Dense(self.bits, name="readout")(hidden)
 
 
 class SharedLstm(nn.Module):
-    """One cell over the frames of a patch: (rows, frames, width) -> (rows,)."""
+    """One cell over the frames of a patch: (rows, frames, width) -> (rows, bits)."""
 
     hidden: int
+    bits: int = 1
 
     @nn.compact
     def __call__(self, rows: jax.Array) -> jax.Array:
@@ -64,7 +68,7 @@ class SharedLstm(nn.Module):
         )(self.hidden, name="cells_0")
         zeros = jnp.zeros((rows.shape[0], self.hidden), rows.dtype)
         (_, state), _ = cell((zeros, zeros), rows)
-        return nn.Dense(1, name="readout")(state)[..., 0]
+        return nn.Dense(self.bits, name="readout")(state)
 
 
 def init_params(key: jax.Array, config: Config) -> Any:
@@ -147,35 +151,77 @@ def of_patches(params: Any, cut: jax.Array, *, config: Config) -> jax.Array:
     return states.reshape(shape)
 
 
-def encode_harmony(params: Any, semitones: jax.Array, *, config: Config) -> jax.Array:
-    """States of the codes of a recording: semitones (frames, pitches) -> (codes, 12, bits), of each
-    pitch class the bits of chords and then those of the tune.
+def init_harmony(key: jax.Array, config: Config) -> Any:
+    """Parameters of what the pitch classes share, at random: where training begins, and of the
+    kernel the random projection of harmony.
     """
-    seen = config.harmony
-    heard = {"chords": harmony.partials(semitones), "tune": harmony.salient(semitones, config=seen)}
-    parts = [
-        circulant(kernel, harmony.windows(heard[name], config=seen))
-        for name, kernel in sorted(params.items())
-    ]
-    return jnp.concatenate(parts, axis=2)
+    seen, encoder = config.harmony, config.encoder
+    width = CLASSES * (seen.octaves + 1) - 1
+    if encoder.kind == "lstm":
+        rows = jnp.zeros((1, seen.steps, 2 * width), jnp.float32)
+        return SharedLstm(encoder.hidden, seen.bits).init(key, rows)["params"]
+    size = 2 * seen.steps * width
+    kernel = jax.random.normal(key, (size, seen.bits)) / np.sqrt(size)
+    if encoder.kind == "kernel":
+        return {"kernel": kernel}
+    made = SharedMlp(encoder.hidden, seen.bits).init(key, jnp.zeros((1, size), jnp.float32))
+    return made["params"] | {"kernel": {"kernel": kernel}}
 
 
-def circulant(kernel: jax.Array, windows: jax.Array) -> jax.Array:
-    """States of the twelve pitch classes, each by the same linear map of the classes around it.
+def encode_harmony(params: Any, semitones: jax.Array, *, config: Config) -> jax.Array:
+    """States of the codes of a recording: semitones (frames, pitches) -> (codes, 12, bits)."""
+    heard = harmony.hearings(semitones, config=config.harmony)
+    return of_windows(params, harmony.windows(heard, config=config.harmony), config=config)
 
-    Rolling the windows by r classes rolls the states by r: a transposition moves bits.
+
+def of_windows(params: Any, windows: jax.Array, *, config: Config) -> jax.Array:
+    """States of the twelve pitch classes, each by the same function of what lies around it.
+
+    Windows that lie r semitones higher have states that lie r classes higher, but for the r classes
+    that leave the ring at its end: an octave lower is not quite the same.
 
     Args:
-      kernel: (steps, octaves, 12, bits), from the class itself upwards.
-      windows: (codes, steps, octaves, 12).
+      params: of ``init_harmony``.
+      windows: (codes, steps, 2, pitches).
+      config: of the encoder.
 
     Returns:
       float32 (codes, 12, bits).
     """
-    place = (np.arange(12)[:, None] - np.arange(12)) % 12  # of class q as class p sees it
-    matrix = kernel[:, :, place].reshape(-1, 12 * kernel.shape[-1])
-    states = jnp.matmul(windows.reshape(len(windows), -1), matrix, precision="highest")
-    return states.reshape(len(windows), 12, -1)
+    if config.encoder.kind == "kernel":
+        return _heard(params["kernel"], windows)
+    if config.encoder.kind == "mlp":
+        kernels = params["kernel"]["kernel"], params["hidden"]["kernel"]
+        made = _heard(jnp.concatenate(kernels, axis=1), windows)
+        linear, beside = made[..., : kernels[0].shape[1]], made[..., kernels[0].shape[1] :]
+        hidden, readout = nn.relu(beside + params["hidden"]["bias"][None, None]), params["readout"]
+        return linear + hidden @ readout["kernel"] + readout["bias"][None, None]
+    seen = views(windows).reshape(len(windows) * CLASSES, windows.shape[1], -1)
+    model = SharedLstm(config.encoder.hidden, config.harmony.bits)
+    states: Any = model.apply({"params": params}, seen)
+    return states.reshape(len(windows), CLASSES, -1)
+
+
+def _heard(kernel: jax.Array, windows: jax.Array) -> jax.Array:
+    """``views`` times a kernel (steps x 2 x (pitches + 11), units), as one matrix without the
+    views: (codes, 12, units).
+    """
+    codes, *shape, pitches = windows.shape
+    place = np.arange(pitches)[:, None] - np.arange(CLASSES) + CLASSES - 1  # in the view of a class
+    matrix = kernel.reshape(*shape, -1, kernel.shape[1])[:, :, place]
+    flat = windows.reshape(codes, -1)
+    made = jnp.matmul(flat, matrix.reshape(flat.shape[1], -1), precision="highest")
+    return made.reshape(codes, CLASSES, -1)
+
+
+def views(windows: jax.Array) -> jax.Array:
+    """Windows as each pitch class hears them, from eleven semitones below it to the highest that
+    any hears: (codes, steps, 2, pitches) -> (codes, 12, steps, 2, pitches + 11).
+    """
+    beside = CLASSES - 1
+    padded = jnp.pad(windows, ((0, 0), (0, 0), (0, 0), (beside, beside)))
+    width = windows.shape[3] + beside
+    return jnp.stack([padded[..., p : p + width] for p in range(CLASSES)], axis=1)
 
 
 def _convolved(kernel: jax.Array, seen: jax.Array, config: PatchConfig) -> jax.Array:

@@ -125,21 +125,29 @@ def salient(semitones: jax.Array, *, config: HarmonyConfig) -> jax.Array:
     return jnp.maximum(partials(semitones) - mean, 0.0)
 
 
-def windows(frames: jax.Array, *, config: HarmonyConfig) -> jax.Array:
-    """What each code sees of partials: (frames, pitches) -> (codes, steps, octaves, 12).
+def hearings(semitones: jax.Array, *, config: HarmonyConfig) -> jax.Array:
+    """All partials, mostly the chords, and those that stand out, mostly the tune: (frames, pitches)
+    -> (frames, 2, pitches).
+    """
+    return jnp.stack([partials(semitones), salient(semitones, config=config)], axis=1)
 
-    Means of ``step_frames`` frames, divided by the mean of the window, minus 1.
+
+def windows(heard: jax.Array, *, config: HarmonyConfig) -> jax.Array:
+    """What each code sees: (frames, 2, pitches) -> (codes, steps, 2, pitches).
+
+    Means of ``step_frames`` frames, each hearing divided by its mean of the window, minus 1.
     """
     length = config.steps * config.step_frames
-    codes = (frames.shape[0] - length) // config.hop + 1
+    codes = (heard.shape[0] - length) // config.hop + 1
     rows = np.arange(codes)[:, None] * config.hop + np.arange(length)
-    shape = (codes, config.steps, config.step_frames, config.octaves, 12)
-    return normalise(jnp.mean(frames[rows].reshape(shape), axis=2))
+    return normalise(heard[rows], config=config)
 
 
-def normalise(cut: jax.Array) -> jax.Array:
-    """Windows divided by their mean, minus 1: (..., steps, octaves, 12), same shape."""
-    return cut / (jnp.mean(cut, axis=(-3, -2, -1), keepdims=True) + TINY) - 1
+def normalise(cut: jax.Array, *, config: HarmonyConfig) -> jax.Array:
+    """``windows`` of the frames that codes see: (..., steps x step_frames, 2, pitches)."""
+    shape = (*cut.shape[:-3], config.steps, config.step_frames, *cut.shape[-2:])
+    means = jnp.mean(cut.reshape(shape), axis=-3)
+    return means / (jnp.mean(means, axis=(-3, -1), keepdims=True) + TINY) - 1
 
 
 @functools.lru_cache(maxsize=16)

@@ -39,14 +39,15 @@ def separation(queries: jax.Array, references: jax.Array, *, margin: float) -> j
 
     Args:
       queries, references: (batch, K), the signs of all codes of a clip as one vector; row i of both
-        is one clip. Queries may be weighted, with the length of a row of signs.
+        is one clip, and further references are strangers. Queries may be weighted, with the length
+        of a row of signs.
       margin: standard deviations that are enough.
 
     Returns:
       float32 scalar.
     """
     similarity = queries @ references.T / references.shape[1]
-    strangers = ~jnp.eye(len(similarity), dtype=bool)
+    strangers = ~jnp.eye(len(queries), len(references), dtype=bool)
     spread = jnp.mean(jnp.square(similarity), where=strangers)
     return jnp.mean(jax.nn.softplus(margin - jnp.diag(similarity) / jnp.sqrt(spread + 1e-9)))
 

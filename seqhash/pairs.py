@@ -123,7 +123,7 @@ def pair_loss(params: Any, clean: jax.Array, degraded: jax.Array, *, config: Con
 
 def objective(references: jax.Array, queries: jax.Array, *, config: PairsConfig) -> jax.Array:
     """The weighted sum of the terms of both sides' states, (batch, any, bits) each; all but
-    ``reconstruction``, which needs the bands.
+    ``reconstruction``, which needs the bands. References past the batch are strangers to all.
     """
     weights_of_bits = _weights(queries)
     bits = references.shape[-1]
@@ -142,7 +142,7 @@ def objective(references: jax.Array, queries: jax.Array, *, config: PairsConfig)
     terms = {
         "separation": lambda: both(functools.partial(losses.separation, margin=config.margin)),
         "nt_xent": lambda: both(functools.partial(losses.nt_xent, temperature=config.temperature)),
-        "hash_distance": lambda: losses.hash_distance(queries, references),
+        "hash_distance": lambda: losses.hash_distance(queries, references[: len(queries)]),
         "entropy": lambda: losses.bitwise_entropy(codes),
         "decorrelation": lambda: losses.decorrelation(codes),
     }

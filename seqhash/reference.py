@@ -40,7 +40,7 @@ def states_of(description: dict[str, Any], weights: Weights, samples: np.ndarray
             return lstm(weights, windows(frames, config), *size)
         return shared(weights, patches(frames, config), config)
     if config.get("encoder.front_end") == "harmony":
-        return circulant(weights, harmony(np.asarray(samples, np.float64), config), config)
+        return works(weights, harmony(np.asarray(samples, np.float64), config), config)
     cepstra = mfcc(np.asarray(samples, np.float64), config)
     starts = np.arange(0, len(cepstra) - config["segment.frames"] + 1, config["segment.hop"])
     segments = cepstra[starts[:, None] + np.arange(config["segment.frames"])]
@@ -173,8 +173,8 @@ def harmony(samples: np.ndarray, config: dict[str, Any]) -> np.ndarray:
     return ((power[:, columns + tuning] @ triangle) / gain) ** config["harmony.exponent"]
 
 
-def circulant(weights: Weights, semitones: np.ndarray, config: dict[str, Any]) -> np.ndarray:
-    """Linear maps that the twelve pitch classes share, of windows: (codes, 12 x bits)."""
+def works(weights: Weights, semitones: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """Functions that the twelve pitch classes share, of windows: (codes, 12 x bits)."""
     around, count = config["harmony.around"], semitones.shape[1]
     beside = np.pad(semitones, ((0, 0), (1, 1)))
     louder = (semitones >= beside[:, :-2]) & (semitones >= beside[:, 2:])
@@ -183,20 +183,20 @@ def circulant(weights: Weights, semitones: np.ndarray, config: dict[str, Any]) -
         [semitones[:, max(0, i - around) : i + around + 1].mean(axis=1) for i in range(count)],
         axis=1,
     )
-    heard = {"chords": partials, "tune": np.maximum(partials - mean, 0)}
-    steps, each, hop, octaves = (
-        config[f"harmony.{name}"] for name in ("steps", "step_frames", "hop", "octaves")
-    )
+    heard = np.stack([partials, np.maximum(partials - mean, 0)], axis=1)
+    steps, each, hop = (config[f"harmony.{name}"] for name in ("steps", "step_frames", "hop"))
     codes = max(0, (len(semitones) - steps * each) // hop + 1)
     rows = np.arange(codes)[:, None] * hop + np.arange(steps * each)
-    states = []
-    for part in sorted(weights):
-        cut = heard[part][rows].reshape(codes, steps, each, octaves, 12).mean(axis=2)
-        cut = cut / (cut.mean(axis=(1, 2, 3), keepdims=True) + 1e-9) - 1
-        turned = [np.roll(cut, -pitch, axis=3) for pitch in range(12)]
-        states.append([np.einsum("ctoj,tojk->ck", one, weights[part]) for one in turned])
-    rings = [np.stack(one, axis=1) for one in states]
-    return np.concatenate(rings, axis=2).reshape(codes, -1)
+    cut = heard[rows].reshape(codes, steps, each, 2, count).mean(axis=2)
+    cut = cut / (cut.mean(axis=(1, 3), keepdims=True) + 1e-9) - 1
+    padded = np.pad(cut, ((0, 0), (0, 0), (0, 0), (11, 11)))
+    rings = [
+        shared(
+            weights, padded[:, None, :, :, p : p + count + 11].reshape(codes, 1, steps, -1), config
+        )
+        for p in range(12)
+    ]
+    return np.concatenate(rings, axis=1).reshape(codes, -1)
 
 
 def patches(frames: np.ndarray, config: dict[str, Any]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Training by versions: one moment of a work in two recordings whose alignment is known.
 
 A step draws works and moments, cuts the window around each moment from two versions, turns one of
-them by the difference of their keys, and moves the kernels so that a moment finds itself among
+them by the difference of their keys, and moves the parameters so that a moment finds itself among
 those of other works (``losses``). Frames of all versions stay on the device; no audio does.
 
 ``train_versions`` runs from nothing in a minute on two cores and keeps no checkpoints: the same
@@ -10,7 +10,6 @@ call gives the same parameters, bit by bit on one machine.
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ import numpy as np
 import optax
 
 from seqhash import equivariant, harmony, pairs
-from seqhash.config import Config, PairsConfig
+from seqhash.config import Config
 
 JITTER = 1.0  # frames by which a window may lie off its moment
 MARGIN_SECONDS = 1.0  # at either end of what two versions share, in which no moment is drawn
@@ -30,7 +29,7 @@ State = tuple[Any, optax.OptState]  # parameters, and what the optimizer keeps o
 class Aligned(NamedTuple):
     """A recording of a work and where its score lies in it."""
 
-    samples: np.ndarray  # float32 (samples,) at the front end's rate
+    samples: np.ndarray  # float32 or int16 (samples,) at the front end's rate
     key_shift: int  # semitones above the work
     first: float  # seconds at which the score begins ...
     beat: float  # ... and seconds of each of its beats
@@ -41,12 +40,12 @@ class Aligned(NamedTuple):
 class Material(NamedTuple):
     """What is trained on: all versions, one after another, and the pairs that are drawn."""
 
-    heard: dict[str, jax.Array]  # float32 (frames, pitches), of "chords" and "tune"
+    heard: jax.Array  # float32 (frames, 2, pitches), of ``harmony.hearings``
     place: jax.Array  # int32 (versions, 2): first frame, frames
     score: jax.Array  # float32 (versions, 3): ``first``, ``beat``, ``beats``
     key: jax.Array  # int32 (versions,)
-    pairs: dict[str, jax.Array]  # int32 (pairs, 2), versions of one work: for "chords" those with
-    # its own chords, for "tune" all
+    pairs: dict[str, jax.Array]  # int32 (pairs, 2), versions of one work: "own" those with its own
+    # chords, "all" all
 
 
 def make_material(works: Sequence[Sequence[Aligned]], *, config: Config) -> Material:
@@ -64,7 +63,10 @@ def make_material(works: Sequence[Sequence[Aligned]], *, config: Config) -> Mate
     for versions in works:
         low = len(rows)
         for version in versions:
-            powers = harmony.stream([version.samples], config=config.harmony)
+            samples = version.samples
+            if samples.dtype == np.int16:
+                samples = samples.astype(np.float32) / 32_767
+            powers = harmony.stream([samples], config=config.harmony)
             made = harmony.of_recording(powers, config=config.harmony)
             frames.append(made)
             places.append((total, len(made)))
@@ -78,25 +80,24 @@ def make_material(works: Sequence[Sequence[Aligned]], *, config: Config) -> Mate
             f"got {len(works)} works of {len(rows)} versions, {len(same)} pairs."
         )
     score = np.array([(row.first, row.beat, row.beats) for row in rows], np.float32)
-    semitones = jnp.asarray(np.concatenate(frames))
     return Material(
-        {"chords": _partials(semitones), "tune": _salient(semitones, config=config.harmony)},
+        _hearings(np.concatenate(frames), config=config.harmony),
         jnp.asarray(places, jnp.int32),
         jnp.asarray(score),
         jnp.asarray([row.key_shift for row in rows], jnp.int32),
-        {"chords": jnp.asarray(same, jnp.int32), "tune": jnp.asarray(twos, jnp.int32)},
+        {"own": jnp.asarray(same, jnp.int32), "all": jnp.asarray(twos, jnp.int32)},
     )
 
 
 def draw_pairs(
-    key: jax.Array, material: Material, part: str, *, config: Config
+    key: jax.Array, material: Material, chords: str, *, config: Config
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Windows of a batch of moments in two versions each, float32 (batch, steps, octaves, 12), and
+    """Windows of a batch of moments in two versions each, float32 (batch, steps, 2, pitches), and
     by how many semitones the second lies above the first, int32 (batch,).
     """
     pair_key, moment_key, move_key = jax.random.split(key, 3)
     batch = config.pairs.batch_size
-    pairs_of = material.pairs[part]
+    pairs_of = material.pairs[chords]
     chosen = pairs_of[jax.random.randint(pair_key, (batch,), 0, len(pairs_of))]
     score = material.score[chosen]  # (batch, 2, 3)
     edge = jnp.max(MARGIN_SECONDS / score[..., 1], axis=1)  # beats
@@ -110,35 +111,29 @@ def draw_pairs(
     begin = jnp.round(middle - (length - 1) / 2).astype(jnp.int32)
     place = material.place[chosen]
     begin = place[..., 0] + jnp.clip(begin, 0, place[..., 1] - length)
-    cut = material.heard[part][begin[..., None] + jnp.arange(length)[None, None]]
-    shape = (batch, 2, seen.steps, seen.step_frames, seen.octaves, 12)
-    windows = harmony.normalise(jnp.mean(cut.reshape(shape), axis=3))
+    cut = material.heard[begin[..., None] + jnp.arange(length)[None, None]]
+    windows = harmony.normalise(cut, config=seen)
     apart = material.key[chosen[:, 1]] - material.key[chosen[:, 0]]
     return windows[:, 0], windows[:, 1], apart
 
 
 def version_loss(
-    kernel: jax.Array, one: jax.Array, other: jax.Array, apart: jax.Array, *, config: PairsConfig
+    params: Any, one: jax.Array, other: jax.Array, apart: jax.Array, *, config: Config
 ) -> jax.Array:
     """The objective of a batch: ``pairs.objective`` of the states, the first's turned into the key
-    of the second.
+    of the second. Strangers are there in all twelve keys, as where a query is asked in all.
     """
-    queries = equivariant.circulant(kernel, one)
+    queries = equivariant.of_windows(params, one, config=config)
     queries = jax.vmap(lambda states, by: jnp.roll(states, by, axis=0))(queries, apart)
-    return pairs.objective(equivariant.circulant(kernel, other), queries, config=config)
-
-
-def objectives(config: PairsConfig) -> dict[str, PairsConfig]:
-    """Of the bits of chords and of those of the tune: separation is best for single codes of what
-    is nearly the same, NT-Xent for what is less so.
-    """
-    return {"chords": replace(config, nt_xent=0.0), "tune": replace(config, separation=0.0)}
+    references = equivariant.of_windows(params, other, config=config)
+    turned = [jnp.roll(references, by, axis=1) for by in range(equivariant.CLASSES)]
+    return pairs.objective(jnp.concatenate(turned), queries, config=config.pairs)
 
 
 def train_versions(
     config: Config, material: Material, *, progress: bool = True
 ) -> tuple[Any, list[dict[str, float]]]:
-    """Trains the kernel that all pitch classes share.
+    """Trains the function that all pitch classes share.
 
     Args:
       config: of front end and objective.
@@ -153,38 +148,13 @@ def train_versions(
       ValueError: the loss is not finite; the message names the step.
     """
     key = jax.random.key(config.pairs.seed)
-    params = init_params(jax.random.fold_in(key, 0), config)
+    params = equivariant.init_harmony(jax.random.fold_in(key, 0), config)
     stretch = functools.partial(_stretch, key=jax.random.fold_in(key, 1), config=config)
     params, rows = pairs.fit(params, material, stretch, config.pairs, progress=progress)
-    params = levelled(params, material, jax.random.fold_in(key, 2), config=config)
     return jax.tree.map(np.asarray, params), rows
 
 
-def init_params(key: jax.Array, config: Config) -> Any:
-    """Gaussian kernels: the random projection of harmony, and where training begins."""
-    seen = config.harmony
-    shape, scale = (seen.steps, seen.octaves, 12), np.sqrt(seen.steps * seen.octaves * 12)
-    widths = {"chords": seen.chords, "tune": seen.tune}
-    return {
-        part: jax.random.normal(jax.random.fold_in(key, i), (*shape, bits)) / scale
-        for i, (part, bits) in enumerate(widths.items())
-        if bits
-    }
-
-
-def levelled(params: Any, material: Material, key: jax.Array, *, config: Config) -> Any:
-    """The kernels scaled so that the mean size of their states is 1: no bit changes, and the sizes
-    of all of them weigh alike.
-    """
-    scaled = {}
-    for part, kernel in params.items():
-        one, _, _ = draw_pairs(key, material, part, config=config)
-        scaled[part] = kernel / jnp.mean(jnp.abs(equivariant.circulant(kernel, one)))
-    return scaled
-
-
-_partials = jax.jit(harmony.partials)
-_salient = jax.jit(harmony.salient, static_argnames=("config",))
+_hearings = jax.jit(harmony.hearings, static_argnames=("config",))
 
 
 @functools.partial(jax.jit, static_argnames=("config",))
@@ -199,16 +169,13 @@ def _stretch(
 ) -> tuple[State, jax.Array]:
     """``count`` is a run-time value: one program for all stretches."""
 
-    def draw(key: jax.Array) -> dict[str, Any]:
-        return {
-            part: draw_pairs(jax.random.fold_in(key, i), material, part, config=config)
-            for i, part in enumerate(sorted(state[0]))
-        }
+    def draw(key: jax.Array) -> list[Any]:
+        return [
+            draw_pairs(jax.random.fold_in(key, i), material, chords, config=config)
+            for i, chords in enumerate(("own", "all"))
+        ]
 
-    def loss(params: Any, drawn: dict[str, Any]) -> jax.Array:
-        wanted, total = objectives(config.pairs), jnp.float32(0)
-        for part, kernel in sorted(params.items()):
-            total += version_loss(kernel, *drawn[part], config=wanted[part])
-        return total
+    def loss(params: Any, drawn: list[Any]) -> jax.Array:
+        return jnp.sum(jnp.stack([version_loss(params, *one, config=config) for one in drawn]))
 
     return pairs.steps(state, key, step, count, draw=draw, loss=loss, config=config.pairs)

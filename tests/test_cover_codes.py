@@ -4,14 +4,15 @@ import jax
 import librosa
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
-from seqhash import controls, cover_codes, export, reference, songbook
+from seqhash import controls, cover_codes, equivariant, export, reference, songbook
 from seqhash.band_codes import Variant
 from seqhash.codes import unpack
-from seqhash.config import Config, override
+from seqhash.config import Config, override, to_flat_dict
 from seqhash.index import compare
 
-CONFIG = override(Config(), {"encoder.front_end": "harmony", "encoder.kind": "circulant"})
+CONFIG = override(Config(), {"encoder.front_end": "harmony", "encoder.kind": "kernel"})
 RATE = CONFIG.harmony.sample_rate
 
 
@@ -52,21 +53,31 @@ def test_what_a_hasher_tells(hasher):
         hasher.hash_shifts([noise[:-1]])
 
 
-def test_windows_that_turn_have_states_that_turn(hasher):
-    """Exactly, where the octaves turn too: the map is a circulant."""
-    from seqhash import equivariant
-
-    windows = np.random.default_rng(0).standard_normal((4, 5, 6, 12)).astype(np.float32)
-    kernel = hasher.params["tune"]
-    states = np.asarray(equivariant.circulant(kernel, windows))
-    for by in (1, 7):
-        made = np.asarray(equivariant.circulant(kernel, np.roll(windows, by, axis=3)))
-        np.testing.assert_allclose(made, np.roll(states, by, axis=1), atol=1e-4)
-    by_hand = sum(
-        kernel[t, o, j, 2] * windows[1, t, o, (3 + j) % 12]
-        for t, o, j in np.ndindex(5, 6, 12)
-    )  # fmt: skip
-    assert states[1, 3, 2] == pytest.approx(by_hand, abs=1e-3)
+@pytest.mark.parametrize("kind", ["kernel", "mlp", "lstm"])
+def test_windows_that_rise_have_states_that_turn(kind):
+    """Exactly, but for the classes that begin anew an octave lower, and as loops say."""
+    config = override(CONFIG, {"encoder.kind": kind, "encoder.hidden": 4})
+    params = equivariant.init_harmony(jax.random.key(0), config)
+    windows = np.random.default_rng(0).standard_normal((3, 5, 2, 72)).astype(np.float32)
+    windows[..., -7:] = 0  # beyond either end there is nothing
+    states = np.asarray(equivariant.of_windows(params, windows, config=config))
+    assert states.shape == (3, 12, 10)
+    higher = np.roll(windows, 7, axis=3)
+    made = np.asarray(equivariant.of_windows(params, higher, config=config))
+    np.testing.assert_allclose(made[:, 7:], states[:, :5], atol=1e-5)
+    assert np.abs(made[:, :5] - states[:, 7:]).max() > 0.1
+    if kind == "kernel":
+        shared = params["kernel"].reshape(5, 2, 83, 10)
+        by_hand = sum(
+            shared[t, i, m - 3 + 11, 2] * windows[1, t, i, m] for t, i, m in np.ndindex(5, 2, 72)
+        )
+        assert states[1, 3, 2] == pytest.approx(by_hand, abs=1e-4)
+        views = np.asarray(equivariant.views(windows)).reshape(3, 12, -1)
+        np.testing.assert_allclose(views @ params["kernel"], states, atol=1e-4)
+    if kind == "mlp":
+        seen = equivariant.views(windows).reshape(36, -1)
+        wanted = equivariant.SharedMlp(4, 10).apply({"params": params}, seen)
+        np.testing.assert_allclose(states.reshape(36, 10), wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("by", [-4, 1, 6])
@@ -136,13 +147,24 @@ def test_the_reference_has_the_same_bits(hasher, music):
     assert np.mean(np.asarray(unpack(hasher.hash_samples(samples) ^ wanted))) < 2e-4
 
 
+@pytest.mark.parametrize("kind", ["kernel", "lstm"])
+def test_the_reference_has_the_other_kinds(kind, music):
+    config = override(CONFIG, {"encoder.kind": kind, "encoder.hidden": 4})
+    params = equivariant.init_harmony(jax.random.key(0), config)
+    made = cover_codes.make_cover_hasher(config, params, name=kind)
+    states = made.states_of(made.frames_of([music[: 2 * RATE]]))
+    flat = {"/".join(key): np.asarray(value) for key, value in flatten_dict(params).items()}
+    wanted = reference.states_of({"config": to_flat_dict(config)}, flat, music[: 2 * RATE])
+    np.testing.assert_allclose(states, wanted, atol=1e-3)
+
+
 def test_plain_files(tmp_path, music):
     made = controls.random_harmony(jax.random.key(0), CONFIG)
     export.export_hasher(made, tmp_path / "h", card="# none")
     again = export.load_hasher(tmp_path / "h")
     assert again.digest == made.digest
     np.testing.assert_array_equal(again.hash_samples(music), made.hash_samples(music))
-    fewer = override(CONFIG, {"harmony.chords": 0, "harmony.tune": 2})
+    fewer = override(CONFIG, {"harmony.bits": 2})
     assert controls.random_harmony(jax.random.key(0), fewer).words == 1
 
 
@@ -161,10 +183,10 @@ def test_a_match_in_another_key_is_drawn_in_its_key(hasher):
 
 
 def test_options_that_make_no_sense():
-    with pytest.raises(ValueError, match=r"needs encoder\.front_end=harmony"):
-        override(Config(), {"encoder.kind": "circulant"})
-    with pytest.raises(ValueError, match="must not both be 0"):
-        override(CONFIG, {"harmony.chords": 0, "harmony.tune": 0})
+    with pytest.raises(ValueError, match=r"needs encoder\.kind=kernel, mlp or lstm"):
+        override(CONFIG, {"encoder.kind": "autoencoder"})
+    with pytest.raises(ValueError, match=r"harmony\.bits must be positive"):
+        override(CONFIG, {"harmony.bits": 0})
     with pytest.raises(ValueError, match=r"harmony\.octaves"):
         override(CONFIG, {"harmony.octaves": 7})
     with pytest.raises(ValueError, match=r"harmony\.fft_length"):

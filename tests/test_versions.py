@@ -1,13 +1,15 @@
 """Random works, their versions, and training on moments that are the same."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
+import scipy.special
 import soxr
 
-from seqhash import controls, harmony, songbook, versions
+from seqhash import controls, equivariant, harmony, songbook, versions
 from seqhash.config import Config, override
 from seqhash.songbook import composer
 
@@ -15,10 +17,10 @@ CONFIG = override(
     Config(),
     {
         "encoder.front_end": "harmony",
-        "encoder.kind": "circulant",
+        "encoder.kind": "mlp",
         "pairs.batch_size": 16,
         "pairs.steps": 40,
-        "pairs.soft": 0.0,
+        "pairs.separation": 0.0,
         "pairs.nt_xent": 1.0,
     },
 )
@@ -111,12 +113,12 @@ def test_a_moment_is_the_same_in_all_versions(made):
 
 
 def test_pairs_are_two_versions_of_one_moment_in_their_keys(material):
-    assert len(material.pairs["chords"]) == 2 * 2
-    assert len(material.pairs["tune"]) == 2 * 12
-    draw = jax.jit(versions.draw_pairs, static_argnames=("part", "config"))
-    one, other, apart = draw(jax.random.key(0), material, "chords", config=CONFIG)
-    assert one.shape == other.shape == (16, 5, 6, 12)
-    profile = [np.asarray(x).sum(axis=(1, 2)) for x in (one, other)]
+    assert len(material.pairs["own"]) == 2 * 2
+    assert len(material.pairs["all"]) == 2 * 12
+    draw = jax.jit(versions.draw_pairs, static_argnames=("chords", "config"))
+    one, other, apart = draw(jax.random.key(0), material, "own", config=CONFIG)
+    assert one.shape == other.shape == (16, 5, 2, 72)
+    profile = [np.asarray(x).reshape(16, -1, 12).sum(axis=1) for x in (one, other)]
     profile[0] = np.stack([np.roll(p, by) for p, by in zip(profile[0], apart, strict=True)])
     alike = np.corrcoef(*profile)[:16, 16:]
     assert np.mean(np.diag(alike)) > np.mean(alike) + 0.2
@@ -128,16 +130,29 @@ def test_training_lowers_the_loss_and_repeats(material):
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
     again, _ = versions.train_versions(CONFIG, material, progress=False)
     assert jax.tree.all(jax.tree.map(np.array_equal, params, again))
-    assert {name: kernel.shape for name, kernel in params.items()} == {
-        "chords": (5, 6, 12, 5),
-        "tune": (5, 6, 12, 5),
-    }
+    assert params["kernel"]["kernel"].shape == (5 * 2 * 83, 10)
+
+
+def test_strangers_are_in_all_keys():
+    """By hand, of a pair that is the same window, and where it is turned."""
+    config = override(CONFIG, {"encoder.kind": "kernel", "pairs.soft": 0.0})
+    params = equivariant.init_harmony(jax.random.key(0), config)
+    windows = np.random.default_rng(0).standard_normal((2, 5, 2, 72)).astype(np.float32)
+    loss = functools.partial(versions.version_loss, params, config=config)
+    one = equivariant.of_windows(params, windows, config=config)
+    signs = np.where(np.asarray(one) > 0, 1.0, -1.0).reshape(2, 12, 10)
+    for by in (0, 5):  # the first of a pair is turned by ``apart``
+        keys = np.stack([np.roll(signs, r, axis=1) for r in range(12)]).reshape(24, -1)
+        alike = np.roll(signs, by, axis=1).reshape(2, -1) @ keys.T / 120 / 0.1
+        wanted = np.mean([scipy.special.logsumexp(alike[i]) - alike[i, i] for i in range(2)])
+        made = loss(windows, windows, jax.numpy.full(2, by))
+        assert float(made) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_control_is_where_training_begins():
-    key = jax.random.key(3)
+    key, config = jax.random.key(3), override(CONFIG, {"encoder.kind": "kernel"})
     made = controls.random_harmony(key, CONFIG)
-    start = versions.init_params(key, CONFIG)
+    start = equivariant.init_harmony(key, config)
     assert jax.tree.all(jax.tree.map(np.array_equal, made.params, start))
 
 
