@@ -12,19 +12,25 @@ accuracy.png, bits.png.
 measures a hasher that is there already, of the package or in a folder, and needs no training. Of
 one whose codes turn with the key, every window counts at the nearest of twelve rotations; beside
 that stand the weighted and the oracle's accuracy, and the measures of whole recordings.
+--degradation is what has happened to the covers (noise_0db with --noise, pitch_+12, ...), and
+--distractors are recordings of other works among the originals.
 
 Expect 40 s to 1.5 minutes for 80 recordings on 2 cores, and for 20 works of real covers 10 % at 1
 hash and 18 % at 9, for the trained model and for its floors alike (chance 5 %; docs/results.md).
 """
 
+import functools
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
+import soxr
 from absl import flags
 
 from seqhash import (
+    audio,
     batches,
     checkpoint,
     controls,
@@ -39,9 +45,13 @@ from seqhash import (
     parallel,
 )
 from seqhash.cover_codes import CoverHasher
+from seqhash.robustness import degrade
 from seqhash.train import read_rows
 
 from . import script
+
+OCTAVE = "pitch_+12"  # all voices an octave higher
+DISTRACTOR = "distractor"
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", required=True)
 _CORPUS = flags.DEFINE_string(
@@ -49,6 +59,13 @@ _CORPUS = flags.DEFINE_string(
 )
 _HASHER = flags.DEFINE_string(
     "hasher", None, "a hasher of the package or a folder, instead of the trained run's"
+)
+_DEGRADATION = flags.DEFINE_enum(
+    "degradation", None, [*degrade.NAMES, OCTAVE], "what has happened to the covers; needs --hasher"
+)
+_NOISE = flags.DEFINE_string("noise", None, "noises of --degradation; default: synthesised")
+_DISTRACTORS = flags.DEFINE_string(
+    "distractors", None, "recordings of other works, added to the originals; needs --hasher"
 )
 _LENGTHS = flags.DEFINE_list(
     "lengths", [str(n) for n in metrics.PAPER_LENGTHS], "numbers of consecutive hashes"
@@ -126,12 +143,19 @@ def _evaluate_hasher(name: str, workdir: Path) -> int:
     recordings = corpus.recordings(_CORPUS.value)
     corpus.require_covers(recordings)
     evaluate.splits([recording for recording in recordings if recording.role == "cover"])
+    if _DISTRACTORS.value is not None:
+        recordings += tuple(
+            replace(one, id=f"{DISTRACTOR} {i}", work=f"{DISTRACTOR} {i}", role="original")
+            for i, one in enumerate(corpus.recordings(_DISTRACTORS.value))
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     kept, samples, failed = script.read_samples(recordings, hasher)
     script.report_failures(failed)
     script.report_lost(kept)
     known = evaluate.roles(kept)
     corpus.require_covers([kept[i] for i in (*known.originals, *known.covers)])
+    if _DEGRADATION.value is not None:
+        samples = _degraded(samples, known.covers, hasher.sample_rate)
     if isinstance(hasher, CoverHasher):
         control = controls.random_harmony(jax.random.key(0), hasher.config)
         frames = [hasher.frames_of([one]) for one in samples]
@@ -160,6 +184,8 @@ def _evaluate_hasher(name: str, workdir: Path) -> int:
             resamples=_RESAMPLES.value,
         )
     result["hasher"] = hasher.digest
+    strangers = sum(one.work.startswith(DISTRACTOR) for one in kept)
+    result["heard"] = {"degradation": _DEGRADATION.value or "clean", "distractors": strangers}
     command = "python -m experiments.evaluate " + " ".join(sys.argv[1:])
     script.write_json(workdir / "results.json", {"command": command} | result)
     print(evaluate.table(result, name=hasher.name))
@@ -170,6 +196,23 @@ def _evaluate_hasher(name: str, workdir: Path) -> int:
     print(evaluate.verdict(result))
     print(f"Numbers: {workdir / 'results.json'}")
     return 0
+
+
+def _degraded(samples: list[np.ndarray], covers: list[int], rate: int) -> list[np.ndarray]:
+    """The covers as --degradation leaves them, by a generator of each; all else as it is."""
+    noises = None
+    if _NOISE.value is not None:
+        files = corpus.recordings(_NOISE.value)
+        noises = [audio.read(one.path, sample_rate=degrade.SAMPLE_RATE) for one in files]
+    applied = {name: one.apply for name, one in degrade.registry(noises).items()}
+    applied[OCTAVE] = functools.partial(degrade.pitch, semitones=12)
+    apply = applied[_DEGRADATION.value or "clean"]
+
+    def degraded(i: int) -> np.ndarray:
+        played = soxr.resample(samples[i], rate, degrade.SAMPLE_RATE)
+        return soxr.resample(apply(np.random.default_rng(i), played), degrade.SAMPLE_RATE, rate)
+
+    return [degraded(i) if i in covers else one for i, one in enumerate(samples)]
 
 
 def _evaluation_store(workdir: Path, training_store: features.Store, config) -> features.Store:

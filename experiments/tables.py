@@ -21,6 +21,8 @@ was not kept.
 | identification | experiments.identification | |
 | versions | experiments.identify_covers | |
 | covers | experiments.evaluate | |
+| parts | the same: by genre and key | |
+| heard | the same, several NAMEs with commas: what has happened to the covers | codes |
 | paper, splits | experiments.evaluate of a trained run: its two tables | |
 | ablation | experiments.ablate_pairs | |
 | show | experiments.show | |
@@ -173,7 +175,16 @@ def keep(result: Result, name: str) -> dict[str, Any]:
             for name, accuracy in (own | controls).items()
             if accuracy
         }
-        kept["hasher"] = result["hasher"]
+        kept["parts"] = {
+            name: {
+                split: {n: _rounded(one["splits"][split]["value"]) for n, one in accuracy.items()}
+                for split in next(iter(accuracy.values()))["splits"]
+            }
+            for name, accuracy in (own | controls).items()
+            if accuracy and all("splits" in one for one in accuracy.values())
+        }
+        ranks = ("map", "mr1", "top10", "heard", "hasher")
+        kept |= {one: result[one] for one in ranks if one in result}
         if "training" in result:
             from seqhash import evaluate  # late, for jax
 
@@ -425,6 +436,31 @@ def _covers(results: Sequence[Result], options: Options) -> str:
     return tables.markdown(lines, left=1)
 
 
+def _parts(results: Sequence[Result], options: Options) -> str:
+    del options
+    (result,) = results
+    lengths = list(result["covers"]["plain"])
+    lines = [["", *(f"{n} {'code' if n == '1' else 'codes'}" for n in lengths)]]
+    for split in result["parts"]["plain"]:
+        for name, accuracy in result["parts"].items():
+            if split in accuracy:
+                cells = (f"{100 * accuracy[split][n]:.1f}" for n in lengths)
+                lines.append([f"{split.removeprefix('genre ')}, {name}", *cells])
+    return tables.markdown(lines, left=1)
+
+
+def _heard(results: Sequence[Result], options: Options) -> str:
+    lengths = options["codes"].split(",")
+    lines = [["", *(f"{rule}, {n} codes" for rule in list(COVERS)[:2] for n in lengths)]]
+    for result in results:
+        heard = result["heard"]
+        beside = f", {heard['distractors']} distractors" if heard["distractors"] else ""
+        rules = (result["covers"][rule] for rule in list(COVERS)[:2])
+        cells = (f"{100 * accuracy[n][0]:.1f}" for accuracy in rules for n in lengths)
+        lines.append([f"{heard['degradation']}{beside}", *cells])
+    return tables.markdown(lines, left=1)
+
+
 def _ablation(results: Sequence[Result], options: Options) -> str:
     del options
     from seqhash.robustness import report  # late, for matplotlib
@@ -533,6 +569,8 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "identification": _identification,
     "versions": _versions,
     "covers": _covers,
+    "parts": _parts,
+    "heard": _heard,
     "ablation": _ablation,
     "paper": _as_printed("paper"),
     "splits": _as_printed("splits"),

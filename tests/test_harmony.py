@@ -93,11 +93,14 @@ def test_partials_and_what_stands_out(music):
 
 def test_windows_are_means_divided_by_their_own(music):
     semitones = harmony.of_recording(harmony.stream([music], config=CONFIG), config=CONFIG)
-    made = np.asarray(harmony.windows(jnp.asarray(semitones), config=CONFIG))
-    assert made.shape[1:] == (5, 6, 12)
-    cut = semitones[2 * CONFIG.hop :][:15].reshape(5, 3, 6, 12).mean(axis=1)
-    np.testing.assert_allclose(made[2], cut / cut.mean() - 1, atol=1e-5)
-    louder = np.asarray(harmony.windows(jnp.asarray(7 * semitones), config=CONFIG))
+    heard = harmony.hearings(jnp.asarray(semitones), config=CONFIG)
+    np.testing.assert_array_equal(heard[:, 0], harmony.partials(jnp.asarray(semitones)))
+    made = np.asarray(harmony.windows(heard, config=CONFIG))
+    assert made.shape[1:] == (5, 2, 72)
+    cut = np.asarray(heard[2 * CONFIG.hop :][:15]).reshape(5, 3, 2, 72).mean(axis=1)
+    for i in range(2):
+        np.testing.assert_allclose(made[2, :, i], cut[:, i] / cut[:, i].mean() - 1, atol=1e-4)
+    louder = np.asarray(harmony.windows(7 * heard, config=CONFIG))
     np.testing.assert_allclose(louder, made, atol=1e-4)
 
 

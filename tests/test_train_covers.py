@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import soundfile
@@ -98,6 +99,51 @@ def test_covers_are_identified(folder, tmp_path):
         assert found["stated"]["0.01"]["false_positive"]["value"] <= 0.25
     kept = tables.keep(result, "covers")
     assert tables.KINDS["versions"]([kept], {}).startswith("| query | found, % at 10 %")
+
+
+def test_covers_are_degraded_among_distractors(folder, tmp_path):
+    (tmp_path / "others").mkdir()
+    shutil.copy(folder / "oh_susanna_orig.wav", tmp_path / "others")
+    flags = [f"--corpus={folder / 'covers.csv'}", "--resamples=10", "--lengths=9"]
+    results = {}
+    for name, more in {
+        "noise": ["--degradation=white_noise_-5db"],
+        "octave": ["--degradation=pitch_+12"],
+        "others": [f"--distractors={tmp_path / 'others'}"],
+    }.items():
+        done = script(
+            "evaluate", "--hasher=harmony-120", f"--workdir={tmp_path / name}", *flags, *more
+        )
+        assert done.status == 0, done.err
+        results[name] = json.loads((tmp_path / name / "results.json").read_text())
+    assert results["noise"]["heard"] == {"degradation": "white_noise_-5db", "distractors": 0}
+    assert results["others"]["heard"] == {"degradation": "clean", "distractors": 1}
+    assert results["others"]["corpus"]["originals"] == 3
+    rates = {name: one["cover_accuracy"]["9"]["value"] for name, one in results.items()}
+    assert rates["noise"] < rates["others"]
+    assert rates["octave"] > 0.2  # pitch classes are what they were
+
+
+def test_material_is_kept_and_read(folder, tmp_path):
+    flags = [
+        "--name=mine",
+        "--works=2",
+        "--noprogress",
+        "--set",
+        "pairs.steps=2",
+        "pairs.batch_size=8",
+    ]
+    kept = f"--material={tmp_path / 'played.npz'}"
+    made = [
+        script("train_covers", f"--directory={tmp_path / name}", kept, *flags)
+        for name in ("a", "b")
+    ]
+    assert [one.status for one in made] == [0, 0], made[1].err
+    hashers = [seqhash.load_hasher(tmp_path / name) for name in ("a", "b")]
+    assert hashers[0].digest == hashers[1].digest
+    other = script("train_covers", f"--directory={tmp_path / 'c'}", kept, "--seed=9", *flags)
+    assert other.status == 2
+    assert "must hold seed, works, rate [9, 2, 8000], holds [1, 2, 8000]" in other.err
 
 
 def test_what_is_missing_is_told(folder, tmp_path):
