@@ -11,9 +11,9 @@ accuracy.png, bits.png.
 
 measures a hasher that is there already, of the package or in a folder, and needs no training. Of
 one whose codes turn with the key, every window counts at the nearest of twelve rotations; beside
-that stand the weighted and the oracle's accuracy, and the measures of whole recordings.
---degradation is what has happened to the covers (noise_0db with --noise, pitch_+12, ...), and
---distractors are recordings of other works among the originals.
+that stand the weighted and the oracle's accuracy, and the measures of whole recordings, and
+pca.png. --degradation is what has happened to the covers (noise_0db with --noise, pitch_+12, ...),
+and --distractors are recordings of other works among the originals.
 
 Expect 40 s to 1.5 minutes for 80 recordings on 2 cores, and for 20 works of real covers 10 % at 1
 hash and 18 % at 9, for the trained model and for its floors alike (chance 5 %; docs/results.md).
@@ -159,8 +159,12 @@ def _evaluate_hasher(name: str, workdir: Path) -> int:
     if isinstance(hasher, CoverHasher):
         control = controls.random_harmony(jax.random.key(0), hasher.config)
         frames = [hasher.frames_of([one]) for one in samples]
+        states = [hasher.states_of(one) for one in frames]
+        asked = [i for i in known.covers if len(states[i])]
+        drawn = workdir / "figures" / "pca.png"
+        _draw_states([states[i] for i in asked], [kept[i] for i in asked], drawn)
         result = evaluate.report_keys(
-            [hasher.states_of(one) for one in frames],
+            states,
             [control.states_of(one) for one in frames],
             kept,
             lengths=lengths,
@@ -196,6 +200,21 @@ def _evaluate_hasher(name: str, workdir: Path) -> int:
     print(evaluate.verdict(result))
     print(f"Numbers: {workdir / 'results.json'}")
     return 0
+
+
+def _draw_states(states: list[np.ndarray], recordings: list[corpus.Recording], path: Path) -> None:
+    """The first two components of the states of recordings, by work, and by genre if there are
+    several.
+    """
+    sizes = [len(one) for one in states]
+    genres = np.repeat([one.genre for one in recordings], sizes)
+    figures.pca_figure(
+        np.concatenate(states),
+        np.repeat([one.work for one in recordings], sizes),
+        path,
+        titles={one.work: one.title for one in recordings if one.title},
+        genres=genres if len(set(genres)) > 1 else None,
+    )
 
 
 def _degraded(samples: list[np.ndarray], covers: list[int], rate: int) -> list[np.ndarray]:
@@ -282,17 +301,7 @@ def _draw(
         np.asarray(shown), folder / "mfcc.png", title=f"First second of {first.title or first.id}"
     )
     states = [hasher.states_of(np.asarray(store.cepstra[i])) for i in covers]
-    works = np.repeat([store.recordings[i].work for i in covers], [len(one) for one in states])
-    titles = {store.recordings[i].work: store.recordings[i].title for i in originals}
-    genres = np.repeat([store.recordings[i].genre for i in covers], [len(one) for one in states])
-    several = len(set(genres)) > 1
-    figures.pca_figure(
-        np.concatenate(states),
-        works,
-        folder / "pca.png",
-        titles=titles,
-        genres=genres if several else None,
-    )
+    _draw_states(states, [store.recordings[i] for i in covers], folder / "pca.png")
     rows = {"trained": result, **result["floors"]}
     table = {
         name: {

@@ -185,6 +185,8 @@ def keep(result: Result, name: str) -> dict[str, Any]:
         }
         ranks = ("map", "mr1", "top10", "heard", "hasher")
         kept |= {one: result[one] for one in ranks if one in result}
+        for rank in set(ranks[:3]) & kept.keys():
+            kept[rank] = {field: _rounded(value) for field, value in kept[rank].items()}
         if "training" in result:
             from seqhash import evaluate  # late, for jax
 
@@ -453,7 +455,7 @@ def _heard(results: Sequence[Result], options: Options) -> str:
     lengths = options["codes"].split(",")
     lines = [["", *(f"{rule}, {n} codes" for rule in list(COVERS)[:2] for n in lengths)]]
     for result in results:
-        heard = result["heard"]
+        heard = result.get("heard", {"degradation": "clean", "distractors": 0})
         beside = f", {heard['distractors']} distractors" if heard["distractors"] else ""
         rules = (result["covers"][rule] for rule in list(COVERS)[:2])
         cells = (f"{100 * accuracy[n][0]:.1f}" for accuracy in rules for n in lengths)
