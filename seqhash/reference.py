@@ -223,18 +223,19 @@ def windows(frames: np.ndarray, config: dict[str, Any]) -> np.ndarray:
 
 
 def shared(weights: Weights, cut: np.ndarray, config: dict[str, Any]) -> np.ndarray:
-    """A function that all bands share, of patches: (codes, bits)."""
-    kind, shape = config["encoder.kind"], cut.shape[:2]
-    if kind == "kernel":
-        return np.einsum("cbij,ij->cb", cut, weights["kernel"])
-    rows = cut.reshape(-1, *cut.shape[2:])
+    """A function that all bands or pitch classes share, of patches: (codes, all bits)."""
+    kind, rows = config["encoder.kind"], cut.reshape(-1, *cut.shape[2:])
+    flat = rows.reshape(len(rows), cut.shape[2] * cut.shape[3])
     if kind == "lstm":
         state = lstm(weights, rows, 1, config["encoder.hidden"])
-        return (state @ weights["readout/kernel"] + weights["readout/bias"]).reshape(shape)
-    flat = rows.reshape(len(rows), cut.shape[2] * cut.shape[3])
-    hidden = np.maximum(0, flat @ weights["hidden/kernel"] + weights["hidden/bias"])
-    beside = hidden @ weights["readout/kernel"] + weights["readout/bias"]
-    return (flat @ weights["kernel/kernel"] + beside).reshape(shape)
+        states = state @ weights["readout/kernel"] + weights["readout/bias"]
+    elif kind == "mlp":
+        hidden = np.maximum(0, flat @ weights["hidden/kernel"] + weights["hidden/bias"])
+        beside = hidden @ weights["readout/kernel"] + weights["readout/bias"]
+        states = flat @ weights["kernel/kernel"] + beside
+    else:
+        states = flat @ weights["kernel"].reshape(flat.shape[1], -1)
+    return states.reshape(len(cut), states.size // max(1, len(cut)))
 
 
 def pack(bits: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ def test_what_a_hasher_tells(hasher):
 def test_windows_that_rise_have_states_that_turn(kind):
     """Exactly, but for the classes that begin anew an octave lower, and as loops say."""
     config = override(CONFIG, {"encoder.kind": kind, "encoder.hidden": 4})
-    params = equivariant.init_harmony(jax.random.key(0), config)
+    params = jax.tree.map(np.asarray, equivariant.init_harmony(jax.random.key(0), config))
     windows = np.random.default_rng(0).standard_normal((3, 5, 2, 72)).astype(np.float32)
     windows[..., -7:] = 0  # beyond either end there is nothing
     states = np.asarray(equivariant.of_windows(params, windows, config=config))
