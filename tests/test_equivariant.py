@@ -121,7 +121,7 @@ def test_a_patch_must_have_its_bands():
     with pytest.raises(ValueError, match=r"patch.first must be 3 to .*got 2"):
         override(Config(), {"patch.first": 2})
     with pytest.raises(
-        ValueError, match=r"encoder.kind=lstm needs encoder.front_end=bands, got mfcc"
+        ValueError, match=r"encoder.kind=lstm needs encoder.front_end=bands or harmony, got mfcc"
     ):
         override(Config(), {"encoder.kind": "lstm"})
     assert EncoderConfig().front_end == "mfcc"
