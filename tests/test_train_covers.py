@@ -120,8 +120,8 @@ def test_covers_are_degraded_among_distractors(folder, tmp_path):
     assert results["others"]["heard"] == {"degradation": "clean", "distractors": 1}
     assert results["others"]["corpus"]["originals"] == 3
     rates = {name: one["cover_accuracy"]["9"]["value"] for name, one in results.items()}
-    assert rates["noise"] < rates["others"]
-    assert rates["octave"] > 0.2  # pitch classes are what they were
+    assert rates["others"] < 0.5  # a twin of an original ties with it
+    assert 0.5 < rates["noise"] != rates["octave"] > 0.5  # pitch classes are what they were
 
 
 def test_material_is_kept_and_read(folder, tmp_path):
