@@ -51,7 +51,7 @@ SEARCHED_SECONDS = 5.0  # windows by which those are searched
 # mean and deviation of v as shares of the mean of h', and as how many recordings that counts
 MEAN, SPREAD, KNOWN = 0.13, 0.135, 8
 OUTSIDE = 4.0  # deviations above the mean from which on a stretch is left out of both
-WIDER = 1.3  # than normal the right tail
+WIDER = 1.5  # than normal the right tail
 ROWS = 2**12  # codes of stretches that are weighed together
 
 
