@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
 from seqhash import export
@@ -170,6 +171,11 @@ def test_the_picture_shows_the_bits(tmp_path):
         found, tmp_path / "names.png", title="pay $x_{ and $.wav", code_rate=4.0
     )
     assert dollars.exists()
+    long = compare.draw_differences(found, title="a rather long name " * 10, code_rate=4.0)
+    FigureCanvasAgg(long).draw()
+    box = long.axes[0].title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= long.bbox.width
     with pytest.raises(ValueError, match="png"):
         compare.differences_figure(found, tmp_path / "same.pdf", title="same", code_rate=4.0)
 

@@ -26,6 +26,7 @@ cannot tell  all else: too short, too steady, or between
 """
 
 import math
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,6 +47,7 @@ LONG_ENOUGH = 10.0  # s of the shorter one, for the verdict that they are unrela
 STEADY = 0.25  # where any two codes differ in fewer bits, an agreement says nothing
 LEAST_OVERLAP = 2.0  # s of lags whose scores say what is usual
 VARIANT_SECONDS = 10.0  # of the shorter one that are tried as played otherwise
+TITLE_LETTERS = 80  # of a line above a picture
 
 
 class Comparison(NamedTuple):
@@ -268,7 +270,8 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float) ->
         extent=(comparison.start_a, end, 0, bits),
     )
     # A dollar in a name begins no formula.
-    matrix.set_title(style.shown(title), parse_math=False, fontfamily=style.fonts())
+    wrapped = textwrap.fill(style.shown(title), TITLE_LETTERS)
+    matrix.set_title(wrapped, parse_math=False, fontfamily=style.fonts())
     matrix.set_ylabel("bit")
     if not comparison.distance:  # else the picture is white, as if something had failed
         matrix.text(0.5, 0.5, "no bit differs", transform=matrix.transAxes, ha="center")
