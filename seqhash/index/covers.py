@@ -220,7 +220,7 @@ def line(
                 for b, row, there in zip(begins, rows, inside, strict=True)
             ]
         )
-        gains = np.where(inside, (agrees - mean) / deviation - DUE, 0.0)
+        gains = np.where(inside, (agrees - mean) / deviation, 0.0) - DUE
         first, last = windows.most(gains)
         total = float(gains[first:last].sum())
         if total > best:
