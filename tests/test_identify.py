@@ -83,6 +83,7 @@ def test_excerpts_are_found_at_their_offsets(searcher, music):
     assert np.mean(np.array(errors) < 0.1) > 0.8
 
 
+@pytest.mark.slow
 def test_the_package_identifies_a_clip_in_one_call(
     index, searcher, hasher, music, tmp_path, monkeypatch
 ):
@@ -104,6 +105,7 @@ def test_the_package_identifies_a_clip_in_one_call(
     assert asked == [(index, "paper-128", rates[0]), (index, "mine", rates[1])]
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_not_found(searcher, music):
     answers = [
         bool(searcher.identify(excerpt))
@@ -145,6 +147,7 @@ def test_short_queries_may_hold_two_recordings_or_begin_before_one(searcher, mus
     assert before[0].offset - before[0].start == pytest.approx(-3.0, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_passage_played_twice_is_found_twice(searcher, music):
     once = music[WORKS[1]][100_000 : 100_000 + 12 * RATE]
     found = searcher.identify(np.concatenate([once, once]))
@@ -266,6 +269,7 @@ def test_answers_on_several_devices_are_those_on_one(hasher, searcher, index, mu
     assert searcher.mesh is None  # CPUs are used by threads
 
 
+@pytest.mark.slow
 def test_several_accelerators_are_all_used(index, hasher, monkeypatch):
     for count, expected in ((1, None), (3, 3)):
         devices = [SimpleNamespace(platform="gpu") for _ in range(count)]
@@ -278,6 +282,7 @@ def test_several_accelerators_are_all_used(index, hasher, monkeypatch):
 CPUS = [SimpleNamespace(platform="cpu")] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [5, 10, 20])
 def test_an_exact_copy_has_no_errors_and_the_right_offset(searcher, music, seconds):
     for work in WORKS[:4]:
@@ -342,12 +347,14 @@ def test_a_bare_rhythm_at_another_tempo_is_no_match(hasher, searcher):
         assert (match.recording, match.offset - match.start) == (len(parts), 10)
 
 
+@pytest.mark.slow
 def test_an_empty_index_finds_nothing(hasher, tmp_path, music):
     path = tmp_path / "index"
     open_index(path, identity=ingest.identity_of(hasher), create=True).close()
     assert identify.open_searcher(path, hasher).identify(music[WORKS[0]][: 3 * RATE]) == []
 
 
+@pytest.mark.slow
 def test_one_recording_is_enough(hasher, music):
     words = hasher.hash_samples(music[WORKS[0]])
     searcher = _searcher(hasher, [words])
@@ -356,6 +363,7 @@ def test_one_recording_is_enough(hasher, music):
     assert searcher.identify(music[WORKS[5]][100_000:180_000]) == []
 
 
+@pytest.mark.slow
 def test_bad_queries_are_named(searcher, hasher, tmp_path):
     with pytest.raises(ValueError, match="longer than 1 s"):
         searcher.identify(np.ones(8000, np.float32))
@@ -368,6 +376,7 @@ def test_bad_queries_are_named(searcher, hasher, tmp_path):
         searcher.identify_file(tmp_path / "short.wav")
 
 
+@pytest.mark.slow
 def test_another_hasher_is_refused(index, hasher):
     with pytest.raises(IndexFileError, match=r"paper-128.*other|other.*paper-128"):
         identify.open_searcher(
