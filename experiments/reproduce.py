@@ -10,7 +10,7 @@ The songbook is first indexed, and clips and covers are found by the packaged ha
 (``experiments.show``); then the paper's model is trained. Each stage is a command of its own,
 printed before it runs; what is done is not done again, so a killed run goes on by the same command.
 
-Expect 8 minutes for the songbook and 14 for 1.86 h of audio on 2 cores with AVX-512, twice that on
+Expect 10 minutes for the songbook and 14 for 1.86 h of audio on 2 cores with AVX-512, twice that on
 slow ones without, and accuracies of 5 and 8 % (songbook), 7 to 10 and 15 to 18 % (real covers) at 1
 and 9 hashes; chance is 5 %, the paper reports 10.42 and 20.28, the untrained LSTM has as much
 (docs/results.md).
