@@ -124,6 +124,7 @@ def test_two_layers_hash_the_top_state():
     np.testing.assert_allclose(encode(params, segments, config=config)[0], top, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readout", ["mlp", "slice"])
 def test_readouts_have_the_shape_of_the_input_and_carry_gradient(readout):
     config = override(SMALL, {"model.readout": readout})

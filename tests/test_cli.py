@@ -338,6 +338,7 @@ def test_export_import_and_merge(run, index, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_compare(run, music, tmp_path):
     soundfile.write(tmp_path / "part.wav", tune(0)[32_000:80_000], RATE)
     done = run("compare", "--hasher=paper-128", music / "one.wav", tmp_path / "part.wav", "--json")

@@ -63,6 +63,7 @@ def test_threshold_is_strict():
     np.testing.assert_array_equal(codes.threshold(states, jnp.zeros(3)), [[False, False, True]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [0, 100, 16_080, 16_081, 20_081, 333_333])
 def test_hash_samples_is_the_composition_of_the_steps(samples):
     signal = music_like(max(samples, 4100))[:samples]
@@ -279,6 +280,7 @@ def test_shifts_that_cannot_be_are_refused():
         make().hash_shifts([music_like(8_000)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["corpus", "recording"])
 def test_a_hasher_tells_what_follows_from_its_config(over):
     changes = {"mfcc.sample_rate": 22_050, "model.hidden_size": 96, "segment.normalisation": over}

@@ -71,6 +71,7 @@ def test_what_makes_no_sense_is_refused_with_expected_and_got(changes, message):
         override(Config(), changes)
 
 
+@pytest.mark.slow
 def test_every_field_can_be_reached_by_override():
     for name, value in to_flat_dict(Config()).items():
         assert override(Config(), {name: value}) == Config()

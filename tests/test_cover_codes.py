@@ -53,6 +53,7 @@ def test_what_a_hasher_tells(hasher):
         hasher.hash_shifts([noise[:-1]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["kernel", "mlp", "lstm"])
 def test_windows_that_rise_have_states_that_turn(kind):
     """Exactly, but for the classes that begin anew an octave lower, and as loops say."""

@@ -106,6 +106,7 @@ def test_files_come_in_order_with_their_samples_and_tags(tmp_path, workers):
             assert file.end == {"title": f"T{path.stem}"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("crash", "reason"),
     [

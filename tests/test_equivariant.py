@@ -55,6 +55,7 @@ def test_the_kernel_is_a_sum_over_patches(frames):
     np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_semitone_moves_the_bits(frames, kind):
     config = config_of(kind)

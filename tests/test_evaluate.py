@@ -70,6 +70,7 @@ def test_covers_that_are_copies_are_found_and_splits_tell_them_apart(result):
     assert accuracy["windows"] == 8 * (29 - 9 + 1)
 
 
+@pytest.mark.slow
 def test_floors_are_there_and_chance_is_chance(result):
     assert set(result["floors"]) == {
         "chance",

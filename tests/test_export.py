@@ -27,6 +27,7 @@ def exported(tmp_path, **changes):
     return hasher, export.export_hasher(hasher, tmp_path / "mine", card="# mine\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

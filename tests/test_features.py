@@ -361,6 +361,7 @@ def _damage(directory: Path, how: str) -> None:
         np.save(victim, np.load(victim).astype(np.float64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", ["truncated", "longer", "empty", "garbage", "missing", "another dtype"]
 )

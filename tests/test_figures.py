@@ -50,6 +50,7 @@ def line(axes, label):
     return next(one for one in axes.lines if one.get_label() == label)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "width", "height"),
     [

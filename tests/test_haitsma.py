@@ -300,6 +300,7 @@ def brute_force(index, clip, config) -> tuple[int, float, float] | None:
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config", [DEFAULT, LOOKUP, replace(LOOKUP, flips=3)], ids=["exhaustive", "lookup", "flips"]
 )
@@ -437,6 +438,7 @@ def test_flipped_bits_move_with_the_shift(shift):
     assert (found.row[0, 0], found.distance[0, 0]) == (50, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", ["exhaustive", "lookup"])
 @pytest.mark.parametrize("semitone", [-2, 1])
 def test_a_transposed_clip_is_found_by_shifted_bits_only(search, semitone):

@@ -90,6 +90,7 @@ def test_search_is_brute_force(seed, recordings, words, n, k, distinct, progress
     _assert_agrees(found, _brute_force(codes, starts, queries), k)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "n"), [(4, 1), (3, 2), (4, 9), (2, 17), (4, 40)])
 def test_bits_are_counted_alike_with_and_without_adders(monkeypatch, words, n):
     monkeypatch.setattr(plans, "LITTLE", 0)
@@ -112,6 +113,7 @@ def test_ones_are_the_bits_set_in_all_terms(terms, adders):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 100])
 @pytest.mark.parametrize("distinct", [None, 2000, 3])
 def test_blocks_are_selected_by_runs(k, distinct):
@@ -123,6 +125,7 @@ def test_blocks_are_selected_by_runs(k, distinct):
     _assert_agrees(hamming.search(database, queries, k), _brute_force(codes, starts, queries), k)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "n", "count", "devices"), [(4, 1, 2, 1), (3, 5, 1, 4), (4, 9, 1, 1), (4, 9, 2, 1)]
 )
@@ -256,6 +259,7 @@ def test_several_shards_on_one_device(monkeypatch):
     _assert_agrees(hamming.search(database, queries, 10), _brute_force(codes, starts, queries), 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recordings", "words", "k"), [(3, 4, 1), (400, 1, 20), (400, 4, 1), (3000, 2, 20)]
 )
@@ -269,6 +273,7 @@ def test_a_single_code(recordings, words, k):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("progressive", [False, True])
 def test_batches_in_threads_equal_one_after_another(monkeypatch, progressive):
     codes, starts = _collection(8, 40, 2)
@@ -364,6 +369,7 @@ def _weighted_brute_force(codes, starts, queries):
     return distance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "n", "count", "k", "distinct", "progressive"),
     [
@@ -382,6 +388,7 @@ def test_weighted_search_is_brute_force(words, n, count, k, distinct, progressiv
     _assert_agrees(found, _weighted_brute_force(codes, starts, queries), k)
 
 
+@pytest.mark.slow
 def test_weights_of_one_are_the_plain_distance():
     codes, starts = _collection(3, 20, 2)
     queries = _queries(1, codes, 4, 9)

@@ -53,6 +53,7 @@ def config(rate: int, hop: int, bits: int, seconds: float) -> Config:
     return override(Config(), changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "hop", "bits", "seconds"),
     [

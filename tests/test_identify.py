@@ -291,6 +291,7 @@ def test_an_exact_copy_has_no_errors_and_the_right_offset(searcher, music, secon
         assert best.bit_error_rate < 0.005
 
 
+@pytest.mark.slow
 def test_where_chances_tie_the_smallest_distance_wins():
     rng = np.random.default_rng(1)
     recordings = list(rng.integers(0, 2**32, (40, 200, 4), np.uint32))

@@ -61,6 +61,7 @@ def answers(searcher, clips):
     return [(work, place, next(iter(searcher.identify(clip)), None)) for work, place, clip in clips]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "least"), [(1.0, 0.9), (0.5, 0.5)])
 def test_short_clips_are_found_at_their_offset(searcher, music, seconds, least):
     asked = answers(searcher, excerpts(music, WORKS[:-ABSENT], seconds, seed=1, each=2))
@@ -197,6 +198,7 @@ def test_a_copy_is_known_from_begin_to_end_however_steady_it_is(hasher):
     assert searcher._wholes(steady[:38]) == []
 
 
+@pytest.mark.slow
 def test_every_place_of_a_clip_is_listed_and_the_nearest_misses(searcher, hasher, music):
     rate, piece = hasher.sample_rate, music[WORKS[0]][8_000 : 8_000 + 16_000]
     loop = hasher.hash_samples(np.tile(piece, 25))  # 50 s, a place every 2 s

@@ -131,6 +131,7 @@ def assert_is_the_search(query, references, lengths):
     return product
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [1, 4])
 @pytest.mark.parametrize("levels", [2, 2**32])
 def test_the_product_and_the_popcount_search_are_one(compiled_quickly, words, levels):

@@ -270,6 +270,7 @@ def test_material_that_cannot_be_trained_on_is_refused(config, recordings, noise
 # ----------------------------------------------------------------------------------------- training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

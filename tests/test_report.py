@@ -250,6 +250,7 @@ def test_a_result_that_lacks_something_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_every_number_of_every_row_is_on_the_page(page):
     heads = [i for i, cell in enumerate(page.cells) if cell == "degradation"]
     assert len(heads) == len(LENGTHS)

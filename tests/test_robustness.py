@@ -162,6 +162,7 @@ def works():
     return [songbook.render(name, "orig", seed=0)[: 20 * SAMPLE_RATE] for name in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=() if name == "hop of 32" else pytest.mark.slow) for name in GRID],
@@ -441,6 +442,7 @@ def test_other_music_is_put_into_the_indexes_of_hashers(tmp_path):
     assert found.digest != run.survey(task._replace(distractors=None)).digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["noise", "rooms"])
 @pytest.mark.parametrize("bad", ["none", "silent", "text"])
 def test_two_noises_and_two_rooms_are_needed(tmp_path, flag, bad):

@@ -47,6 +47,7 @@ def test_the_nearest_in_any_rotation_are_those_of_numpy(collection, columns):
             assert [*zip(*(values[i].tolist() for values in found), strict=True)] == expected
 
 
+@pytest.mark.slow
 def test_a_penalty_that_turns_the_order_is_proven_by_keeping_more(monkeypatch):
     """All that is near is in a recording of which the penalty makes the farthest."""
     words = np.repeat(np.array([[15, 15], [0, 0]], np.uint32), [40, 16], axis=0)

@@ -109,6 +109,7 @@ def test_loss_goes_down_from_the_variance():
     assert values[-1] < 0.7 * values[0]
 
 
+@pytest.mark.slow
 def test_step_is_adam_on_the_clipped_gradient():
     """One step of the compiled path against optax by hand."""
     config = override(
@@ -163,6 +164,7 @@ def test_batches_must_divide_among_the_devices():
         losses_of(override(SMALL, {"train.batch_size": 6}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

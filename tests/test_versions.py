@@ -133,6 +133,7 @@ def test_training_lowers_the_loss_and_repeats(material):
     assert params["kernel"]["kernel"].shape == (5 * 2 * 83, 10)
 
 
+@pytest.mark.slow
 def test_strangers_are_in_all_keys():
     """By hand, of a pair that is the same window, and where it is turned."""
     config = override(CONFIG, {"encoder.kind": "kernel", "pairs.soft": 0.0})

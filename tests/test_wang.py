@@ -202,6 +202,7 @@ def test_fingerprint_of_two_bursts_is_one_landmark():
     assert marks[0, 1] == 30  # whose middle is 0.512 s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", [False, True])
 @pytest.mark.parametrize("samples", [0, 1, 1023, 1024, 1280, 5 * RATE])
 def test_silence_and_short_clips_have_no_landmarks(samples, query, index):
