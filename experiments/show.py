@@ -285,16 +285,7 @@ def _shown(kind: str, path: Path, searcher: Searcher) -> Iterator[Shown]:
     key = f", {match.pitch:+.0f} semitones" if match.pitch else ""
     what = "a cover" if kind == COVER else f"{SECONDS:g} s" + (" in noise" if not key else "")
     places = [
-        compare.compare_match(
-            samples,
-            there,
-            start=match.start,
-            end=match.end,
-            offset=match.offset,
-            hasher=hasher,
-            pitch=match.pitch,
-            tempo=match.tempo,
-        )
+        compare.beside(samples, there, match, hasher=hasher)
         for there in (words, np.roll(words, len(words) // 2, axis=0))
     ]
     yield Shown(what + key, hasher.code_rate, *places)

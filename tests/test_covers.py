@@ -144,7 +144,7 @@ def searcher():
         Row(i, f"{i}.flac", f"{i:064x}", f"title {i}", "", f"work {i}", 30.0, len(one), {})
         for i, one in enumerate(words)
     ]
-    return identify.Searcher(hasher, rows, Collection.of(words))
+    return identify.make_searcher(hasher, rows, Collection.of(words))
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from seqhash.audio import AudioError
 from seqhash.codes import AS_IS
 from seqhash.index import calibration, identify, ingest, windows
 from seqhash.index.catalogue import Collection, Entry, IndexFileError, Row, open_index
+from seqhash.index.searcher import _groups, _Hits
 from seqhash.search import planar
 
 RATE = 16_000
@@ -390,7 +391,7 @@ def test_another_hasher_is_refused(index, hasher):
 
 def _hits(window, shift, recording, row, chance):
     count = len(window)
-    return identify._Hits(
+    return _Hits(
         *(np.array(v) for v in (window, shift, recording, row, [1] * count, [2] * count, chance))
     )
 
@@ -410,7 +411,7 @@ def test_hits_agree_by_recording_alignment_and_time():
     hits = _hits(
         [0, 1, 2, 3, 1], [0, 4, 0, 0, 0], [5, 5, 5, 5, 6], [100, 111, 140, 300, 110], [-1.0] * 5
     )
-    groups = identify._groups(hits, begins, 5, 4.0)
+    groups = _groups(hits, begins, 5, 4.0)
     assert sorted(sorted(group.tolist()) for group in groups) == [
         [0, 1],
         [2],

@@ -13,6 +13,7 @@ from seqhash import songbook
 from seqhash.codes import AS_IS
 from seqhash.index import identify, windows
 from seqhash.index.catalogue import Collection, Row
+from seqhash.index.searcher import Heard
 
 WORKS = [work.work_id for work in songbook.works()][:9]
 ABSENT = 2  # of them are not in the index
@@ -191,7 +192,7 @@ def test_a_copy_is_known_from_begin_to_end_however_steady_it_is(hasher):
         assert (match.start, match.offset, match.distance, match.bit_error_rate) == (0, 0, 0, 0)
         assert match.end == 39 / 16 + hasher.segment_seconds
     views = iter([(AS_IS, [weighted])])
-    heard = identify._Heard([], hasher.sample_rate)
+    heard = Heard([], hasher.sample_rate)
     heard.seconds = 2.4995
     matches = searcher._answer(views, heard)
     assert [(m.recording, m.start, m.end) for m in matches] == [(0, 0.0, 2.4995), (2, 0.0, 2.4995)]

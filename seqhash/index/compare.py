@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # numpy alone unless there is something to hash
 
     from seqhash.codes import Hasher
     from seqhash.index.catalogue import Index
-    from seqhash.index.identify import Match
+    from seqhash.index.searcher import Match
 
 
 RELATED, UNRELATED = 8.0, 5.0  # deviations
@@ -238,6 +238,22 @@ def compare_match(
     return one._replace(start_a=begin, start_b=first / rate)
 
 
+def beside(
+    samples: np.ndarray, words: np.ndarray, match: "Match", *, hasher: "Hasher"
+) -> Comparison:
+    """``compare_match`` of a match: of its recording, or of other codes at its place."""
+    return compare_match(
+        samples,
+        words,
+        start=match.start,
+        end=match.end,
+        offset=match.offset,
+        hasher=hasher,
+        pitch=match.pitch,
+        tempo=match.tempo,
+    )
+
+
 def draw_differences(comparison: Comparison, *, title: str, code_rate: float) -> "Figure":
     """The bits that differ, black, over the overlap's time, and below them the bit error rate of
     each code.
@@ -326,16 +342,7 @@ def match_figure(
       ValueError: not one code of the two lies there.
     """
     (words,) = index.words_of([match.recording])
-    found = compare_match(
-        samples,
-        words,
-        start=match.start,
-        end=match.end,
-        offset=match.offset,
-        hasher=hasher,
-        pitch=match.pitch,
-        tempo=match.tempo,
-    )
+    found = beside(samples, words, match, hasher=hasher)
     name = match.title or Path(match.path).name
     title = f"{query} and {name}: {found.bit_error_rate:.1%} of bits differ"
     title += f", {match.pitch:+.1f} semitones" if match.pitch else ""

@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from seqhash.index.identify import Along, Match
+from seqhash.index.searcher import Along, Match
 from seqhash.index.together import Found
 
 STEP = 0.5  # s between two questions

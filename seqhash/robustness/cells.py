@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqhash import metrics
-from seqhash.index.identify import Match
+from seqhash.index.searcher import Match
 from seqhash.robustness.degrade import SAMPLE_RATE, SNR_FAMILIES, Degradation
 from seqhash.robustness.systems import Position, System
 

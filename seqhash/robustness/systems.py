@@ -32,7 +32,7 @@ from seqhash.codes import Hasher, hash_streams
 from seqhash.config import override
 from seqhash.export import load_hasher, packaged
 from seqhash.index.catalogue import Collection, Row
-from seqhash.index.identify import Match, Searcher
+from seqhash.index.identify import Match, Searcher, make_searcher
 from seqhash.robustness.baselines import haitsma, wang
 from seqhash.robustness.degrade import SAMPLE_RATE
 
@@ -112,7 +112,7 @@ class Learned:
             Row(i, str(i), "", "", "", work, len(one) / self.hasher.code_rate, len(one), {})
             for i, (one, work) in enumerate(itertools.zip_longest(words, works, fillvalue=""))
         ]
-        return Searcher(
+        return make_searcher(
             self.hasher,
             rows,
             Collection.of(words),

@@ -43,7 +43,7 @@ import numpy as np
 from scipy.special import log_ndtr, ndtri
 
 from seqhash.codes import check_samples, pack
-from seqhash.index.identify import Match, without_repeats
+from seqhash.index.searcher import Match, without_repeats
 from seqhash.mfcc import frame, power_spectrum
 from seqhash.search import hamming, planar
 from seqhash.sizes import power_of_two, round_up

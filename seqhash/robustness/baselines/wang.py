@@ -37,7 +37,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqhash.codes import check_samples
-from seqhash.index.identify import Match
+from seqhash.index.searcher import Match
 
 BITS = 10  # of each part of a hash
 BLOCK = 512  # frames analysed at a time
