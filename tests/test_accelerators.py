@@ -78,6 +78,7 @@ def test_the_training_step(resident_bytes):
     lowered(stretch, train.init_state(config, steps=2), np.int32(1), source)
 
 
+@pytest.mark.slow
 def test_what_is_measured_beside_training(lowering):
     config = override(export.load_hasher("paper-128").config, {"train.batch_size": 32})
     dataset, asked = batches.make_dataset(small_store(), config=config), lowering(train)

@@ -50,6 +50,7 @@ def test_parameter_count_of_the_paper():
     assert sorted(params) == ["cells_0", "readout"]  # one cell for encoder and decoder
 
 
+@pytest.mark.slow
 def test_initial_weights_depend_on_shapes_and_seed_alone():
     params, programs = (
         autoencoder.init_params(jax.random.key(0), SMALL),
@@ -114,6 +115,7 @@ def test_against_a_loop_in_numpy(handover, order, fed):
         )
 
 
+@pytest.mark.slow
 def test_two_layers_hash_the_top_state():
     config = override(SMALL, {"model.layers": 2})
     segments = segments_of(config)
@@ -162,6 +164,7 @@ def test_hidden_handover_lets_nothing_pass_around_the_hash():
     np.testing.assert_array_equal(decode(state, segments), decode(state, -segments))
 
 
+@pytest.mark.slow
 def test_truncation_keeps_values_and_cuts_gradients():
     free, cut = SMALL, override(SMALL, {"model.truncation": 5})
     params = autoencoder.init_params(jax.random.key(5), free)
@@ -211,6 +214,7 @@ def test_gradients_are_those_of_finite_differences():
     )  # float32 differences
 
 
+@pytest.mark.slow
 def test_stored_gates_give_the_gradients_of_plain_differentiation(monkeypatch):
     segments = segments_of(SMALL)
     params = autoencoder.init_params(jax.random.key(3), SMALL)

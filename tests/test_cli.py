@@ -373,6 +373,7 @@ def test_a_file_that_crashes_its_decoder_is_told_in_one_line(run, music, monkeyp
     assert done == (cli.EXIT_BAD_INPUT, "", f"error: {reason}\n")
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_a_file_that_is_used_is_in_json(run, searcher, music, tmp_path):
     cut = tmp_path / "cut.wav"
     cut.write_bytes((music / "one.wav").read_bytes()[:-64_000])

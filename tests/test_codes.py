@@ -21,6 +21,7 @@ def make(config: Config = CONFIG, **options) -> codes.Hasher:
     return codes.make_hasher(config, params, STATISTICS, name="test", **options)
 
 
+@pytest.mark.slow
 def test_many_recordings_have_the_words_of_each():
     hasher = make()
     recordings = [music_like(max(n, 4100))[:n] for n in (60_000, 0, 16_081, 100, 20_081)]
@@ -236,6 +237,7 @@ def test_encode_is_given_whole_batches_only():
     assert shapes == {(1, 100, 13), (codes.segment_chunk(CONFIG, platform="cpu"), 100, 13)}
 
 
+@pytest.mark.slow
 def test_weights_are_put_on_each_device_once(monkeypatch):
     hasher, given, place = make(), [], jax.device_put
     monkeypatch.setattr(jax, "device_put", lambda tree: given.append(tree) or place(tree))

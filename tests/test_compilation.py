@@ -3,6 +3,7 @@
 import os
 
 import jax
+import pytest
 
 from seqhash import compilation
 from tests.processes import Running
@@ -25,6 +26,7 @@ def compiled(own: str = "") -> None:
     print(len(misses), jax.config.jax_compilation_cache_dir)
 
 
+@pytest.mark.slow
 def test_programs_are_kept_in_the_users_cache(tmp_path):
     folder = tmp_path / "cache" / "seqhash"
     outs = [Running(compiled, XDG_CACHE_HOME=str(tmp_path / "cache")).ended().out for _ in "12"]

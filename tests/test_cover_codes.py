@@ -91,6 +91,7 @@ def test_synthesised_in_another_key_the_code_is_turned(hasher, by):
     assert min(np.mean(other != ring(low)) for other in others) > 0.3
 
 
+@pytest.mark.slow
 def test_real_audio_played_faster_is_turned(hasher, music):
     """Resampled by three semitones: the codes of the same moments, a query in that key."""
     faster = librosa.resample(music, orig_sr=RATE * 2 ** (3 / 12), target_sr=RATE)
@@ -148,6 +149,7 @@ def test_the_reference_has_the_same_bits(hasher, music):
     assert np.mean(np.asarray(unpack(hasher.hash_samples(samples) ^ wanted))) < 2e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["kernel", "lstm"])
 def test_the_reference_has_the_other_kinds(kind, music):
     config = override(CONFIG, {"encoder.kind": kind, "encoder.hidden": 4})

@@ -154,6 +154,7 @@ while True:
     assert time.monotonic() - begun < 10  # and it is not waited for
 
 
+@pytest.mark.slow
 def test_short_files_come_together_and_a_long_one_alone(monkeypatch):
     monkeypatch.setattr(decode, "HELD", 4)  # items: a block and the tags of two short ones
     workers_that(

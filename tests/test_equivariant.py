@@ -94,6 +94,7 @@ def test_a_transposed_chord_is_a_rotation():
     assert np.mean(bits(query, 2) != reference) < 0.2 < 0.35 < np.mean(bits(query, 0) != reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_level_and_polarity_change_no_bit(kind):
     config = config_of(kind)

@@ -88,6 +88,7 @@ def test_no_samples_have_no_code_where_a_frame_is_a_segment_either(tmp_path):
         assert reference.hash_samples(directory, signal).shape == (count, 2)
 
 
+@pytest.mark.slow
 def test_exporting_again_replaces(tmp_path):
     _, directory = exported(tmp_path)
     hasher, _ = exported(tmp_path, **{"model.layers": 2})

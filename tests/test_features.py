@@ -168,6 +168,7 @@ def test_an_interrupted_run_is_continued(five, tmp_path, error):
     assert again.calls == 3
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_continued_and_ends_equal(five, tmp_path):
     program = (
         "import os, signal, sys; from seqhash import corpus\n"

@@ -197,6 +197,7 @@ def test_silence_everywhere_is_settled_by_row():
     assert (found.distance == 0).all()
 
 
+@pytest.mark.slow
 def test_shards_on_devices_equal_one():
     codes, starts = _collection(12, 200, 4, longest=100)
     queries = _queries(13, codes, 5, 9, flip=0.25)

@@ -113,6 +113,7 @@ def test_what_is_not_there_is_not_found(searcher, music):
     assert sum(found) <= 1
 
 
+@pytest.mark.slow
 def test_an_answer_is_the_same_again_and_heeds_no_level_nor_offset(searcher, music):
     for _, _, clip in excerpts(music, WORKS[:-ABSENT:2], 1.0, seed=4, each=1):
         first = searcher.identify(clip)
@@ -179,6 +180,7 @@ def test_a_groove_that_two_pieces_share_is_no_copy():
     assert windows.stands_out(query, same_groove[640:768], 0, 20, 32) == np.inf  # nothing beside
 
 
+@pytest.mark.slow
 def test_a_copy_is_known_from_begin_to_end_however_steady_it_is(hasher):
     """Whose windows tell nothing: a loop of a second, a tone."""
     steady, other = np.zeros((40, 1), np.uint32), np.arange(40, dtype=np.uint32)[:, None]

@@ -284,6 +284,7 @@ def test_decoding_stays_a_few_recordings_ahead(tmp_path, monkeypatch, most):
         assert add(store, fake_hasher(slow), files).added == hashed == 12
 
 
+@pytest.mark.slow
 def test_short_recordings_are_hashed_together_and_a_bad_one_costs_the_others_nothing(
     tmp_path, monkeypatch
 ):

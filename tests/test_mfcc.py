@@ -124,6 +124,7 @@ def test_steps_against_their_oracles():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "shape"),
     [

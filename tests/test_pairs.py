@@ -128,6 +128,7 @@ def degraded(key, samples, material, **changed):
     )(key, samples, jnp.zeros(4_000), material.sources)
 
 
+@pytest.mark.slow
 def test_what_is_done_to_a_clip_follows_from_its_key(material):
     samples = tune(1, 5)
     one, again, other = (

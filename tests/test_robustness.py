@@ -262,6 +262,7 @@ def test_a_cell_of_no_clips_is_summed_up_too():
     assert cells.histograms(made, [system])["ears"]["true"]
 
 
+@pytest.mark.slow
 def test_half_is_found_between_two_ratios():
     def row(snr, hit):
         return {"system": "a", "length": 3, "degradation": f"white_noise_{snr}db", "hit": hit}
@@ -412,6 +413,7 @@ def _write(path, samples):
     soundfile.write(path, samples, SAMPLE_RATE)
 
 
+@pytest.mark.slow
 def test_distractors_are_other_music_and_made_up_music_and_a_clip_is_found_among_them(works):
     """Of what is made up many are of one work: they are not each other's strangers."""
     system = Learned("bands", "test", load_hasher("semitone-32"))
@@ -464,6 +466,7 @@ def test_two_noises_and_two_rooms_are_needed(tmp_path, flag, bad):
     assert [path.name for path, _ in found.skipped] == ([] if bad == "none" else ["2.wav"])
 
 
+@pytest.mark.slow
 def test_the_survey_keeps_no_samples_and_knows_the_audio_by_its_content(tmp_path):
     task = _task(tmp_path)
     found = run.survey(task)
@@ -495,6 +498,7 @@ def test_a_hasher_exported_anew_to_the_same_folder_is_another(tmp_path):
     assert keys[0] != keys[1]
 
 
+@pytest.mark.slow
 def test_cells_are_others_where_works_are_shared_otherwise_or_noises_are_rooms(tmp_path):
     task, manifest = _task(tmp_path), tmp_path / "corpus.csv"
     _write(tmp_path / "corpus" / "3.wav", _recordings()[4][:SAMPLE_RATE])

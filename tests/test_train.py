@@ -143,6 +143,7 @@ def test_streamed_and_resident_frames_train_alike():
     )
 
 
+@pytest.mark.slow
 def test_runs_of_several_seeds_share_a_program():
     config = override(
         SMALL, {"train.epochs": 1, "train.validation_fraction": 0.0}
@@ -259,6 +260,7 @@ def test_train_returns_a_hasher_and_writes_rows_and_checkpoints(tmp_path):
     assert same_rows == rows
 
 
+@pytest.mark.slow
 def test_another_config_in_the_same_workdir_is_refused(tmp_path):
     config = override(SMALL, {"train.epochs": 1})
     train.train(config, small_store(), workdir=tmp_path, progress=False, mesh=one_device())

@@ -393,6 +393,7 @@ def test_titles_of_one_work_are_known(title: str, other: str, same: bool) -> Non
     assert [(one.id, one.other) for one in found] == ([("mine", "theirs")] if same else [])
 
 
+@pytest.mark.slow
 def test_a_part_of_a_test_recording_is_found_at_any_level_and_other_music_is_not() -> None:
     tunes = degrade.synthetic_music(1, count=5, seconds=25.0)
     index, names = overlap.index(iter(tunes[:4])), ["a", "b", "c", "d"]
