@@ -8,8 +8,8 @@ moments that are known to be the same. No recording and no work of anyone is use
 be kept apart from a test set. Writes the hasher (hasher.json, weights.npz, a model card) and
 losses.json into --directory. The same command gives the same bits on one machine.
 
-Expect 10 minutes for 120 works on 2 cores, most of it for the instruments; --material keeps what
-they played, for further trainings. --set changes fields of the config: encoder.kind=kernel or lstm
+Expect 3 to 10 minutes for 120 works on 2 cores; --material keeps what the instruments played, for
+further trainings. --set changes fields of the config: encoder.kind=kernel or lstm
 instead of mlp, pairs.steps=300.
 """
 
@@ -56,7 +56,6 @@ BASE = {
     "pairs.temperature": 0.06,
 }
 OWN = ("orig", "cover")  # kinds of versions that have the work's own chords
-KINDS = (("orig", "cover", "anew", "anew"), ("orig", "cover", "anew", "lead"))  # of even, odd works
 
 
 def main() -> int:
@@ -94,7 +93,7 @@ def _played(rate: int) -> list[list[tuple]]:
                 raise ValueError(f"{kept}: must hold seed, works, rate {asked}, holds {held}.")
             pieces = np.split(file["samples"], np.cumsum(file["lengths"])[:-1])
             rows = [(s, *f[:4], bool(f[4])) for s, f in zip(pieces, file["fields"], strict=True)]
-        return [rows[i : i + len(KINDS[0])] for i in range(0, len(rows), len(KINDS[0]))]
+        return [rows[i : i + len(composer.KINDS[0])] for i in range(0, len(rows), len(composer.KINDS[0]))]
     jobs = [(number, _SEED.value, rate) for number in range(_WORKS.value)]
     played = parallel.in_processes(play, jobs, workers=parallel.cores())
     bar = tqdm(played, total=len(jobs), unit="work", disable=None if _PROGRESS.value else True)
@@ -116,12 +115,9 @@ def play(number: int, seed: int, rate: int) -> list[tuple]:
     """A random work in its versions, the fields of ``versions.Aligned``, samples of 16 bits: a
     function of number and seed.
     """
-    rng = np.random.default_rng([seed, number])
-    work = composer.compose(rng, f"w{number}")
-    made = composer.versions(rng, work, KINDS[number % len(KINDS)])
     return [
         (_of_16_bits(soxr.resample(one[0], book.SAMPLE_RATE, rate)), *one[1:5], one.kind in OWN)
-        for one in made
+        for one in composer.play(number, seed)[1]
     ]
 
 

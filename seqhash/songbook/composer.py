@@ -18,6 +18,7 @@ from seqhash.songbook.arrangement import Arrangement, perform
 from seqhash.songbook.notation import Chord, Note, Part, Work
 
 BREATH = 0.25  # seconds before the first beat of a performance
+KINDS = (("orig", "cover", "anew", "anew"), ("orig", "cover", "anew", "lead"))  # of even, odd works
 _BARS = 8  # of a part
 _MODES = {  # semitones above the tonic, and how often it is drawn
     "major": ((0, 2, 4, 5, 7, 9, 11), 0.5),
@@ -40,6 +41,15 @@ class Version(NamedTuple):
     beat: float  # ... and seconds of each of its quarter notes
     beats: float  # quarter notes that are played
     kind: str  # "orig", "cover", "anew" (other chords) or "lead" (the tune alone)
+
+
+def play(number: int, seed: int, count: int = len(KINDS[0])) -> tuple[Work, list[Version]]:
+    """A random work and so many of its versions (``KINDS``): a function of number and seed; fewer
+    versions are the first of more.
+    """
+    rng = np.random.default_rng([seed, number])
+    work = compose(rng, f"w{number}")
+    return work, versions(rng, work, KINDS[number % len(KINDS)][:count])
 
 
 def compose(rng: np.random.Generator, name: str) -> Work:
