@@ -25,9 +25,11 @@ was not kept.
 | heard | the same, several NAMEs with commas: what has happened to the covers | codes |
 | paper, splits | experiments.evaluate of a trained run: its two tables | |
 | ablation | experiments.ablate_pairs | |
+| trained | experiments.ablate_covers | |
 | show | experiments.show | |
 | speed | experiments.benchmark search, several NAMEs: times as fast as FAISS | heads |
 | search | experiments.benchmark search: milliseconds | cores (one or all) |
+| turned | the same: queries in twelve rotations against one | |
 | sublinear | the same: look-ups in tables against the scan | |
 | rates | experiments.benchmark mfcc or bands, several NAMEs: seconds of audio a second | heads |
 | train | experiments.benchmark train: segments a second | |
@@ -202,7 +204,7 @@ def keep(result: Result, name: str) -> dict[str, Any]:
         from . import show  # late, for jax
 
         kept["shown"] = show.table(result["answers"])
-    measured = ("one core", "all cores", "rates", "flop", "peak", "clips")
+    measured = ("one core", "all cores", "rates", "flop", "peak", "clips", "trained")
     kept |= {name: result[name] for name in measured if name in result}
     if "rows" in result:
         kept["rows"] = [{field: _rounded(row[field]) for field in KEPT} for row in result["rows"]]
@@ -475,6 +477,13 @@ def _as_printed(part: str) -> Callable[[Sequence[Result], Options], str]:
     return lambda results, options: str(results[0][part])
 
 
+def _trained(results: Sequence[Result], options: Options) -> str:
+    del options
+    from . import ablate_covers  # late, for jax
+
+    return ablate_covers.table(results[0]["trained"])
+
+
 def _show(results: Sequence[Result], options: Options) -> str:
     del options
     return tables.markdown(results[0]["shown"], left=2)
@@ -538,6 +547,15 @@ def _search(results: Sequence[Result], options: Options) -> str:
     return tables.markdown(lines, left=1)
 
 
+def _turned(results: Sequence[Result], options: Options) -> str:
+    del options
+    lines = [["case", "plain, ms", "twelve rotations, ms", "times as long"]]
+    for row in results[0]["one core"]["turned"]:
+        times = (row["plain"], row["turned"], row["turned"] / row["plain"])
+        lines.append([row["case"], *map(_three, times)])
+    return tables.markdown(lines, left=1)
+
+
 def _sublinear(results: Sequence[Result], options: Options) -> str:
     del options
     lines = [["mode", "recall@1", "proven by the tables", "ms", "full scan's ms", "ratio"]]
@@ -574,6 +592,7 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "parts": _parts,
     "heard": _heard,
     "ablation": _ablation,
+    "trained": _trained,
     "paper": _as_printed("paper"),
     "splits": _as_printed("splits"),
     "show": _show,
@@ -582,6 +601,7 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "train": _train,
     "clips": _clips,
     "search": _search,
+    "turned": _turned,
     "sublinear": _sublinear,
     "command": _command,
 }
