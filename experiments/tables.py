@@ -219,6 +219,8 @@ def _short(word: str, name: str) -> str:
     parts = Path(value).parts
     if flag.removeprefix("--") in ("workdir", "directory"):
         return f"{flag}=runs/{name}"
+    if flag == "--output":
+        return f"{flag}=runs/{name}.json"
     return f"{flag}={'/'.join(parts[-2:])}"
 
 

@@ -139,6 +139,8 @@ def is_picture(path: Path) -> bool:
         ("reproduce", "workdir corpus training_corpus set export"),
         ("show", "workdir corpus clips"),
         ("train_covers", "directory name works seed set progress"),
+        ("compose", "works versions seed directory"),
+        ("ablate_covers", "corpus workdir change set"),
         ("train_pairs", "corpus noise rooms directory name leave_out set progress"),
         ("collect", "workdir packages against midi_seconds songbook seed workers strict"),
     ],

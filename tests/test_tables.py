@@ -82,6 +82,14 @@ def test_speed_is_how_many_times_as_fast_as_faiss(tmp_path):
     assert row.split("|")[2:-1] == ["    2 ", "     3 ", "   1.5 "]
 
 
+def test_rotations_are_so_many_times_as_long():
+    command = "python -m experiments.benchmark search --output=/mine/turned.json"
+    turned = [{"case": "n=9", "plain": 2.0, "turned": 9.0}]
+    kept = tables.keep({"command": command, "one core": {"turned": turned}}, "rotations")
+    assert kept["command"].endswith(" --output=runs/rotations.json")
+    assert "2 |" in (made := tables.KINDS["turned"]([kept], {})) and made.split()[-2] == "4.5"
+
+
 def test_rates_and_shares_of_the_peak(tmp_path):
     rates = {"ours, one core": 50.0, "torch, one core": 40.0, "ours, all cores": 80.0}
     result = {

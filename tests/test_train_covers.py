@@ -101,6 +101,27 @@ def test_covers_are_identified(folder, tmp_path):
     assert tables.KINDS["versions"]([kept], {}).startswith("| query | found, % at 10 %")
 
 
+def test_one_change_at_a_time_is_trained_and_measured_on_composed_covers(tmp_path):
+    composed = tmp_path / "composed"
+    done = script("compose", "--works=2", "--versions=2", f"--directory={composed}", "--noprogress")
+    assert done.status == 0, done.err
+    rows = list(csv.DictReader(open(composed / "manifest.csv", newline="")))
+    assert [row["role"] for row in rows] == 2 * ["original", "cover"]
+    flags = [
+        f"--corpus={composed / 'manifest.csv'}", f"--workdir={tmp_path / 'parts'}", "--works=2",
+        "--change=encoder.kind=kernel", "--set", "pairs.steps=2", "pairs.batch_size=8",
+    ]  # fmt: skip
+    done = script("ablate_covers", *flags)
+    assert done.status == 0, done.err
+    result = json.loads((tmp_path / "parts" / "ablation.json").read_text())
+    assert list(result["trained"]) == ["base", "unlearned kernel", "encoder.kind=kernel"]
+    assert result["trained"]["base"]["numbers"] > result["trained"]["unlearned kernel"]["numbers"]
+    kept = tables.keep(result, "ablation-covers")
+    assert tables.KINDS["trained"]([kept], {}) in done.out
+    again = script("ablate_covers", *flags)
+    assert again.status == 0 and "training" not in again.err
+
+
 def test_covers_are_degraded_among_distractors(folder, tmp_path):
     (tmp_path / "others").mkdir()
     shutil.copy(folder / "oh_susanna_orig.wav", tmp_path / "others")

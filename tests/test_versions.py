@@ -47,6 +47,12 @@ def material(made):
     return versions.make_material([aligned(one.versions) for one in made], config=CONFIG)
 
 
+def test_a_work_is_a_function_of_number_and_seed_and_fewer_versions_are_the_first(made):
+    work, (first,) = composer.play(1, 0, 1)
+    assert work == made[1].work
+    np.testing.assert_array_equal(first.samples, made[1].versions[0].samples)
+
+
 def aligned(made: list[composer.Version]) -> list[versions.Aligned]:
     return [
         versions.Aligned(
