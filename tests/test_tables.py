@@ -87,7 +87,7 @@ def test_rotations_are_so_many_times_as_long():
     turned = [{"case": "n=9", "plain": 2.0, "turned": 9.0}]
     kept = tables.keep({"command": command, "one core": {"turned": turned}}, "rotations")
     assert kept["command"].endswith(" --output=runs/rotations.json")
-    assert "2 |" in (made := tables.KINDS["turned"]([kept], {})) and made.split()[-2] == "4.5"
+    assert tables.KINDS["turned"]([kept], {}).split()[-2] == "4.5"
 
 
 def test_rates_and_shares_of_the_peak(tmp_path):
