@@ -37,7 +37,7 @@ _SET = flags.DEFINE_multi_string("set", [], "change of the base, for all rows; r
 _WORKS = flags.DEFINE_integer("works", 120, "random works to train on", lower_bound=2)
 _MATERIAL = flags.DEFINE_string("material", None, "as train_covers has it; default: in --workdir")
 _LENGTHS = flags.DEFINE_list("lengths", ["1", "9", "37"], "codes a window")
-_SECONDS = flags.DEFINE_float("seconds", 25.0, "of each cover that are asked", 1.0)
+_MIDDLE = flags.DEFINE_float("middle", 25.0, "s of each cover that are asked", 1.0)
 
 UNLEARNED = "unlearned kernel"
 
@@ -108,7 +108,7 @@ def _measured(
     script.report_failures(failed)
     states = []
     for recording, one in zip(kept, samples, strict=True):
-        spare = max(0, len(one) - round(_SECONDS.value * hasher.sample_rate))
+        spare = max(0, len(one) - round(_MIDDLE.value * hasher.sample_rate))
         cut = slice(spare // 2, len(one) - (spare + 1) // 2)
         asked = one[cut] if recording.role == "cover" else one
         states.append(hasher.states_of(hasher.frames_of([asked])))
