@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from seqhash import controls, corpus, evaluate, export, tables
+from seqhash import controls, corpus, evaluate, export
 
 from . import script
 
@@ -67,20 +67,8 @@ def main() -> int:
         "trained": rows,
     }
     script.write_json(workdir / "ablation.json", result)
-    print(table(rows))
+    print(evaluate.table_of_hashers(rows))
     return 0
-
-
-def table(rows: dict[str, Any]) -> str:
-    """Accuracy in % by lengths, of each corpus plain and weighted, as a Markdown table."""
-    corpora = [name for name in next(iter(rows.values())) if name != "numbers"]
-    head = [f"`{of}`, {rule}" for of in corpora for rule in ("plain", "weighted")]
-    lines = [["", "numbers", *head]]
-    for name, row in rows.items():
-        cells = [row[of][rule] for of in corpora for rule in ("plain", "weighted")]
-        shown = (" / ".join(f"{100 * value:.0f}" for value in one) for one in cells)
-        lines.append([f"`{name}`" if "=" in name else name, f"{row['numbers']:,}", *shown])
-    return tables.markdown(lines, left=1)
 
 
 def _trained(workdir: Path, change: str) -> Path:

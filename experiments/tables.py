@@ -481,9 +481,9 @@ def _as_printed(part: str) -> Callable[[Sequence[Result], Options], str]:
 
 def _trained(results: Sequence[Result], options: Options) -> str:
     del options
-    from . import ablate_covers  # late, for jax
+    from seqhash import evaluate  # late, for jax
 
-    return ablate_covers.table(results[0]["trained"])
+    return evaluate.table_of_hashers(results[0]["trained"])
 
 
 def _show(results: Sequence[Result], options: Options) -> str:

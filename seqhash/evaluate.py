@@ -340,6 +340,22 @@ def table(result: Mapping[str, Any], *, name: str = "trained") -> str:
     return tables.markdown([[*head, "dead bits", "effective bits"], *rows])
 
 
+def table_of_hashers(rows: Mapping[str, Any]) -> str:
+    """Accuracy in % by lengths of several hashers, of each corpus plain and weighted, in Markdown.
+
+    Args:
+      rows: by name of the hasher, its ``numbers`` and, by corpus and rule, shares of each length.
+    """
+    corpora = [name for name in next(iter(rows.values())) if name != "numbers"]
+    head = [f"`{of}`, {rule}" for of in corpora for rule in ("plain", "weighted")]
+    lines = [["", "numbers", *head]]
+    for name, row in rows.items():
+        cells = [row[of][rule] for of in corpora for rule in ("plain", "weighted")]
+        shown = (" / ".join(f"{100 * value:.0f}" for value in one) for one in cells)
+        lines.append([f"`{name}`" if "=" in name else name, f"{row['numbers']:,}", *shown])
+    return tables.markdown(lines, left=1)
+
+
 def split_table(result: Mapping[str, Any], *, name: str = "trained") -> str:
     """Accuracy in % by genre and by key, as a Markdown table; empty where the manifest tells
     neither.
