@@ -12,9 +12,8 @@ comma-separated list of fields. Writes WORKDIR/ablation.json. A run that was sto
 same command. Expect 1 to 5 minutes a row on 2 cores.
 """
 
-import json
+import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from seqhash import controls, corpus, evaluate, export
 
@@ -48,8 +46,11 @@ def main() -> int:
     workdir.mkdir(parents=True, exist_ok=True)
     lengths = script.whole_numbers("lengths", _LENGTHS.value)
     corpora = {Path(path).parent.name: corpus.recordings(path) for path in _CORPUS.value}
-    if not corpora:
-        raise ValueError("--corpus must name a manifest of originals and covers, got none.")
+    if len(corpora) != len(_CORPUS.value) or not corpora:
+        raise ValueError(
+            "--corpus must name manifests of originals and covers, in folders of different names, "
+            f"got {', '.join(_CORPUS.value) or 'none'}."
+        )
     for recordings in corpora.values():
         corpus.require_covers(recordings)
     rows = dict[str, Any]()
@@ -77,15 +78,9 @@ def _trained(workdir: Path, change: str) -> Path:
     directory = workdir / "hashers" / re.sub(r"[^\w.=+-]+", "_", name)
     material = _MATERIAL.value or workdir / "versions.npz"
     fields = [*_SET.value, *filter(None, change.split(","))]
-    command = [sys.executable, "-m", f"{__package__}.train_covers", f"--directory={directory}"]
-    command += [f"--name={name}", f"--works={_WORKS.value}", f"--material={material}"]
-    command += [f"--set={field}" for field in fields]
-    asked = directory / "command.json"
-    if not asked.is_file() or json.loads(asked.read_text()) != command[3:]:
-        tqdm.write(f"training: {name}", file=sys.stderr)
-        subprocess.run(command, check=True)
-        script.write_json(asked, command[3:])
-    return directory
+    arguments = [f"--name={name}", f"--works={_WORKS.value}", f"--material={material}"]
+    arguments += [f"--set={field}" for field in fields]
+    return script.trained("train_covers", arguments, directory)
 
 
 def _measured(
@@ -103,7 +98,9 @@ def _measured(
     found = dict[str, list[float]]()
     for rule in ("plain", "weighted"):
         system = evaluate.measure_keys([states], kept, lengths=lengths, rule=rule)
-        found[rule] = [round(system.by_seed[0][n], 4) for n in lengths]
+        tallies = (system.tallies[n] for n in lengths)
+        counts = ((one.strict.sum(), one.windows.sum()) for one in tallies)
+        found[rule] = [round(float(r / w), 4) if w else math.nan for r, w in counts]
     return found
 
 

@@ -13,9 +13,7 @@ on by the same command.
 Expect 2 to 5 minutes a kernel, three times that for an lstm, and some minutes to ask them all.
 """
 
-import json
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from seqhash import metrics, parallel
 from seqhash.robustness import cells, report, run, systems
@@ -98,16 +95,10 @@ def _trained(folder: Path, change: str) -> Path:
     directory = folder / re.sub(r"[^\w.=+-]+", "_", name)
     closed = change == "closed form"
     fields = [*_SET.value, *([] if closed else filter(None, change.split(",")))]
-    command = [sys.executable, "-m", f"{__package__}.train_pairs", f"--directory={directory}"]
-    command += [f"--name={name}", f"--corpus={_CORPUS.value}", f"--noise={_NOISE.value}"]
-    command += [f"--leave_out={_LEAVE_OUT.value}", f"--closed_form={str(closed).lower()}"]
-    command += [*(f"--set={field}" for field in fields)]
-    asked = directory / "command.json"
-    if not asked.is_file() or json.loads(asked.read_text()) != command[3:]:
-        tqdm.write(f"training: {name}", file=sys.stderr)
-        subprocess.run(command, check=True)
-        script.write_json(asked, command[3:])
-    return directory
+    arguments = [f"--name={name}", f"--corpus={_CORPUS.value}", f"--noise={_NOISE.value}"]
+    arguments += [f"--leave_out={_LEAVE_OUT.value}", f"--closed_form={str(closed).lower()}"]
+    arguments += [f"--set={field}" for field in fields]
+    return script.trained("train_pairs", arguments, directory)
 
 
 def _summary(

@@ -4,13 +4,14 @@ r"""Random works in several versions as a corpus of covers: to choose on, and to
     python -m experiments.compose --works=1000 --versions=1 --seed=3 --directory=runs/others
 
 The works and versions that ``experiments.train_covers`` trains on where seed and number are its own
-(seed 1): take another. FLAC files and manifest.csv, which is written last; files that are there are
-kept, so a run that was stopped goes on by the same command. A third of a second of a core for each
-recording.
+(seed 1): take another. Writes FLAC files, a JSON file of each work, and manifest.csv last; works
+that are there are kept, so a run that was stopped goes on by the same command. Half a second of a
+core for each recording.
 """
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import soundfile
@@ -52,7 +53,12 @@ def main() -> int:
 
 
 def record(number: int, seed: int, count: int, folder: Path) -> list[dict[str, object]]:
-    """A work in so many versions, each a file; its rows of the manifest, which are a file too."""
+    """A work in so many versions, each a file; its rows of the manifest, which are a file too, and
+    what says that all others are there.
+    """
+    told = folder / f"{seed}-{number}.json"
+    if told.is_file() and len(kept := json.loads(told.read_text())) >= count:
+        return kept[:count]
     work, versions = composer.play(number, seed, count)
     first, rows = versions[0], []
     for i, version in enumerate(versions):
@@ -67,6 +73,7 @@ def record(number: int, seed: int, count: int, folder: Path) -> list[dict[str, o
             version.key_shift - first.key_shift, round(first.beat / version.beat, 3), version.kind,
         )  # fmt: skip
         rows.append(dict(zip(COLUMNS, values, strict=True)))
+    script.write_json(told, rows)
     return rows
 
 

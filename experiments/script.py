@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,6 +90,28 @@ def require_covers(store: features.Store) -> None:
     report_lost(store.recordings)
     known = evaluate.roles(store.recordings)
     corpus.require_covers([store.recordings[i] for i in (*known.originals, *known.covers)])
+
+
+def trained(name: str, arguments: Sequence[str], directory: Path) -> Path:
+    """The folder of a hasher, which a script trains and exports there; not again where it did so by
+    the same arguments.
+
+    Args:
+      name: of the script.
+      arguments: of it, but for the directory.
+      directory: of the hasher.
+
+    Raises:
+      ValueError: the script refused, and said why on stderr.
+    """
+    told, asked = directory / "command.json", [name, *arguments]
+    if not told.is_file() or json.loads(told.read_text()) != asked:
+        print(f"training: {directory.name}", file=sys.stderr)
+        command = [sys.executable, "-m", f"{__package__}.{name}", f"--directory={directory}"]
+        if subprocess.run([*command, *arguments], check=False).returncode:
+            raise ValueError(f"{directory.name} must be a hasher that {name} can train.")
+        write_json(told, asked)
+    return directory
 
 
 def run(main: Callable[..., int | None], *, more_of: str = "", one_of: Sequence[str] = ()) -> None:

@@ -93,10 +93,8 @@ def _played(rate: int) -> list[list[tuple]]:
                 raise ValueError(f"{kept}: must hold seed, works, rate {asked}, holds {held}.")
             pieces = np.split(file["samples"], np.cumsum(file["lengths"])[:-1])
             rows = [(s, *f[:4], bool(f[4])) for s, f in zip(pieces, file["fields"], strict=True)]
-        return [
-            rows[i : i + len(composer.KINDS[0])]
-            for i in range(0, len(rows), len(composer.KINDS[0]))
-        ]
+        each = len(composer.KINDS[0])
+        return [rows[i : i + each] for i in range(0, len(rows), each)]
     jobs = [(number, _SEED.value, rate) for number in range(_WORKS.value)]
     played = parallel.in_processes(play, jobs, workers=parallel.cores())
     bar = tqdm(played, total=len(jobs), unit="work", disable=None if _PROGRESS.value else True)

@@ -351,7 +351,7 @@ def table_of_hashers(rows: Mapping[str, Any]) -> str:
     lines = [["", "numbers", *head]]
     for name, row in rows.items():
         cells = [row[of][rule] for of in corpora for rule in ("plain", "weighted")]
-        shown = (" / ".join(f"{100 * value:.0f}" for value in one) for one in cells)
+        shown = (" / ".join(_percent(value, 0) or "-" for value in one) for one in cells)
         lines.append([f"`{name}`" if "=" in name else name, f"{row['numbers']:,}", *shown])
     return tables.markdown(lines, left=1)
 

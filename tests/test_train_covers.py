@@ -107,6 +107,14 @@ def test_one_change_at_a_time_is_trained_and_measured_on_composed_covers(tmp_pat
     assert done.status == 0, done.err
     rows = list(csv.DictReader((composed / "manifest.csv").read_text().splitlines()))
     assert [row["role"] for row in rows] == 2 * ["original", "cover"]
+    (composed / "2-0-1.flac").write_bytes(b"kept")  # as a run that was stopped left it
+    (composed / "2-1.json").unlink()
+    again = script("compose", "--works=2", "--versions=2", f"--directory={composed}")
+    assert again.out == done.out
+    assert list(csv.DictReader((composed / "manifest.csv").read_text().splitlines())) == rows
+    assert (composed / "2-0-1.flac").read_bytes() == b"kept"
+    (composed / "2-0.json").unlink()
+    assert script("compose", "--works=2", "--versions=2", f"--directory={composed}").status == 0
     flags = [
         f"--corpus={composed / 'manifest.csv'}", f"--workdir={tmp_path / 'parts'}", "--works=2",
         "--change=encoder.kind=kernel", "--set", "pairs.steps=2", "pairs.batch_size=8",
@@ -118,9 +126,16 @@ def test_one_change_at_a_time_is_trained_and_measured_on_composed_covers(tmp_pat
     assert result["trained"]["base"]["numbers"] > result["trained"]["unlearned kernel"]["numbers"]
     kept = tables.keep(result, "ablation-covers")
     assert tables.KINDS["trained"]([kept], {}) in done.out
-    again = script("ablate_covers", *flags)
-    assert again.status == 0
-    assert "training" not in again.err
+    again = script("ablate_covers", *flags, "--lengths=1,500", "--change=none.such=1")
+    assert (again.status, again.out) == (2, "")
+    assert again.err.count("training: ") == 1  # what is there is not trained again
+    assert "none.such=1 must be a hasher that train_covers can train" in again.err
+    done = script("ablate_covers", *flags, "--lengths=1,500")  # no window is so long
+    assert "training: " not in done.err
+    assert done.out.splitlines()[-1].rstrip(" |").endswith("/ -")
+    twice = script("ablate_covers", *flags, flags[0])
+    assert twice.status == 2
+    assert "folders of different names" in twice.err
 
 
 def test_covers_are_degraded_among_distractors(folder, tmp_path):
