@@ -108,7 +108,7 @@ def trained(name: str, arguments: Sequence[str], directory: Path) -> Path:
     if not told.is_file() or json.loads(told.read_text()) != asked:
         print(f"training: {directory.name}", file=sys.stderr)
         command = [sys.executable, "-m", f"{__package__}.{name}", f"--directory={directory}"]
-        if subprocess.run([*command, *arguments], check=False).returncode:
+        if subprocess.run([*command, *arguments], stdout=sys.stderr, check=False).returncode:
             raise ValueError(f"{directory.name} must be a hasher that {name} can train.")
         write_json(told, asked)
     return directory

@@ -104,3 +104,25 @@ def test_nothing_given_is_told_what_is_needed(name):
     done = run_module(f"experiments.{name}")
     assert done.status != 0
     assert "Traceback" not in done.err
+
+
+def test_one_change_at_a_time_is_trained_and_asked(folder, tmp_path):
+    asked = tmp_path / "asked"
+    asked.mkdir()
+    for i in range(4):
+        soundfile.write(asked / f"{i}.wav", tune(8, 10 + i), 8_000)
+    flags = [
+        f"--corpus={folder / 'music/music.csv'}", f"--noise={folder / 'noise'}",
+        f"--test_corpus={asked}", f"--workdir={tmp_path / 'parts'}", "--degradations=clean",
+        "--queries=4", "--workers=1", "--noclosed_form", "--controls=unweighted",
+        "--change=patch.frames=9", "--set", "pairs.steps=2", "pairs.batch_size=8",
+        "pairs.seconds=0.6",
+    ]  # fmt: skip
+    done = script("ablate_pairs", *flags)
+    assert done.status == 0, done.err
+    result = json.loads((tmp_path / "parts" / "ablation.json").read_text())
+    assert list(result["systems"]) == ["base", "patch.frames=9", "unweighted"]
+    assert done.err.count("training: ") == 2
+    again = script("ablate_pairs", *flags)
+    assert (again.status, again.out) == (0, done.out)
+    assert "training: " not in again.err
