@@ -30,6 +30,7 @@ CHUNK = (
     128  # frames walked at a time: 4 s, 0.4 MB of samples and spectra, in the second-level cache
 )
 STREAM_CHUNKS = 16  # chunks of a block of ``stream``: 64 s
+FEW_CHUNKS = 4  # of one that holds no more, such as a query: less is copied and cleared
 
 
 def frame_count(samples: int, config: BandsConfig) -> int:
@@ -141,7 +142,7 @@ def bands(samples: jax.Array, *, config: BandsConfig) -> jax.Array:
 def stream(blocks: Iterable[np.ndarray], *, config: BandsConfig) -> np.ndarray:
     """Bands of a recording of any length that comes in blocks of samples, in bounded memory.
 
-    One compiled program for all recordings; equal to ``bands`` of the concatenated blocks.
+    Two compiled programs for all recordings; equal to ``bands`` of the concatenated blocks.
 
     Args:
       blocks: float32 (any,) arrays in order.
@@ -155,8 +156,7 @@ def stream(blocks: Iterable[np.ndarray], *, config: BandsConfig) -> np.ndarray:
 
 def pieces(blocks: Iterable[np.ndarray], *, config: BandsConfig) -> Iterator[np.ndarray]:
     """``stream``, a piece at a time: float32 (frames, bands) arrays in order."""
-    frames = CHUNK * STREAM_CHUNKS
-    for padded, count in _windows(blocks, frames, config):
+    for padded, count, frames in _windows(blocks, config):
         made = _chunked(padded, np.int32(count), frames=frames, config=config)
         yield np.asarray(made)[:count]
 
@@ -169,15 +169,19 @@ _chunked = jax.jit(chunked, static_argnames=("frames", "config"))
 
 
 def _windows(
-    blocks: Iterable[np.ndarray], frames: int, config: BandsConfig
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Re-cuts blocks into the padded windows of ``chunked``: (padded, frames in it)."""
+    blocks: Iterable[np.ndarray], config: BandsConfig
+) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Re-cuts blocks into the padded windows of ``chunked``: (padded, frames in it, rows)."""
+    frames = CHUNK * STREAM_CHUNKS
     size, advance = padded_length(frames, config), frames * config.frame_step
     pending = np.zeros(0, np.float32)
     for block in blocks:
         pending = np.concatenate([pending, block])
         while len(pending) >= size:
-            yield pending[:size], frames
+            yield pending[:size], frames, frames
             pending = pending[advance:]
     if count := frame_count(len(pending), config):
-        yield np.pad(pending, (0, size - len(pending))), count
+        frames = CHUNK * (FEW_CHUNKS if count <= CHUNK * FEW_CHUNKS else STREAM_CHUNKS)
+        padded = np.zeros(padded_length(frames, config), np.float32)
+        padded[: len(pending)] = pending[: len(padded)]
+        yield padded, count, frames

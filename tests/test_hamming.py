@@ -399,3 +399,19 @@ def test_weights_of_one_are_the_plain_distance():
     weighted = hamming.search(database, np.concatenate([queries, ones, none], axis=2), 5)
     np.testing.assert_array_equal(weighted.distance, plain.distance)
     np.testing.assert_array_equal(weighted.row, plain.row)
+
+
+@pytest.mark.parametrize(("n", "words"), [(40, 1), (9, 4)])  # more words than a rough scan compares
+def test_what_is_near_is_likely_found_and_its_distance_is_of_all_codes_and_weights(n, words):
+    codes, starts = _collection(4, 60, words, longest=120)
+    queries = _weighted(_queries(6, codes, 9, n), 8)
+    found = hamming.likely(planar.build(codes, starts), queries, 4)
+    every = _weighted_brute_force(codes, starts, queries)
+    there = found.row >= 0
+    distance = np.take_along_axis(every, np.maximum(found.row, 0), axis=1)
+    np.testing.assert_array_equal(found.distance[there], distance[there])
+    assert (np.diff(found.distance, axis=1) >= 0).all()
+    assert not found.exact.any()
+    near = every.min(axis=1) < 12 * n * words  # half of chance: it was cut inside one recording
+    assert near.sum() > 3
+    np.testing.assert_array_equal(found.distance[near, 0], every[near].min(axis=1))

@@ -14,6 +14,7 @@ from seqhash.codes import AS_IS
 from seqhash.index import identify, windows
 from seqhash.index.catalogue import Collection, Row
 from seqhash.index.searcher import Heard
+from seqhash.search import hamming
 
 WORKS = [work.work_id for work in songbook.works()][:9]
 ABSENT = 2  # of them are not in the index
@@ -100,6 +101,22 @@ def test_what_was_changed_is_found_as_a_variant(searcher, music, change, by, pit
     assert np.median([match.pitch for match in right]) == pytest.approx(pitch, abs=0.5)
     assert np.median([match.tempo for match in right]) == pytest.approx(tempo, abs=0.02)
     assert sum(match is not None for *_, match in as_is) <= 1
+
+
+@pytest.mark.slow
+def test_a_variant_is_asked_roughly_and_measured_at_each_shift(searcher, music):
+    hasher, (_, _, clip) = searcher.hasher, next(iter(excerpts(music, WORKS, 2.5, seed=9, each=1)))
+    asked = np.stack([c[:36] for c in hasher.hash_query(hasher.frames_of([clip]), weighted=True)])
+    found, exact = searcher._likely(asked[None], 4), searcher._nearest(asked[None], 4)
+    np.testing.assert_array_equal(found.row[:, 0], exact.row[:, 0])  # it is there
+    words, starts = searcher.collection.words, searcher.collection.starts
+    for query, distances, rows in zip(asked, found.distance, found.row, strict=True):
+        assert (np.diff(distances) >= 0).all() and len(set(rows.tolist())) == 4
+        recording = np.searchsorted(starts, rows, side="right")
+        assert (rows + 36 <= starts[recording]).all()
+        beside = words[rows[:, None] + np.arange(36)]
+        measured = hamming.code_distances(query[None], beside).sum(axis=1)
+        np.testing.assert_array_equal(distances, measured)
 
 
 @pytest.mark.slow

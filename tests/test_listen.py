@@ -125,3 +125,16 @@ def test_a_long_stream_is_held_by_its_last_seconds_alone():
     told = events([part(1 + i % 5, 0, 30) for i in range(40)], ear)
     assert len(told) == 80
     assert ear.longest == listen.LONG
+
+
+def test_what_has_ended_does_not_begin_again_where_it_is_left_behind():
+    class Late(Ear):
+        """Takes the sound after a recording for more of it, once it lies seconds back."""
+
+        def along(self, samples, found, offset):
+            along = super().along(samples, found, offset)
+            left = along.end and len(samples) / RATE - along.end > 4
+            return along._replace(end=along.end + 0.7) if left else along
+
+    told = events([part(1, 0, 12), part(0, 0, 15)], Late())
+    assert [kind for kind, *_ in told] == ["begins", "ends"]

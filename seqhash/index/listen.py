@@ -1,7 +1,7 @@
 """A stream that goes on: what begins, changes and ends in it, told as it is heard.
 
 Every ``STEP`` seconds the last ``FRESH`` seconds are asked, which tell what has just begun, and
-every second step the last ``LONG`` ones, which tell what is hard to hear. What was found is
+every ``SELDOM`` seconds the last ``LONG`` ones, which tell what is hard to hear. What was found is
 followed as a **track**: a recording, and which of its moments sounds at which moment of the stream.
 
 =======  ===========================================================================================
@@ -29,7 +29,8 @@ from seqhash.index.together import Found
 
 STEP = 0.5  # s between two questions
 FRESH = 2.5  # s of the stream that are asked each time
-LONG = 10.0  # s of it that are asked every second time
+LONG = 10.0  # s of it that are asked ...
+SELDOM = 2.0  # ... so many s apart
 PATIENCE = 1.5  # s without a sign of a recording after which it has ended
 SAME = 0.5  # s between places of a recording that are the same one
 GOES_ON = 0.7  # of the bits that differ anyway, in a second or more where a recording should be
@@ -95,6 +96,7 @@ def listen(
                 track.found = track.found._replace(match=match._replace(end=end))
 
     step = round(STEP * sample_rate)
+    seldom = round(SELDOM / STEP)  # steps
     for block in blocks:
         for part in np.split(block, range(step - (heard - asked), len(block), step)):
             held = np.concatenate([held, part])[-round(LONG * sample_rate) :]
@@ -104,7 +106,7 @@ def listen(
             asked += step
             if heard >= round(FRESH * sample_rate):
                 yield from question(FRESH, variants=True)
-            if heard >= round(LONG * sample_rate) and asked // step % 2 == 0:
+            if heard >= round(LONG * sample_rate) and asked // step % seldom == 0:
                 yield from question(LONG, variants=False)
             yield from _ended(tracks, heard / sample_rate, PATIENCE)
     if len(held) >= round(least * sample_rate):
@@ -159,7 +161,8 @@ def _take(
 def _go_on(track: _Track, match: Match, now: float) -> Iterator[Event]:
     """A track is heard once more; ``match`` has the stream's time."""
     before = track.found.match
-    resumed = not track.playing and match.end > before.end + SAME
+    # What is seen at the edge of what is held is known to about a second, and no news.
+    resumed = not track.playing and match.end > max(before.end + SAME, now - PATIENCE)
     best = match if match.score > before.score else before
     start = max(match.start, before.end) if resumed else min(match.start, before.start)
     kept = best._replace(start=start, offset=_place(best, start), end=max(match.end, before.end))

@@ -104,6 +104,29 @@ def search(
     return Neighbours(distance, row, np.ones(count, bool))
 
 
+def likely(database: planar.Database, queries: np.ndarray, k: int = 1) -> Neighbours:
+    """Windows that are likely the k nearest, by one rough scan: those that are near in some of
+    their codes, whatever these bits weigh, and of them the nearest by all codes and weights.
+
+    It costs an eighth of ``search`` where windows are of 46 weighted codes, and proves nothing.
+
+    Args:
+      database, queries, k: as ``search`` takes them.
+    """
+    queries = _checked_queries(database, queries)
+    count, n, columns = queries.shape
+    database = planar.with_spare(database, n)
+    size = plans.batch_size(database, n, queries=count)
+    weighted = columns > database.words
+    plan = plans.choose(database, n, k, queries=size, rough=True, weighted=weighted)
+    attempt = next(ladder([plan], k))
+    parts = parallel.map_all(
+        lambda low: attempted(database, queries[low : low + size], k, attempt),
+        range(0, count, size),
+    )
+    return _merged(joined(parts), database.first, k)._replace(exact=np.zeros(count, bool))
+
+
 def code_distances(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Of each code of a query and the one beside it, in numpy: int64 (...); their sum over a window
     is d(q, r).

@@ -31,6 +31,7 @@ FEW = 8  # queries that are scanned one by one at most
 QUERIES = 128  # queries of a batch at most
 THREAD_POPCOUNTS = 2**24  # half a millisecond, which a thread's start does not spoil
 FEW_CODES = 6  # from so many on the progressive scan leaves out whole codes
+ROUGH = 32  # words of a window that a rough scan compares at most
 SLACK = 6  # blocks selected beyond k, so that the certificate rarely fails
 CANDIDATES = 2**23  # rows verified at a time
 # Of the programs that scan, on a CPU, where this jaxlib knows them. XLA prefers vectors of 256
@@ -52,6 +53,7 @@ class Plan(NamedTuple):
 
     offsets: tuple[int, ...]  # codes of the window that are compared; where looped, past its end
     words: int  # of each of them, the first
+    columns: int  # of the queries that are scanned: the database's words, and perhaps their weights
     at_once: int  # codes in one elementwise program
     one_by_one: bool  # each query meets all rows, instead of each tile all queries
     strands: int  # rows of a block in one tile
@@ -91,7 +93,8 @@ def choose(
     k: int,
     *,
     queries: int,
-    partial: bool,
+    partial: bool = False,
+    rough: bool = False,
     weighted: bool = False,
 ) -> Plan:
     """The scan of windows of n codes for k neighbours.
@@ -99,11 +102,16 @@ def choose(
     Args:
       queries: of a batch.
       partial: compare a part of the window only, which ``has_part``.
+      rough: compare a part that proves nothing: more of the codes, and whatever their bits weigh.
       weighted: the queries' bits are weighted, so that each word is counted twice.
     """
     words, adders, looped = database.words, _adds(database), False
+    weighted = weighted and not rough
+    columns = words * (3 if weighted else 1)
     most = _most_terms(database) // (2 if weighted else 1)
-    if partial and n >= FEW_CODES:
+    if rough:
+        offsets = _spread(n, max(1, ROUGH // words))
+    elif partial and n >= FEW_CODES:
         offsets = _probes(n)
     elif partial:
         offsets, words = tuple(range(n)), -(-3 * words // 4)
@@ -121,7 +129,7 @@ def choose(
         at_once = power_of_two(max(1, LOOPED // words) + 1) // 2
         lanes = 512 if database.capacity % (512 * block * database.scale) == 0 else 128
         lanes *= database.scale
-        return Plan(offsets, words, at_once, False, 1, lanes, block, blocks, adders)
+        return Plan(offsets, words, columns, at_once, False, 1, lanes, block, blocks, adders)
     strands = min(16, power_of_two(max(1, most // terms) + 1) // 2)
     few = 1 if adders else min(FEW, 2 * len(offsets))
     one_by_one = database.on_cpu and database.full and queries <= few
@@ -130,7 +138,9 @@ def choose(
     vector = one_by_one or (database.on_cpu and not adders and queries > FEW)
     lanes = (16 if vector else max(16, 128 // strands)) * database.scale
     tiles = block // strands
-    return Plan(offsets, words, len(offsets), one_by_one, strands, lanes, tiles, blocks, adders)
+    return Plan(
+        offsets, words, columns, len(offsets), one_by_one, strands, lanes, tiles, blocks, adders
+    )
 
 
 def has_part(database: planar.Database, n: int) -> bool:
@@ -183,7 +193,7 @@ def padded(queries: np.ndarray, plan: Plan, *, least: int = 1) -> tuple[np.ndarr
     length = max(by_eighths(n), plan.offsets[-1] + 1)
     whole = np.zeros((power_of_two(max(count, least)), length, words), np.uint32)
     whole[:count, :n] = queries
-    return whole[:, plan.offsets], whole
+    return whole[:, plan.offsets, : plan.columns], whole
 
 
 class Program:
@@ -256,5 +266,15 @@ def _probes(n: int) -> tuple[int, ...]:
     With 10 % of the bits flipped so many still tell the window from all strangers; with 15 % it
     would be a third.
     """
-    length = n if n < 16 else n // 8 * 8  # one program for each eight lengths
-    return tuple(int(j) for j in np.linspace(0, length - 1, max(3, length // 4 + 1)))
+    return _spread(n, max(3, _rounded(n) // 4 + 1))
+
+
+def _spread(n: int, most: int) -> tuple[int, ...]:
+    """So many codes of a window of n, all of them if there are no more, evenly spread."""
+    length = _rounded(n)
+    return tuple(int(j) for j in np.linspace(0, length - 1, min(most, length)))
+
+
+def _rounded(n: int) -> int:
+    """Codes of a window of n that are chosen from: one program for each eight lengths."""
+    return n if n < 16 else n // 8 * 8
