@@ -11,9 +11,10 @@ import soxr
 import seqhash
 from seqhash import songbook
 from seqhash.codes import AS_IS
-from seqhash.index import identify, windows
+from seqhash.index import identify, listen, windows
 from seqhash.index.catalogue import Collection, Row
 from seqhash.index.searcher import Heard
+from seqhash.index.together import Found
 from seqhash.search import hamming
 
 WORKS = [work.work_id for work in songbook.works()][:9]
@@ -111,12 +112,46 @@ def test_a_variant_is_asked_roughly_and_measured_at_each_shift(searcher, music):
     np.testing.assert_array_equal(found.row[:, 0], exact.row[:, 0])  # it is there
     words, starts = searcher.collection.words, searcher.collection.starts
     for query, distances, rows in zip(asked, found.distance, found.row, strict=True):
-        assert (np.diff(distances) >= 0).all() and len(set(rows.tolist())) == 4
+        assert (np.diff(distances) >= 0).all()
+        assert len(set(rows.tolist())) == 4
         recording = np.searchsorted(starts, rows, side="right")
         assert (rows + 36 <= starts[recording]).all()
         beside = words[rows[:, None] + np.arange(36)]
         measured = hamming.code_distances(query[None], beside).sum(axis=1)
         np.testing.assert_array_equal(distances, measured)
+
+
+class Ear:
+    """Hears by a searcher alone."""
+
+    def __init__(self, searcher):
+        self.searcher, self.plain = searcher, replace(searcher, variants=False)
+
+    def hear(self, samples, *, variants):
+        searcher = self.searcher if variants else self.plain
+        return [Found(match, "", False) for match in searcher.identify(samples)]
+
+    def along(self, samples, found, offset):
+        changed = found.match.tempo != 1 or found.match.pitch
+        return None if changed else self.searcher.along(samples, found.match.recording, offset)
+
+
+@pytest.mark.slow
+def test_in_a_stream_what_was_changed_is_told_within_three_seconds(searcher, music):
+    rate, changes = searcher.hasher.sample_rate, [(transposed, 1), (faster, 1.05), (transposed, -2)]
+    parts = [np.zeros(4 * rate, np.float32)]
+    for (change, by), work in zip(changes, WORKS, strict=False):
+        clip = change(music[work][10 * rate : 22 * rate], rate, by)
+        parts += [clip, np.zeros(6 * rate, np.float32)]
+    ends = np.cumsum([len(part) for part in parts]) / rate
+    ear = Ear(replace(searcher, false_positive_rate=0.01 / listen.ASKED))
+    told = list(listen.listen([np.concatenate(parts)], ear, sample_rate=rate, least=1.0))
+    begun = dict[str, float]()
+    for event in told:
+        begun.setdefault(event.found.match.title, event.time)
+    assert list(begun) == WORKS[:3]
+    late = [time - begin for time, begin in zip(begun.values(), ends[::2], strict=False)]
+    assert max(late) <= 3
 
 
 @pytest.mark.slow
