@@ -445,13 +445,16 @@ def from_flat_dict(flat: Mapping[str, Any]) -> Config:
     return Config(**{group: kind(**groups[group]) for group, kind in _groups().items()})
 
 
+_hints = functools.cache(get_type_hints)  # asked for every field of every config that is made
+
+
 def _groups() -> dict[str, Any]:
-    return get_type_hints(Config)
+    return _hints(Config)
 
 
 def _field_type(name: str) -> Any:
     group, key = name.split(".")
-    return get_type_hints(_groups()[group])[key]
+    return _hints(_groups()[group])[key]
 
 
 def _split(change: str) -> tuple[str, str]:

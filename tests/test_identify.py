@@ -2,6 +2,8 @@
 arithmetic.
 """
 
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,7 +19,7 @@ from seqhash.codes import AS_IS
 from seqhash.index import calibration, identify, ingest, windows
 from seqhash.index.catalogue import Collection, Entry, IndexFileError, Row, open_index
 from seqhash.index.searcher import _groups, _Hits
-from seqhash.search import planar
+from seqhash.search import hamming, planar
 
 RATE = 16_000
 WORKS = [work.work_id for work in songbook.works()][::2]
@@ -452,8 +454,6 @@ def test_the_false_positive_rate_is_as_stated():
         words, starts, np.arange(40), n=4, tries=2, code_rate=4.0, many_bits=False
     )
     queries = np.random.default_rng(8).integers(0, 2**32, (4000, 4, 4), np.uint32)
-    from seqhash.search import hamming, planar
-
     nearest = hamming.search(planar.build(words, starts), queries, 1).distance[:, 0]
     usual = calibration.typical(null.sample, queries, many_bits=False)
     nearness = calibration.nearness(nearest, usual).reshape(-1, 2).min(1)
@@ -497,6 +497,19 @@ def test_the_order_of_the_recordings_does_not_matter():
     other = calibration.estimate(mixed, starts, order, n=4, tries=2, code_rate=4.0, many_bits=False)
     assert (one.mean, one.deviation, one.copies) == (other.mean, other.deviation, other.copies)
     np.testing.assert_array_equal(one.minima, other.minima)
+
+
+def test_uneven_halves_share_one_program(monkeypatch):
+    monkeypatch.setattr(hamming._nearest, "compiled", programs := set())
+    words, _ = _works(14, 40)
+    starts = np.append(0, np.cumsum(np.tile([40, 760], 10)))
+    calibration.estimate(words, starts, np.arange(20), n=4, tries=2, code_rate=4.0, many_bits=False)
+    assert len(programs) == 1
+
+
+def test_an_answer_loads_no_scipy_before_it_needs_it():
+    code = "import sys, seqhash.index.identify; sys.exit('scipy.special' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_windows_longer_than_every_recording():

@@ -20,10 +20,9 @@ rhythm: it falls exponentially there, by the mean excess of the nearest tenth.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import log_ndtr, ndtri
 
 from seqhash.search import hamming, planar
 
@@ -92,7 +91,7 @@ def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
     """
     share = np.searchsorted(null.minima, nearness, side="right") / len(null.minima)
     tail = (nearness - null.mean) / null.deviation
-    tail = np.minimum(tail, 0.0) if null.exponential else log_ndtr(tail)
+    tail = np.minimum(tail, 0.0) if null.exponential else special().log_ndtr(tail)
     beyond = np.log(np.maximum(share, KNEE))
     log = np.log(null.copies) + np.where(tail < math.log(KNEE), tail, beyond)
     return np.clip(log / math.log(10), math.log10(LEAST), 0.0)
@@ -101,7 +100,9 @@ def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
 def largest(null: NullDistribution, rate: float) -> float:
     """The largest nearness whose probability is at most ``rate``, or KNEE where that is less."""
     share = max(LEAST, min(KNEE, rate / null.copies))
-    return null.mean + null.deviation * float(math.log(share) if null.exponential else ndtri(share))
+    return null.mean + null.deviation * float(
+        math.log(share) if null.exponential else special().ndtri(share)
+    )
 
 
 def estimate(
@@ -141,13 +142,15 @@ def estimate(
     if len(np.unique(works)) < FEW_WORKS:
         low, high = _pieces(low, high, max(round(PIECE_SECONDS * code_rate), 2 * (n + tries)))
         works = np.arange(len(low))
+    # One program serves all halves, however uneven they are.
+    room = min(len(words), ROWS + int((high - low).max(initial=0)))
     minima, searched = [], 0
     for _ in range(DEALS):
         halves = [_half(high - low, works, own, rng) for own in _deal(works, rng)]
         if any((high[half] - low[half] < n + tries - 1).all() for half in halves):
             continue
         for asked, there in (halves, halves[::-1]):
-            database = planar.build(*_collection(words, low[there], high[there]))
+            database = planar.build(*_collection(words, low[there], high[there]), room=room)
             queries = draw_windows(words, low[asked], high[asked], n, tries, TRIALS, rng)
             nearest = hamming.search(database, queries, 1, progressive=False).distance[:, 0]
             sample = draw_windows(words, low[there], high[there], n, 1, SAMPLE, rng)
@@ -168,7 +171,7 @@ def estimate(
         excess = max(WIDER * float((edge - trials[trials < edge]).mean()), 1e-3)
         mean = float(edge) - excess * math.log(LOW)
         return NullDistribution(trials, mean, excess, copies, sample, exponential=True)
-    z_knee, z_low = float(ndtri(KNEE)), float(ndtri(LOW))
+    z_knee, z_low = map(float, special().ndtri([KNEE, LOW]))
     deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)
     return NullDistribution(trials, float(knee) - deviation * z_knee, deviation, copies, sample)
 
@@ -201,6 +204,13 @@ def of_length(
         return None
     rng = np.random.default_rng(n)
     return null._replace(sample=draw_windows(words, low, high, n, 1, SAMPLE, rng))
+
+
+def special() -> Any:
+    """``scipy.special``, late: to load it takes a tenth of a first answer, and bands seldom do."""
+    import scipy.special
+
+    return scipy.special
 
 
 def _deal(works: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

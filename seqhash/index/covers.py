@@ -28,9 +28,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_ndtr
 
-from seqhash.index import windows
+from seqhash.index import calibration, windows
 from seqhash.search import hamming, planar, rotations
 
 WINDOW_SECONDS = 2.25  # from the first code of a window to its last and one more
@@ -189,7 +188,8 @@ def log_probability(deviations: np.ndarray, count: int) -> np.ndarray:
     """log10 of the probability that an absent query stands out so far in the best of so many
     stretches: at most 0.
     """
-    log = log_ndtr(-np.asarray(deviations) / WIDER) / math.log(10) + math.log10(max(1, count))
+    log = calibration.special().log_ndtr(-np.asarray(deviations) / WIDER) / math.log(10)
+    log = log + math.log10(max(1, count))
     return np.minimum(log, 0.0)
 
 

@@ -65,7 +65,9 @@ class Database:
         return int(self.first[-1] + self.used[-1])
 
 
-def build(words: np.ndarray, starts: np.ndarray, *, mesh: Mesh | None = None) -> Database:
+def build(
+    words: np.ndarray, starts: np.ndarray, *, mesh: Mesh | None = None, room: int = 0
+) -> Database:
     """Lays a collection out for search.
 
     Args:
@@ -73,12 +75,13 @@ def build(words: np.ndarray, starts: np.ndarray, *, mesh: Mesh | None = None) ->
       starts: (recordings + 1,): recording r has the rows starts[r] to starts[r + 1].
       mesh: devices to spread the codes over, along its axis ``data``; where None, all are on what
         is the default device now, and stay there.
+      room: rows that a shard can hold at least, for collections that are to share programs.
     """
     words, starts = _checked(words, starts)
     devices = 1 if mesh is None else mesh.shape[AXIS]
     platform = _default_device().platform if mesh is None else mesh.devices.flat[0].platform
     cuts = _cuts(starts, devices * max(1, -(-len(words) // (SHARD_ROWS * devices))))
-    longest = int(np.diff(cuts).max())
+    longest = max(room, int(np.diff(cuts).max()))
     scale = 1 if platform == "cpu" else max(1, min(2**10, power_of_two(longest) // 2**16))
     capacity = by_eighths(max(longest, 1), multiple=GROUP * scale)
     planes = np.empty((len(cuts) - 1, words.shape[1], capacity + SPARE), np.uint32)
