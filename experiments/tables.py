@@ -6,6 +6,8 @@ is typed by hand.
     python -m experiments.tables --keep=runs/robustness/robustness.json --name=robustness-1s
     python -m experiments.tables --keep=runs/demo/show/show.json --name=show \
         --picture=runs/demo/show/found.png
+    python -m experiments.tables --keep=runs/demo/results.json --name=paper-songbook \
+        --picture=runs/demo/figures/mfcc.png --picture=runs/demo/figures/pca.png
 
 A table stands between ``<!-- table KIND NAME [OPTION=VALUE ...] -->`` and ``<!-- end -->``, a
 picture's link between ``<!-- picture KIND NAME [OPTION=VALUE ...] -->`` and the same.
@@ -24,6 +26,7 @@ was not kept.
 | parts | the same: by genre and key | |
 | heard | the same, several NAMEs with commas: what has happened to the covers | codes |
 | paper, splits | experiments.evaluate of a trained run: its two tables | |
+| beside | the same, several NAMEs with commas, beside the paper | heads |
 | ablation | experiments.ablate_pairs | |
 | trained | experiments.ablate_covers | |
 | show | experiments.show | |
@@ -40,6 +43,8 @@ was not kept.
 |---|---|---|
 | heat_map | experiments.robustness | length, systems |
 | bytes | the same | systems |
+| snr | the same: by the loudness of noise | family, systems |
+| training, accuracy | experiments.evaluate of a trained run | |
 | kept | any run whose picture ``--picture`` has taken over | |
 
 A picture that is drawn says in its PNG what it was drawn from, and is stale where that is another
@@ -125,7 +130,9 @@ Options = Mapping[str, str]
 _CHECK = flags.DEFINE_boolean("check", False, "write nothing; name what is stale")
 _KEEP = flags.DEFINE_string("keep", None, "result file to take over into docs/data")
 _NAME = flags.DEFINE_string("name", None, "as what --keep takes it over")
-_PICTURE = flags.DEFINE_string("picture", None, "a picture of that run, taken over as NAME.png")
+_PICTURE = flags.DEFINE_multi_string(
+    "picture", [], "a picture of that run, taken over as NAME.png; several keep their own names"
+)
 
 
 def main() -> int:
@@ -136,9 +143,10 @@ def main() -> int:
         if not _NAME.value:
             raise ValueError("--keep needs --name, as robustness-1s.")
         kept = keep(json.loads(Path(_KEEP.value).read_text()), _NAME.value)
-        if _PICTURE.value:
-            there = shutil.copyfile(_PICTURE.value, DATA.parent / f"{_NAME.value}.png")
-            kept["pictures"] = {there.name: _digest(there.read_bytes())}
+        for picture in map(Path, _PICTURE.value):
+            name = picture.name if len(_PICTURE.value) > 1 else f"{_NAME.value}.png"
+            there = Path(shutil.copyfile(picture, DATA.parent / name))
+            kept.setdefault("pictures", {})[name] = _digest(there.read_bytes())
         DATA.mkdir(exist_ok=True)
         path = DATA / f"{_NAME.value}.json"
         path.write_text(json.dumps(kept, separators=(",", ":")) + "\n")
@@ -195,6 +203,12 @@ def keep(result: Result, name: str) -> dict[str, Any]:
             name = f"trained, threshold {result['config']['code.threshold']}"
             kept |= {"paper": evaluate.table(result, name=name)}
             kept |= {"splits": evaluate.split_table(result)}
+            drawn = ("epoch", "train_loss", "validation_loss", "collision_rate", "accuracy")
+            epochs = result["training"]["epochs"]
+            kept["epochs"] = [
+                {name: _rounded_all(row[name]) for name in drawn if name in row} for row in epochs
+            ]
+            kept["loss"] = [kept["epochs"][i]["train_loss"] for i in (1, -1)]
     if "versions" in result:
         kept["versions"] = _rounded_all(result["versions"])
     if "settings" in result:
@@ -232,7 +246,7 @@ def _rounded_all(value: Any) -> Any:
     """Of dicts of numbers, however deep."""
     if isinstance(value, Mapping):
         return {name: _rounded_all(one) for name, one in value.items()}
-    return _rounded(value)
+    return [_rounded_all(one) for one in value] if isinstance(value, list) else _rounded(value)
 
 
 def filled(text: str, data: Path) -> str:
@@ -298,13 +312,28 @@ def _source_of(path: Path) -> str | None:
 
 def _heat_map(results: Sequence[Result], options: Options) -> "Figure":
     """Hit rates of a robustness run, degradations by their families."""
+    from seqhash.robustness import figures  # late, for matplotlib
+
+    length = float(options.get("length", results[0]["rows"][0]["length"]))
+    return figures.draw_heat_map(_shown(results[0], options), length)
+
+
+def _snr(results: Sequence[Result], options: Options) -> "Figure":
+    """Hit rates of a robustness run against the signal-to-noise ratio."""
+    from seqhash.robustness import figures  # late, for matplotlib
+
+    shown = _shown(results[0], options) | {"half_found_snr": []}
+    return figures.draw_snr(shown, options["family"].replace("_", " "))
+
+
+def _shown(result: Result, options: Options) -> dict[str, Any]:
+    """Of a robustness run what is drawn: the systems that are asked for, by their headings."""
     from seqhash.robustness import degrade, figures  # late, for matplotlib
 
-    (result,) = results
     names = dict(_systems(result, options))
     asked = {row["degradation"] for row in result["rows"]}
     entries = [entry for name, entry in degrade.registry().items() if name in asked]
-    shown = dict.fromkeys(figures.PARTS.split())
+    shown: dict[str, Any] = dict.fromkeys(figures.PARTS.split())
     shown["systems"] = {heading: result["systems"][name] for name, heading in names.items()}
     shown["degradations"] = {
         entry.name: {"family": entry.family, "strength": entry.strength} for entry in entries
@@ -312,8 +341,34 @@ def _heat_map(results: Sequence[Result], options: Options) -> "Figure":
     shown["rows"] = [
         row | {"system": names[row["system"]]} for row in result["rows"] if row["system"] in names
     ]
-    length = float(options.get("length", result["rows"][0]["length"]))
-    return figures.draw_heat_map(shown, length)
+    return shown
+
+
+def _training(results: Sequence[Result], options: Options) -> "Figure":
+    """Losses, collisions and accuracy by epoch."""
+    del options
+    from seqhash import figures  # late, for matplotlib
+
+    (result,) = results
+    return figures.draw_training(result["epochs"], chance=_chance(result))
+
+
+def _accuracy(results: Sequence[Result], options: Options) -> "Figure":
+    """Cover accuracy by number of hashes, beside the controls."""
+    del options
+    from seqhash import figures  # late, for matplotlib
+
+    (result,) = results
+    table = {
+        "trained" if name == "plain" else name: {int(n): tuple(one) for n, one in accuracy.items()}
+        for name, accuracy in result["covers"].items()
+        if name != "chance"
+    }
+    return figures.draw_accuracy(table, chance=_chance(result))
+
+
+def _chance(result: Result) -> float:
+    return result["covers"]["chance"]["1"][0]
 
 
 def _bytes(results: Sequence[Result], options: Options) -> "Figure":
@@ -479,6 +534,35 @@ def _as_printed(part: str) -> Callable[[Sequence[Result], Options], str]:
     return lambda results, options: str(results[0][part])
 
 
+def _beside(results: Sequence[Result], options: Options) -> str:
+    """The paper's numbers beside those of trained runs, out of their printed tables."""
+    from seqhash import paper
+
+    def numbers(row: str, column: str) -> list[str]:
+        return [_cell(result["paper"], row, column).split()[0] for result in results]
+
+    trained, reported, collisions = "trained, threshold zero", "paper, its own corpus", "collisions"
+    lines = [["", "paper", *options["heads"].replace("_", " ").split(",")]]
+    for column in ("1 hash", "9 hashes"):
+        told = _cell(results[0]["paper"], reported, column)
+        lines.append([f"accuracy, {column}", told, *numbers(trained, column)])
+    for column in ("1 hash", "9 hashes"):
+        name = f"untrained LSTM, {column}"
+        lines.append([name, "not reported", *numbers("untrained LSTM", column)])
+    told = _cell(results[0]["paper"], reported, collisions)
+    lines.append(["collision rate", told, *numbers(trained, collisions)])
+    losses = [(paper.FIRST_LOSS, paper.LAST_LOSS), *(result["loss"] for result in results)]
+    lines.append(["loss, first and last epoch", *(f"{a:.2f}; {b:.2f}" for a, b in losses)])
+    return tables.markdown(lines, left=1)
+
+
+def _cell(table: str, row: str, column: str) -> str:
+    """Of a table as Markdown, by the beginnings of its row's and its column's names."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    index = next(i for i, name in enumerate(lines[0]) if i and name.startswith(column))
+    return next(cells[index] for cells in lines if cells[0].startswith(row))
+
+
 def _trained(results: Sequence[Result], options: Options) -> str:
     del options
     from seqhash import evaluate  # late, for jax
@@ -597,6 +681,7 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
     "trained": _trained,
     "paper": _as_printed("paper"),
     "splits": _as_printed("splits"),
+    "beside": _beside,
     "show": _show,
     "speed": _speed,
     "rates": _rates,
@@ -610,6 +695,9 @@ KINDS: dict[str, Callable[[Sequence[Result], Options], str]] = {
 PICTURES: dict[str, Callable[[Sequence[Result], Options], "Figure"]] = {
     "heat_map": _heat_map,
     "bytes": _bytes,
+    "snr": _snr,
+    "training": _training,
+    "accuracy": _accuracy,
 }
 
 

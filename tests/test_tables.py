@@ -82,6 +82,29 @@ def test_speed_is_how_many_times_as_fast_as_faiss(tmp_path):
     assert row.split("|")[2:-1] == ["    2 ", "     3 ", "   1.5 "]
 
 
+def test_trained_runs_stand_beside_the_paper():
+    printed = "\n".join(
+        [
+            "| | 1 hash | 9 hashes | collisions (within + between), % |",
+            "|--|--|--|--|",
+            "| paper, its own corpus | 10.42 | 20.28 | 20.09 |",
+            "| trained, threshold zero | 7.38 [5.1, 9.8] | 14.98 [9, 20] | 1.25 (1.20 + 0.06) |",
+            "| untrained LSTM | 8.26 [6, 10] | 16.25 [11, 21] | 0.33 (0.22 + 0.11) |",
+        ]
+    )
+    made = tables.KINDS["beside"]([{"paper": printed, "loss": [11.0, 4.09]}], {"heads": "a_run"})
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in made.splitlines()]
+    assert rows[0] == ["", "paper", "a run"]
+    assert rows[2:] == [
+        ["accuracy, 1 hash", "10.42", "7.38"],
+        ["accuracy, 9 hashes", "20.28", "14.98"],
+        ["untrained LSTM, 1 hash", "not reported", "8.26"],
+        ["untrained LSTM, 9 hashes", "not reported", "16.25"],
+        ["collision rate", "20.09", "1.25"],
+        ["loss, first and last epoch", "8.88; 1.66", "11.00; 4.09"],
+    ]
+
+
 def test_rotations_are_so_many_times_as_long():
     command = "python -m experiments.benchmark search --output=/mine/turned.json"
     turned = [{"case": "n=9", "plain": 2.0, "turned": 9.0}]
