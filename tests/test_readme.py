@@ -7,20 +7,18 @@ from pathlib import Path
 import pytest
 
 from tests.processes import QUICKLY, ROOT, Running
-from tests.test_train import small_store
 
 
 def tour(program: str, folder: Path) -> None:
     os.chdir(folder)
-    # The last block starts from a prepared corpus; here, random walks.
-    exec(compile(program, "README.md", "exec"), {"prepared": small_store(frames=900)})
+    exec(compile(program, "README.md", "exec"), {})
 
 
 @pytest.mark.slow
 def test_the_tour_of_the_readme_runs(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
-    done = Running(tour, "".join(blocks), tmp_path, **QUICKLY).ended()
+    assert len(blocks) == 1
+    done = Running(tour, blocks[0], tmp_path, **QUICKLY).ended()
     assert done.status == 0, done.err[-2000:]
     said = re.findall(r"^# (.+bit error rates.+)$", blocks[0], re.MULTILINE)
     assert said == done.out.splitlines()[:1]  # what the page says that it prints
