@@ -13,6 +13,7 @@ Exit statuses:
 """
 
 import contextlib
+import gc
 import importlib.metadata
 import io
 import json
@@ -96,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = _run(arguments)
         sys.stdout.flush()
+        if argv is None:  # the process ends, and need not look through all that jax made once more
+            gc.freeze()
         return status
     except BrokenPipeError:  # as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
