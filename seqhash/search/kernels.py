@@ -7,7 +7,6 @@ query's bits are weighted: the bits, and two planes of their weights (``hamming`
 """
 
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Int32, Shaped, UInt16, UInt32
+from jaxtyping import Bool, Int32, Shaped, UInt16, UInt32
 
 from seqhash.search import planar
 from seqhash.search.plans import Plan
@@ -151,14 +150,15 @@ def scan(
         terms = Terms([], [])
         for code, offset in enumerate(plan.offsets[:at_once]):
             low = strand * plan.lanes + offset
+            inside = _full_where(first + offset < n) if plan.looped else None
             for word in range(words):
                 # One use of each slice: what has many uses XLA would write to memory first.
-                there = jax.lax.slice(piece, (0, word, low), (1, word + 1, low + plan.lanes))[0]
-                different = codes[:, code, word, None] ^ there
-                if plan.looped:
-                    inside = jnp.where(first + offset < n, jnp.uint32(2**32 - 1), jnp.uint32(0))
-                    different = different & inside
-                terms.add(different, codes[:, code, word::width, None])
+                there = jax.lax.slice(piece, (0, word, low), (1, word + 1, low + plan.lanes))
+                asked, *weights = _word(codes, code, word, width)
+                different = jax.lax.bitwise_xor(asked, jax.lax.squeeze(there, (0,)))
+                if inside is not None:
+                    different = jax.lax.bitwise_and(different, inside)
+                terms.add(different, weights)
         return terms.sum(adders=plan.adders)
 
     def minimum_of_tile(index: Int32[Array, ""]) -> UInt32[Array, "queries lanes"]:
@@ -216,9 +216,10 @@ def _scan_one(
             for word in range(plan.words):
                 # Again, one use of each slice.
                 there = jax.lax.slice(planes[0], (word, low), (word + 1, low + rows))
-                there = there.reshape(-1, plan.tile)
-                different = there[:, : plan.lanes] ^ window[code, word]
-                terms.add(different, window[None, code, word :: planes.shape[1], None])
+                there = jax.lax.reshape(there, (rows // plan.tile, plan.tile))
+                there = jax.lax.slice_in_dim(there, 0, plan.lanes, axis=1)
+                asked, *weights = _word(window[None], code, word, planes.shape[1])
+                terms.add(jax.lax.bitwise_xor(there, asked), weights)
         return terms.sum(adders=plan.adders)
 
     def minima_of_tiles() -> UInt32[Array, "tiles lanes"]:
@@ -233,6 +234,27 @@ def _scan_one(
     return jnp.where(used, best, jnp.uint32(NOWHERE)).reshape(-1)
 
 
+# What is done for every word is by lax: a scan of jnp's operators takes half as long again to trace.
+
+
+def _full_where(true: Bool[Array, ""]) -> UInt32[Array, "1 1"]:
+    """All bits or none."""
+    full, none = jnp.full((1, 1), 2**32 - 1, jnp.uint32), jnp.zeros((1, 1), jnp.uint32)
+    return jax.lax.select(true, full, none)
+
+
+def _word(
+    codes: UInt32[Array, "queries codes columns"], code: int, word: int, width: int
+) -> list[UInt32[Array, "queries 1"]]:
+    """A word of a code and, where it is weighted, its two planes."""
+    queries, _, columns = codes.shape
+    slices = (
+        jax.lax.slice(codes, (0, code, column), (queries, code + 1, column + 1))
+        for column in range(word, columns, width)
+    )
+    return [jax.lax.squeeze(one, (1,)) for one in slices]
+
+
 class Terms(NamedTuple):
     """Differences that are to be counted: bits that weigh 1, and bits that weigh 2."""
 
@@ -240,19 +262,20 @@ class Terms(NamedTuple):
     twos: list[Array]
 
     def add(
-        self, different: UInt32[Array, "*shape"], codes: UInt32[Array, "queries planes *ones"]
+        self, different: UInt32[Array, "*shape"], weights: Sequence[UInt32[Array, "*ones"]]
     ) -> None:
         """One word more.
 
         Args:
           different: where it differs from the rows.
-          codes: the word itself and, where it is weighted, its two planes.
+          weights: the two planes of the word where it is weighted, else nothing.
         """
-        if codes.shape[1] == 1:
+        if not weights:
             self.ones.append(different)
-        else:
-            self.ones.append(different & codes[:, 1])
-            self.twos.append(different & codes[:, 2])
+            return
+        ones, twos = weights
+        self.ones.append(jax.lax.bitwise_and(different, ones))
+        self.twos.append(jax.lax.bitwise_and(different, twos))
 
     def sum(self, *, adders: bool) -> UInt32[Array, "*shape"]:
         """The weights of all bits that differ."""
@@ -267,17 +290,18 @@ def bits_set(terms: Sequence[UInt32[Array, "*shape"]], *, adders: bool) -> UInt3
     a carry of twice the weight, so that few words are left to count (Harley's and Seal's carry-save
     adders).
     """
+    both, either, differ = jax.lax.bitwise_and, jax.lax.bitwise_or, jax.lax.bitwise_xor
     counts = []  # of bits that weigh 1, 2, 4, ...
     while terms:
         carries: list[Array] = []
         while adders and len(terms) > 1:
             one, two, *terms = terms
-            total, carry = one ^ two, one & two
+            total, carry = differ(one, two), both(one, two)
             if terms:
                 three, *terms = terms
-                total, carry = total ^ three, carry | (total & three)
+                total, carry = differ(total, three), either(carry, both(total, three))
             terms, carries = [total, *terms], [*carries, carry]
-        counts.append(functools.reduce(operator.add, map(jax.lax.population_count, terms)))
+        counts.append(functools.reduce(jax.lax.add, map(jax.lax.population_count, terms)))
         terms = carries
     return functools.reduce(lambda total, count: count + (total << jnp.uint32(1)), reversed(counts))
 
@@ -339,9 +363,9 @@ def distances(
         width = planes.shape[1]
         for word in range(width):
             there = planes.at[shard, word, rows + code].get(mode="clip")
-            terms = Terms([], [])
+            terms, weights = Terms([], []), range(word + width, whole.shape[2], width)
             different = whole[:, code, word, None, None] ^ there
-            terms.add(different, whole[:, code, word::width, None, None])
+            terms.add(different, [whole[:, code, plane, None, None] for plane in weights])
             total = total + terms.sum(adders=False)
         return total
 
