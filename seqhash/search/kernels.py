@@ -234,7 +234,7 @@ def _scan_one(
     return jnp.where(used, best, jnp.uint32(NOWHERE)).reshape(-1)
 
 
-# What is done for every word is by lax: a scan of jnp's operators takes half as long again to trace.
+# What is done for every word is by lax: a scan of jnp's operators takes half as long more to trace.
 
 
 def _full_where(true: Bool[Array, ""]) -> UInt32[Array, "1 1"]:
