@@ -1,3 +1,5 @@
+import ast
+import itertools
 import os
 import re
 import shutil
@@ -22,6 +24,30 @@ def test_the_tour_of_the_readme_runs(tmp_path):
     assert done.status == 0, done.err[-2000:]
     said = re.findall(r"^# (.+bit error rates.+)$", blocks[0], re.MULTILINE)
     assert said == done.out.splitlines()[:1]  # what the page says that it prints
+
+
+def imported(module: str) -> set[str]:
+    """All words of the imports of the modules of a name."""
+    nodes = (
+        node
+        for file in (ROOT / "seqhash").rglob(f"{module}.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+    )
+    imports = (node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+    return set().union(*(re.findall(r"\w+", ast.unparse(node)) for node in imports))
+
+
+def test_every_arrow_of_the_readme_is_an_import():
+    text = (ROOT / "README.md").read_text()
+    drawn = text.partition("and none leads back:")[2].partition("[Architecture]")[0]
+    drawn = re.sub(r"^ +\w+/  +", "", drawn, flags=re.MULTILINE)  # the folder that a row is of
+    arrows = []
+    for chain in re.split(r"[;\n]", drawn):
+        steps = [re.findall(r"\w+", one) for one in chain.split(" -> ")]
+        for sources, users in itertools.pairwise(steps):
+            arrows += itertools.product(sources, users)
+    assert len(arrows) > 40
+    assert [arrow for arrow in arrows if arrow[0] not in imported(arrow[1])] == []
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
