@@ -43,6 +43,7 @@ _FEED = 1 << 16
 LIVE_SECONDS = 0.25  # of a stream that are read at a time
 # kinds that are sent as streams, and are read without seeking
 _LIVE = ("MPEG audio", "Ogg", "FLAC", "AAC", "AC-3", "MPEG transport stream", "Matroska or WebM")
+_TAGGED = "a tagged file"  # of no other kind: MPEG audio, if anything
 _MPEG_SUFFIXES = (".mp3", ".mp2", ".mp1", ".mpga", ".mpa")
 
 
@@ -194,11 +195,13 @@ def stream_blocks(
     """
     block = _block(sample_rate, block_seconds)
     path, channel = Path("-"), check_channel(channel)
-    head = file.read(containers.LONGEST_MAGIC)
-    begin = containers.after_tags(lambda position, count: head[position : position + count])
-    rest = cast(BinaryIO, _Rejoined(head, file))
-    # A tag that is longer than what was read is behind it passed over by the decoder.
-    if not (kind := containers.kind_of(head[begin:]) or ("a tagged file" if begin else "")):
+    head, tagged = file.read(containers.LONGEST_MAGIC), False
+    while begin := containers.tag_length(head):
+        head, tagged = _after(file, head, begin), True
+    teller, rest = _Teller(path, strict, report), cast(BinaryIO, _Rejoined(head, file))
+    if not (kind := containers.kind_of(head) or (_TAGGED if tagged else "")):
+        if channel not in ("first", "mix"):
+            raise AudioError(path, f"channel {channel} is not there, raw samples have 1")
         return raw_blocks(
             rest,
             encoding,
@@ -206,13 +209,12 @@ def stream_blocks(
             sample_rate=sample_rate,
             block_seconds=block_seconds,
             minimum_seconds=minimum_seconds,
+            strict=strict,
+            report=report,
         )
-    teller = _Teller(path, strict, report)
-    if kind == "WAV" and (form := containers.plain_wav(head, begin)):
-        rest.read(form.begin)
-        sounds = _plain_samples(rest, form, teller)
-    else:
-        sounds = _streamed(rest, path, kind, minimum_seconds, teller)
+    sounds = _streamed(rest, path, kind, minimum_seconds, teller)
+    if kind == "WAV" and (form := containers.plain_wav(head)):
+        sounds = _plain_files(rest, form, minimum_seconds, teller)
     return _finished(sounds, channel, sample_rate, block, minimum_seconds, teller)
 
 
@@ -233,6 +235,8 @@ def raw_blocks(
     sample_rate: int,
     block_seconds: float = 60.0,
     minimum_seconds: float = 0.0,
+    strict: bool = False,
+    report: Callable[[Flaw], None] = warn,
 ) -> Iterator[np.ndarray]:
     """Raw mono samples of a stream without a header, block by block, in the memory of a block.
 
@@ -240,16 +244,17 @@ def raw_blocks(
       file: buffered, read to its end.
       encoding: a key of ``RAW``.
       rate: of the stream, Hz.
-      sample_rate, block_seconds, minimum_seconds: as of ``blocks``.
+      sample_rate, block_seconds, minimum_seconds, strict, report: as of ``blocks``.
 
     Yields:
       float32 (samples,).
 
     Raises:
-      AudioError: of the path ``-``: no samples, half a sample at the end, too short, samples that
-        are NaN, infinite or beyond ``LARGEST``.
+      AudioError: of the path ``-``: no samples, too short, samples that are NaN, infinite or beyond
+        ``LARGEST``.
     """
-    samples = _resampled(_raw_samples(file, encoding, rate, minimum_seconds), sample_rate)
+    teller = _Teller(Path("-"), strict, report)
+    samples = _resampled(_raw_samples(file, encoding, rate, minimum_seconds, teller), sample_rate)
     least = _samples(minimum_seconds, sample_rate)
     return _regrouped(_lengthened(samples, least), round(block_seconds * sample_rate))
 
@@ -343,7 +348,8 @@ def _sounds(path: Path, minimum_seconds: float, tell: _Teller) -> Iterator[_Soun
         if not path.is_file():
             raise AudioError(path, "not a regular file")  # a pipe would block for ever
         with open(path, "rb", buffering=0) as file:
-            yield from _decoded(path, file, minimum_seconds, tell)
+            named_mpeg = path.suffix.lower() in _MPEG_SUFFIXES
+            yield from _decoded(path, file, minimum_seconds, tell, named_mpeg=named_mpeg)
     except OSError as error:
         raise _unread(path, error) from error
 
@@ -352,11 +358,13 @@ def _unread(path: Path, error: OSError) -> PassingError:
     return PassingError(path, f"cannot be read ({error.strerror or error})")
 
 
-def _decoded(path: Path, file: BinaryIO, minimum_seconds: float, tell: _Teller) -> Iterator[_Sound]:
+def _decoded(
+    path: Path, file: BinaryIO, minimum_seconds: float, tell: _Teller, *, named_mpeg: bool
+) -> Iterator[_Sound]:
     source = containers.Source(file)
     if not source.size:
         raise AudioError(path, "an empty file (0 bytes)")
-    pieces = containers.pieces(source, named_mpeg=path.suffix.lower() in _MPEG_SUFFIXES)
+    pieces = containers.pieces(source, named_mpeg=named_mpeg)
     if not pieces:
         raise AudioError(path, "not audio: no MPEG frame in it")
     start = 0.0
@@ -510,23 +518,55 @@ def _streamed(
         return
     with tempfile.TemporaryFile(buffering=0) as copy:
         shutil.copyfileobj(file, copy)
-        yield from _decoded(path, copy, minimum_seconds, tell)
+        yield from _decoded(path, copy, minimum_seconds, tell, named_mpeg=kind == _TAGGED)
 
 
-def _plain_samples(file: BinaryIO, form: containers.PlainWav, tell: _Teller) -> Iterator[_Sound]:
-    """Samples of a WAV stream as they come."""
+def _after(file: BinaryIO, head: bytes, begin: int) -> bytes:
+    """What begins so many bytes after the head of a stream, as far as it tells the kind."""
+    begin -= len(head)
+    while begin > 0 and (passed := file.read(min(begin, 1 << 20))):
+        begin -= len(passed)
+    head = head[len(head) + begin :] if begin < 0 else b""
+    return head + file.read(containers.LONGEST_MAGIC - len(head))
+
+
+def _plain_files(
+    file: BinaryIO, form: containers.PlainWav | None, minimum_seconds: float, tell: _Teller
+) -> Iterator[_Sound]:
+    """Samples of a WAV stream as they come, and of what is joined to it."""
+    while form:
+        file.read(form.begin)
+        head = yield from _plain_samples(file, form, tell)
+        while head and containers.kind_of(head) not in containers.CONTAINERS:
+            head = _after(file, head, containers.chunk_length(head))
+        if not head:
+            return
+        form, file = containers.plain_wav(head), cast(BinaryIO, _Rejoined(head, file))
+    yield from _streamed(file, tell.path, "", minimum_seconds, tell)
+
+
+def _plain_samples(
+    file: BinaryIO, form: containers.PlainWav, tell: _Teller
+) -> Generator[_Sound, None, bytes]:
+    """Samples of a WAV stream as they come; returns what is read of that which follows them."""
     width, count, ended = form.bits // 8 * form.channels, 0, False
     left = form.length  # bytes; without end where the header leaves it open
+    after = b""
     while not ended:
         part = int(min(math.ceil(LIVE_SECONDS * form.rate) * width, left))
         data = file.read(part)
         ended = len(data) < part
         left -= len(data)
         count += len(data) // width
-        if not left and not containers.begins_chunk(after := file.read(8)):
-            tell(f"its header counts {form.length:.0f} bytes of samples, more follow; all are used")
-            data, left = data + after, math.inf
-            data += file.read(-len(data) % width)
+        if not left:
+            after = file.read(containers.LONGEST_MAGIC)
+            padding = containers.before_chunk(after)
+            if padding is None:
+                counted = f"its header counts {form.length:.0f} bytes of samples"
+                tell(f"{counted}, more follow; all are used")
+                data, left = data + after, math.inf
+                data += file.read(-len(data) % width)
+            after = after[padding:]
         ended = ended or not left
         raw = np.frombuffer(data[: len(data) - len(data) % width], np.uint8)
         raw = raw.reshape(-1, form.bits // 8)
@@ -542,6 +582,7 @@ def _plain_samples(file: BinaryIO, form: containers.PlainWav, tell: _Teller) -> 
     if 0 < left < math.inf:
         place, lost = count / form.rate, left / width / form.rate
         tell(f"cut: {left:.0f} of {form.length:.0f} bytes of samples are missing", place, lost)
+    return after if not left else b""
 
 
 class _Rejoined(io.RawIOBase):
@@ -602,22 +643,23 @@ def _chosen(path: Path, samples: np.ndarray, channel: str) -> np.ndarray:
 
 
 def _raw_samples(
-    file: BinaryIO, encoding: str, rate: int, minimum_seconds: float
+    file: BinaryIO, encoding: str, rate: int, minimum_seconds: float, tell: _Teller
 ) -> Iterator[_Sound]:
-    path, (dtype, scale), size = Path("-"), RAW[encoding], 0
+    path, (dtype, scale), size = tell.path, RAW[encoding], 0
     width = np.dtype(dtype).itemsize
     # No more than a moment at a time: someone may be waiting for what a live stream holds.
     while data := file.read(math.ceil(LIVE_SECONDS * rate) * width):
         size += len(data)
-        if size % width:  # the last read
-            break
+        data = data[: len(data) - size % width]  # of the last read
         with np.errstate(invalid="ignore"):  # a signalling NaN is told below
             samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
         if wrong := unusable(samples):
             raise AudioError(path, f"{wrong} before {size // width / rate:.2f} s")
         yield rate, samples
-    if not size or size % width:
+    if size < width:
         raise AudioError(path, f"raw {encoding} samples expected, got {size} bytes")
+    if size % width:
+        tell(f"cut: {size % width} of {width} bytes of its last sample", size // width / rate)
     _check_length(path, size // width / rate, minimum_seconds)
 
 
