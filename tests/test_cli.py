@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from seqhash import audio, cli, corpus, decode
+from seqhash import audio, cli, corpus, decode, tables
 from seqhash.index import together
-from seqhash.index.catalogue import open_index
+from seqhash.index.catalogue import Entry, open_index
 from tests.test_decode import workers_that
 from tests.test_ingest import fake_hasher
 
@@ -253,6 +253,22 @@ def test_list_shows_the_recordings(run, made, music):
         "three.ogg": "",
     }
     assert {row["codes"] for row in rows} == {20}
+
+
+def test_the_columns_of_a_table_are_straight_whatever_is_in_it(run, index):
+    words = np.zeros((5, 4), np.uint32)
+    with open_index(index) as opened:
+        for digit, title in enumerate(("日本語 🎵", "x" * 5000, "e\u0301 \u202eab", "\x1b[31m")):
+            opened.add([Entry("/p", str(digit) * 64, words, 1.0, title, title[:3], "", {})])
+    first, *table = run("list", f"--index={index}").out.splitlines()
+    assert all(tables.width(line[: line.index("/")]) == first.index("path") for line in table)
+    assert max(map(len, table)) < 250
+    assert "\x1b" not in "".join(table)
+    assert "x" * 5000 in run("list", f"--index={index}", "--json").out
+
+
+def test_an_error_moves_no_cursor(run):
+    assert "\x1b" not in run("list", "--index=\x1b[2J").err
 
 
 def test_info_and_verify(run, made):
@@ -569,7 +585,7 @@ def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, sca
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     run("identify", "--index=i", *PAPER, f"--format={name}", "--rate=8000", "-")
     assert searcher.samples.shape == (40_000,)
-    for broken in (data[:5], b""):
+    for broken in (data[:1], b""):
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(broken)))
         done = run("identify", "--index=i", *PAPER, "--json", f"--format={name}", "-")
         assert done.status == cli.EXIT_FAILED
