@@ -224,7 +224,8 @@ def test_where_both_are_steady_a_moment_that_agrees_says_nothing():
 
 
 def test_a_steady_copy_is_not_tried_as_played_otherwise():
-    words = flipped(np.zeros((300, 1), np.uint32), 0.05)
+    words = np.zeros((300, 1), np.uint32)
+    words[:4] = 2**32 - 1  # it begins
     facts = {"sample_rate": 8000, "hop": 500, "code_rate": 16.0}
     hasher = SimpleNamespace(**facts, hash_samples=lambda samples: words)  # and no views
     samples = np.zeros(80_000, np.float32)
