@@ -132,7 +132,7 @@ def blocks(
 
     Raises:
       AudioError: missing, not a regular file, empty, not audio, too short, without that channel,
-        samples that are NaN, infinite or beyond ``LARGEST``, or digital silence (every sample 0).
+        samples that are NaN, infinite or beyond ``LARGEST``, or digital silence (all are the same).
         What can only be known at the end is raised there, after the blocks, so a consumer that
         stops early does not learn of it.
     """
@@ -609,23 +609,27 @@ def _one_channel(
     sounds: Iterable[_Sound], channel: str, minimum_seconds: float, tell: _Teller
 ) -> Iterator[_Sound]:
     """(Hz, float32 (samples,)) of the channel asked for, checked."""
-    path, seconds, loud, peak = tell.path, 0.0, 0.0, 0.0
+    path, seconds, loud, low, high = tell.path, 0.0, 0.0, math.inf, -math.inf
     for rate, samples in sounds:
         chosen = _chosen(path, samples, channel)
         if wrong := unusable(chosen):
             place = f"within {len(samples) / rate:.2g} s of {seconds:.2f} s"
             raise AudioError(path, f"{wrong} {place}")
         seconds += len(chosen) / rate
-        peak = max(peak, float(np.abs(chosen).max(initial=0)))
-        loud = max(loud, float(np.abs(samples).max(initial=0)))
+        if len(samples):  # a constant is no sound
+            low, high = min(low, float(chosen.min())), max(high, float(chosen.max()))
+            with np.errstate(invalid="ignore"):  # another channel may be infinite
+                swing = np.minimum(np.abs(samples).max(axis=0), np.ptp(samples, axis=0))
+            loud = max(loud, float(swing.max()))
         yield rate, np.ascontiguousarray(chosen)
     _check_length(path, seconds, minimum_seconds)
     which = {"mix": "the mix of its channels", "first": "the first channel"}.get(
         channel, f"channel {channel}"
     )
     other = "; another has sound (--channel)" if loud else ""
-    if not peak:
-        raise AudioError(path, f"digital silence: every sample of {which} is 0{other}")
+    if low == high:
+        raise AudioError(path, f"digital silence: every sample of {which} is {low:.2g}{other}")
+    peak = min(max(-low, high), high - low)
     if peak < BESIDE * loud:
         tell(f"{which} is {20 * math.log10(loud / peak):.0f} dB below another (--channel)")
     elif peak < FAINT:

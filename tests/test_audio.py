@@ -209,6 +209,20 @@ def test_silence_nan_and_infinity(tmp_path):
     assert "beyond 1e+12" in _reason(_write(tmp_path / "x.wav", samples * 1e30, subtype="FLOAT"))
 
 
+def test_a_constant_is_silence(tmp_path):
+    samples = np.full(RATE, 0.4)
+    assert "silence: every sample of the first channel is 0.4" in _reason(
+        _write(tmp_path / "x.wav", samples)
+    )
+    soundfile.write(tmp_path / "alaw.wav", 0 * samples, RATE, subtype="ALAW")  # it has no 0
+    assert "digital silence" in _reason(tmp_path / "alaw.wav")
+    pair = np.stack([samples, np.sin(np.arange(RATE) / 9)], axis=1)
+    assert "another has sound" in _reason(_write(tmp_path / "pair.wav", pair))
+    hum = samples + 1e-5 * pair[:, 1]
+    soundfile.write(tmp_path / "hum.wav", hum, RATE, subtype="FLOAT")
+    assert "nearly silent, -9" in _reason(tmp_path / "hum.wav", strict=True)
+
+
 def test_one_sample_is_not_silence(tmp_path):
     for position in (0, -1):
         samples = np.zeros(5 * RATE)
