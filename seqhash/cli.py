@@ -16,6 +16,7 @@ import contextlib
 import importlib.metadata
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -241,6 +242,9 @@ def _identify_flags(values: flags.FlagValues) -> None:
         0.3,
         flag_values=values,
     )
+    flags.register_validator(  # NaN is beyond no bound
+        "false_positive_rate", math.isfinite, "nan is not a number.", flag_values=values
+    )
     low, high = audio.RATES
     flags.DEFINE_integer(
         "rate", 16_000, "of raw samples on standard input, Hz", low, high, flag_values=values
@@ -438,7 +442,7 @@ def _remove(values: flags.FlagValues, others: list[str]) -> int:
         if missing:
             hint = "nothing was removed ('seqhash list' shows all)"
             raise ValueError(f"not in the index: {', '.join(missing)}; {hint}.")
-        roots = [Path(os.path.abspath(name)) for name in others if not name.isdecimal()]
+        roots = [Path(os.path.abspath(name)) for name in others if not _is_id(name)]
         elsewhere = dict[int, str]()
         for i in {i for ids in chosen for i in ids if len(ids) > 1}:
             outside = (place for place in index.places(i) if not follow.is_below(place, roots))
@@ -453,11 +457,15 @@ def _remove(values: flags.FlagValues, others: list[str]) -> int:
 
 def _found(rows: Sequence[Row], name: str) -> list[int]:
     """Ids that an argument names: a number is an id, all else a file or a folder."""
-    if name.isdecimal():
+    if _is_id(name):
         return [row.id for row in rows if row.id == int(name)]
     path = os.path.abspath(name)
     exact = [row.id for row in rows if row.path in (name, path)]
     return exact or [row.id for row in rows if follow.is_below(row.path, [Path(path)])]
+
+
+def _is_id(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
 
 
 def _list(values: flags.FlagValues, others: list[str]) -> int:

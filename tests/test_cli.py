@@ -127,6 +127,7 @@ def ids(run, index):
         (["identify", "--index=i", "--plot=p.png", "a", "b"], "one query"),
         (["identify", "--index=i", "--format=mp3", "a"], "s16le|f32le"),
         (["identify", "--index=i", "--rate=1", "-"], "[1000, 768000]"),
+        (["identify", "--index=i", "--false_positive_rate=nan", "a"], "nan is not a number"),
         (["add", "--index=i", "--channel=left", "x"], "first, mix or a number from 1, got 'left'"),
         (["compare", "a"], "name two files"),
         (["compare", "a", "b", "--plot=p.svg"], ".png"),
@@ -305,9 +306,10 @@ def test_verify_tells_of_damage(run, index):
 
 def test_remove_by_id_and_by_path(run, index, music, monkeypatch):
     known = ids(run, index)
-    wrong = run("remove", f"--index={index}", known["one.wav"], "999", "gone.wav")
+    # Digits of other scripts may be a file's name, and are no id.
+    wrong = run("remove", f"--index={index}", known["one.wav"], "999", "\u0661", "gone.wav")
     assert wrong.status == cli.EXIT_BAD_INPUT
-    assert "not in the index: 999, gone.wav; nothing was removed" in wrong.err
+    assert "not in the index: 999, \u0661, gone.wav; nothing was removed" in wrong.err
     monkeypatch.chdir(music)
     assert run("remove", f"--index={index}", known["one.wav"], "two.flac").out == "removed 2\n"
     assert ids(run, index).keys() == {"three.ogg"}
