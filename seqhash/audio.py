@@ -198,6 +198,8 @@ def stream_blocks(
     head, tagged = file.read(containers.LONGEST_MAGIC), False
     while begin := containers.tag_length(head):
         head, tagged = _after(file, head, begin), True
+    if not (tagged or containers.kind_of(head)):
+        head = head[containers.joined_at(head) or 0 :]
     teller, rest = _Teller(path, strict, report), cast(BinaryIO, _Rejoined(head, file))
     if not (kind := containers.kind_of(head) or (_TAGGED if tagged else "")):
         if channel not in ("first", "mix"):
@@ -367,6 +369,8 @@ def _decoded(
     pieces = containers.pieces(source, named_mpeg=named_mpeg)
     if not pieces:
         raise AudioError(path, "not audio: no MPEG frame in it")
+    if left_out := containers.begin_of(source) - containers.after_tags(source.at):
+        tell(f"it begins within a frame: its first {left_out} bytes are left out")
     start = 0.0
     for number, piece in enumerate(pieces):
         try:
@@ -470,7 +474,7 @@ def _by_libav(
     tell: _Teller,
 ) -> Iterator[_Sound]:
     """What PyAV decodes of a file that libsndfile does not open, because of ``error``."""
-    begin = containers.after_tags(source.at)
+    begin = containers.begin_of(source)
     kind = containers.kind_of(source.at(begin, containers.LONGEST_MAGIC))
     if not kind:
         raise AudioError(path, f"not audio that can be read ({error})")

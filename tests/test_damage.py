@@ -521,6 +521,27 @@ def test_a_tag_before_a_stream_is_passed_over_however_long_it_is(name):
         assert abs(sum(map(len, streamed(data))) - 96_000) < 2400
 
 
+@pytest.mark.parametrize("name", ["MP3", "MP2", "AAC", "MPEG-TS"])
+def test_a_stream_that_is_joined_in_its_middle_is_heard(tmp_path, name):
+    """As a radio's is."""
+    pytest.importorskip("av")
+    data = damage.whole(name)[1000:]
+    (tmp_path / "file").write_bytes(data)
+    with pytest.warns(audio.FlawWarning, match="begins within a frame"):
+        found = audio.read(tmp_path / "file", sample_rate=RATE)
+    for samples in (found, np.concatenate(list(streamed(data)))):
+        assert 5.8 * RATE < len(samples) < 6.1 * RATE
+        assert 0.2 < np.abs(samples).max() < 0.6
+
+
+def test_raw_samples_are_no_stream_that_is_joined_in_its_middle():
+    rng = np.random.default_rng(0)
+    heads = [rng.bytes(8192) for _ in range(50)]
+    for size in (1, 2, 100, 5000):
+        heads += [rng.integers(-size, size + 1, 4096).astype("<i2").tobytes() for _ in range(20)]
+    assert not any(containers.joined_at(head) is not None for head in heads)
+
+
 def test_the_length_of_a_wav_stream_is_checked():
     data, flaws = damage.whole("WAV"), list[audio.Flaw]()
     for how in ("cut in half", "counts half", "length open"):
