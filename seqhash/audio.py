@@ -43,6 +43,7 @@ _FEED = 1 << 16
 LIVE_SECONDS = 0.25  # of a stream that are read at a time
 # kinds that are sent as streams, and are read without seeking
 _LIVE = ("MPEG audio", "Ogg", "FLAC", "AAC", "AC-3", "MPEG transport stream", "Matroska or WebM")
+_TAGGED = "a tagged file"  # of no other kind: MPEG audio, if anything
 _MPEG_SUFFIXES = (".mp3", ".mp2", ".mp1", ".mpga", ".mpa")
 
 
@@ -131,7 +132,7 @@ def blocks(
 
     Raises:
       AudioError: missing, not a regular file, empty, not audio, too short, without that channel,
-        samples that are NaN, infinite or beyond ``LARGEST``, or digital silence (every sample 0).
+        samples that are NaN, infinite or beyond ``LARGEST``, or digital silence (all are the same).
         What can only be known at the end is raised there, after the blocks, so a consumer that
         stops early does not learn of it.
     """
@@ -194,11 +195,15 @@ def stream_blocks(
     """
     block = _block(sample_rate, block_seconds)
     path, channel = Path("-"), check_channel(channel)
-    head = file.read(containers.LONGEST_MAGIC)
-    begin = containers.after_tags(lambda position, count: head[position : position + count])
-    rest = cast(BinaryIO, _Rejoined(head, file))
-    # A tag that is longer than what was read is behind it passed over by the decoder.
-    if not (kind := containers.kind_of(head[begin:]) or ("a tagged file" if begin else "")):
+    head, tagged = file.read(containers.LONGEST_MAGIC), False
+    while begin := containers.tag_length(head):
+        head, tagged = _after(file, head, begin), True
+    if not (tagged or containers.kind_of(head)):
+        head = head[containers.joined_at(head) or 0 :]
+    teller, rest = _Teller(path, strict, report), cast(BinaryIO, _Rejoined(head, file))
+    if not (kind := containers.kind_of(head) or (_TAGGED if tagged else "")):
+        if channel not in ("first", "mix"):
+            raise AudioError(path, f"channel {channel} is not there, raw samples have 1")
         return raw_blocks(
             rest,
             encoding,
@@ -206,13 +211,12 @@ def stream_blocks(
             sample_rate=sample_rate,
             block_seconds=block_seconds,
             minimum_seconds=minimum_seconds,
+            strict=strict,
+            report=report,
         )
-    teller = _Teller(path, strict, report)
-    if kind == "WAV" and (form := containers.plain_wav(head, begin)):
-        rest.read(form.begin)
-        sounds = _plain_samples(rest, form, teller)
-    else:
-        sounds = _streamed(rest, path, kind, minimum_seconds, teller)
+    sounds = _streamed(rest, path, kind, minimum_seconds, teller)
+    if kind == "WAV" and (form := containers.plain_wav(head)):
+        sounds = _plain_files(rest, form, minimum_seconds, teller)
     return _finished(sounds, channel, sample_rate, block, minimum_seconds, teller)
 
 
@@ -233,6 +237,8 @@ def raw_blocks(
     sample_rate: int,
     block_seconds: float = 60.0,
     minimum_seconds: float = 0.0,
+    strict: bool = False,
+    report: Callable[[Flaw], None] = warn,
 ) -> Iterator[np.ndarray]:
     """Raw mono samples of a stream without a header, block by block, in the memory of a block.
 
@@ -240,16 +246,17 @@ def raw_blocks(
       file: buffered, read to its end.
       encoding: a key of ``RAW``.
       rate: of the stream, Hz.
-      sample_rate, block_seconds, minimum_seconds: as of ``blocks``.
+      sample_rate, block_seconds, minimum_seconds, strict, report: as of ``blocks``.
 
     Yields:
       float32 (samples,).
 
     Raises:
-      AudioError: of the path ``-``: no samples, half a sample at the end, too short, samples that
-        are NaN, infinite or beyond ``LARGEST``.
+      AudioError: of the path ``-``: no samples, too short, samples that are NaN, infinite or beyond
+        ``LARGEST``.
     """
-    samples = _resampled(_raw_samples(file, encoding, rate, minimum_seconds), sample_rate)
+    teller = _Teller(Path("-"), strict, report)
+    samples = _resampled(_raw_samples(file, encoding, rate, minimum_seconds, teller), sample_rate)
     least = _samples(minimum_seconds, sample_rate)
     return _regrouped(_lengthened(samples, least), round(block_seconds * sample_rate))
 
@@ -343,7 +350,8 @@ def _sounds(path: Path, minimum_seconds: float, tell: _Teller) -> Iterator[_Soun
         if not path.is_file():
             raise AudioError(path, "not a regular file")  # a pipe would block for ever
         with open(path, "rb", buffering=0) as file:
-            yield from _decoded(path, file, minimum_seconds, tell)
+            named_mpeg = path.suffix.lower() in _MPEG_SUFFIXES
+            yield from _decoded(path, file, minimum_seconds, tell, named_mpeg=named_mpeg)
     except OSError as error:
         raise _unread(path, error) from error
 
@@ -352,13 +360,17 @@ def _unread(path: Path, error: OSError) -> PassingError:
     return PassingError(path, f"cannot be read ({error.strerror or error})")
 
 
-def _decoded(path: Path, file: BinaryIO, minimum_seconds: float, tell: _Teller) -> Iterator[_Sound]:
+def _decoded(
+    path: Path, file: BinaryIO, minimum_seconds: float, tell: _Teller, *, named_mpeg: bool
+) -> Iterator[_Sound]:
     source = containers.Source(file)
     if not source.size:
         raise AudioError(path, "an empty file (0 bytes)")
-    pieces = containers.pieces(source, named_mpeg=path.suffix.lower() in _MPEG_SUFFIXES)
+    pieces = containers.pieces(source, named_mpeg=named_mpeg)
     if not pieces:
         raise AudioError(path, "not audio: no MPEG frame in it")
+    if left_out := containers.begin_of(source) - containers.after_tags(source.at):
+        tell(f"it begins within a frame: its first {left_out} bytes are left out")
     start = 0.0
     for number, piece in enumerate(pieces):
         try:
@@ -462,7 +474,7 @@ def _by_libav(
     tell: _Teller,
 ) -> Iterator[_Sound]:
     """What PyAV decodes of a file that libsndfile does not open, because of ``error``."""
-    begin = containers.after_tags(source.at)
+    begin = containers.begin_of(source)
     kind = containers.kind_of(source.at(begin, containers.LONGEST_MAGIC))
     if not kind:
         raise AudioError(path, f"not audio that can be read ({error})")
@@ -510,23 +522,55 @@ def _streamed(
         return
     with tempfile.TemporaryFile(buffering=0) as copy:
         shutil.copyfileobj(file, copy)
-        yield from _decoded(path, copy, minimum_seconds, tell)
+        yield from _decoded(path, copy, minimum_seconds, tell, named_mpeg=kind == _TAGGED)
 
 
-def _plain_samples(file: BinaryIO, form: containers.PlainWav, tell: _Teller) -> Iterator[_Sound]:
-    """Samples of a WAV stream as they come."""
+def _after(file: BinaryIO, head: bytes, begin: int) -> bytes:
+    """What begins so many bytes after the head of a stream, as far as it tells the kind."""
+    begin -= len(head)
+    while begin > 0 and (passed := file.read(min(begin, 1 << 20))):
+        begin -= len(passed)
+    head = head[len(head) + begin :] if begin < 0 else b""
+    return head + file.read(containers.LONGEST_MAGIC - len(head))
+
+
+def _plain_files(
+    file: BinaryIO, form: containers.PlainWav | None, minimum_seconds: float, tell: _Teller
+) -> Iterator[_Sound]:
+    """Samples of a WAV stream as they come, and of what is joined to it."""
+    while form:
+        file.read(form.begin)
+        head = yield from _plain_samples(file, form, tell)
+        while head and containers.kind_of(head) not in containers.CONTAINERS:
+            head = _after(file, head, containers.chunk_length(head))
+        if not head:
+            return
+        form, file = containers.plain_wav(head), cast(BinaryIO, _Rejoined(head, file))
+    yield from _streamed(file, tell.path, "", minimum_seconds, tell)
+
+
+def _plain_samples(
+    file: BinaryIO, form: containers.PlainWav, tell: _Teller
+) -> Generator[_Sound, None, bytes]:
+    """Samples of a WAV stream as they come; returns what is read of that which follows them."""
     width, count, ended = form.bits // 8 * form.channels, 0, False
     left = form.length  # bytes; without end where the header leaves it open
+    after = b""
     while not ended:
         part = int(min(math.ceil(LIVE_SECONDS * form.rate) * width, left))
         data = file.read(part)
         ended = len(data) < part
         left -= len(data)
         count += len(data) // width
-        if not left and not containers.begins_chunk(after := file.read(8)):
-            tell(f"its header counts {form.length:.0f} bytes of samples, more follow; all are used")
-            data, left = data + after, math.inf
-            data += file.read(-len(data) % width)
+        if not left:
+            after = file.read(containers.LONGEST_MAGIC)
+            padding = containers.before_chunk(after)
+            if padding is None:
+                counted = f"its header counts {form.length:.0f} bytes of samples"
+                tell(f"{counted}, more follow; all are used")
+                data, left = data + after, math.inf
+                data += file.read(-len(data) % width)
+            after = after[padding:]
         ended = ended or not left
         raw = np.frombuffer(data[: len(data) - len(data) % width], np.uint8)
         raw = raw.reshape(-1, form.bits // 8)
@@ -542,6 +586,7 @@ def _plain_samples(file: BinaryIO, form: containers.PlainWav, tell: _Teller) -> 
     if 0 < left < math.inf:
         place, lost = count / form.rate, left / width / form.rate
         tell(f"cut: {left:.0f} of {form.length:.0f} bytes of samples are missing", place, lost)
+    return after if not left else b""
 
 
 class _Rejoined(io.RawIOBase):
@@ -568,23 +613,27 @@ def _one_channel(
     sounds: Iterable[_Sound], channel: str, minimum_seconds: float, tell: _Teller
 ) -> Iterator[_Sound]:
     """(Hz, float32 (samples,)) of the channel asked for, checked."""
-    path, seconds, loud, peak = tell.path, 0.0, 0.0, 0.0
+    path, seconds, loud, low, high = tell.path, 0.0, 0.0, math.inf, -math.inf
     for rate, samples in sounds:
         chosen = _chosen(path, samples, channel)
         if wrong := unusable(chosen):
             place = f"within {len(samples) / rate:.2g} s of {seconds:.2f} s"
             raise AudioError(path, f"{wrong} {place}")
         seconds += len(chosen) / rate
-        peak = max(peak, float(np.abs(chosen).max(initial=0)))
-        loud = max(loud, float(np.abs(samples).max(initial=0)))
+        if len(samples):  # a constant is no sound
+            low, high = min(low, float(chosen.min())), max(high, float(chosen.max()))
+            with np.errstate(invalid="ignore"):  # another channel may be infinite
+                swing = np.minimum(np.abs(samples).max(axis=0), np.ptp(samples, axis=0))
+            loud = max(loud, float(swing.max()))
         yield rate, np.ascontiguousarray(chosen)
     _check_length(path, seconds, minimum_seconds)
     which = {"mix": "the mix of its channels", "first": "the first channel"}.get(
         channel, f"channel {channel}"
     )
     other = "; another has sound (--channel)" if loud else ""
-    if not peak:
-        raise AudioError(path, f"digital silence: every sample of {which} is 0{other}")
+    if low == high:
+        raise AudioError(path, f"digital silence: every sample of {which} is {low:.2g}{other}")
+    peak = min(max(-low, high), high - low)
     if peak < BESIDE * loud:
         tell(f"{which} is {20 * math.log10(loud / peak):.0f} dB below another (--channel)")
     elif peak < FAINT:
@@ -602,22 +651,23 @@ def _chosen(path: Path, samples: np.ndarray, channel: str) -> np.ndarray:
 
 
 def _raw_samples(
-    file: BinaryIO, encoding: str, rate: int, minimum_seconds: float
+    file: BinaryIO, encoding: str, rate: int, minimum_seconds: float, tell: _Teller
 ) -> Iterator[_Sound]:
-    path, (dtype, scale), size = Path("-"), RAW[encoding], 0
+    path, (dtype, scale), size = tell.path, RAW[encoding], 0
     width = np.dtype(dtype).itemsize
     # No more than a moment at a time: someone may be waiting for what a live stream holds.
     while data := file.read(math.ceil(LIVE_SECONDS * rate) * width):
         size += len(data)
-        if size % width:  # the last read
-            break
+        data = data[: len(data) - size % width]  # of the last read
         with np.errstate(invalid="ignore"):  # a signalling NaN is told below
             samples = np.frombuffer(data, dtype).astype(np.float32) / np.float32(scale)
         if wrong := unusable(samples):
             raise AudioError(path, f"{wrong} before {size // width / rate:.2f} s")
         yield rate, samples
-    if not size or size % width:
+    if size < width:
         raise AudioError(path, f"raw {encoding} samples expected, got {size} bytes")
+    if size % width:
+        tell(f"cut: {size % width} of {width} bytes of its last sample", size // width / rate)
     _check_length(path, size // width / rate, minimum_seconds)
 
 

@@ -17,6 +17,7 @@ import gc
 import importlib.metadata
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -55,6 +56,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 CLIPS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)  # s, of which info says whether they are answered
 ANSWERED = 0.95  # of them
+LONGEST_TITLE = 80  # characters that tables show
 LISTED = 20  # files that were moved and so on, each by its name
 EXPORTS = {
     ".faiss": exchange.export_faiss,
@@ -111,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             os._exit(EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
     except (ValueError, OSError, MemoryError) as error:
-        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        lines = (str(error) or type(error).__name__).splitlines()
+        print("error: " + "\n".join(map(_plain, lines)), file=sys.stderr)
         return EXIT_BAD_INPUT
 
 
@@ -241,6 +244,9 @@ def _identify_flags(values: flags.FlagValues) -> None:
         1e-9,
         0.3,
         flag_values=values,
+    )
+    flags.register_validator(  # NaN is beyond no bound
+        "false_positive_rate", math.isfinite, "nan is not a number.", flag_values=values
     )
     low, high = audio.RATES
     flags.DEFINE_integer(
@@ -439,7 +445,7 @@ def _remove(values: flags.FlagValues, others: list[str]) -> int:
         if missing:
             hint = "nothing was removed ('seqhash list' shows all)"
             raise ValueError(f"not in the index: {', '.join(missing)}; {hint}.")
-        roots = [Path(os.path.abspath(name)) for name in others if not name.isdecimal()]
+        roots = [Path(os.path.abspath(name)) for name in others if not _is_id(name)]
         elsewhere = dict[int, str]()
         for i in {i for ids in chosen for i in ids if len(ids) > 1}:
             outside = (place for place in index.places(i) if not follow.is_below(place, roots))
@@ -454,11 +460,15 @@ def _remove(values: flags.FlagValues, others: list[str]) -> int:
 
 def _found(rows: Sequence[Row], name: str) -> list[int]:
     """Ids that an argument names: a number is an id, all else a file or a folder."""
-    if name.isdecimal():
+    if _is_id(name):
         return [row.id for row in rows if row.id == int(name)]
     path = os.path.abspath(name)
     exact = [row.id for row in rows if row.path in (name, path)]
     return exact or [row.id for row in rows if follow.is_below(row.path, [Path(path)])]
+
+
+def _is_id(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
 
 
 def _list(values: flags.FlagValues, others: list[str]) -> int:
@@ -469,7 +479,10 @@ def _list(values: flags.FlagValues, others: list[str]) -> int:
         for row in rows:
             print(json.dumps(row._asdict(), allow_nan=False))
         return 0
-    cells = [(str(row.id), _time(row.duration), row.title, row.artist, row.path) for row in rows]
+    cells = [
+        (str(row.id), _time(row.duration), _short(row.title), _short(row.artist), row.path)
+        for row in rows
+    ]
     _print_table(("id", "length", "title", "artist", "path"), cells)
     return 0
 
@@ -755,11 +768,11 @@ def _print_matches(matches: "Sequence[Found]") -> None:
 def _match_cells(found: "Found") -> tuple[str, ...]:
     match = found.match
     times = f"{_time(match.start)}-{_time(match.end)}"
-    name = f"{match.title} ({match.path})" if match.title else match.path
+    name = f"{_short(match.title)} ({match.path})" if match.title else match.path
     name += ", which is gone" if found.gone else ""
     numbers = f"{match.bit_error_rate:.1%}", f"{match.score:.2f}"
     played = _played(match.pitch, match.tempo)
-    return name, match.work, times, _time(match.offset), *numbers, played
+    return name, _short(match.work), times, _time(match.offset), *numbers, played
 
 
 def _played(pitch: float, tempo: float) -> str:
@@ -876,6 +889,10 @@ def _time(seconds: float) -> str:
 def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     lines = [list(header), *([_plain(cell) for cell in row] for row in rows)]
     print(tables.text(lines))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_TITLE else f"{text[: LONGEST_TITLE - 3]}..."
 
 
 def _plain(text: str) -> str:

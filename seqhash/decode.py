@@ -35,7 +35,8 @@ import numpy as np
 from seqhash import audio
 
 HELD = 10  # blocks of a minute that a worker decodes of a file before any is taken
-NOTES = 3  # lines that a library writes about a file, which are shown
+NOTES = 3  # lines that a library writes about a file, which are shown ...
+IDLE = "fuzzy seeking"  # ... but for mpg123's about a header: damage is told, nothing is sought
 _PROGRAM = "import sys; from seqhash import decode; decode.serve(int(sys.argv[1]))"
 
 
@@ -256,7 +257,7 @@ class _Worker:
         text = self._notes.read().decode(errors="replace")
         self._notes.seek(0)  # the process writes from here on, too
         self._notes.truncate()
-        return text.splitlines()
+        return [line for line in text.splitlines() if IDLE not in line]
 
 
 def serve(descriptor: int) -> None:

@@ -20,7 +20,8 @@ _FORMATS = (
 _TIMED = {"ape", "asf", "avi", "caf", "matroska", "mov", "ogg", "tak", "tta", "wav", "wv", "aiff"}
 _FULL_SCALE = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 _PLANES = 8  # channels beyond which PyAV reads what is not there
-_GAP = 0.5  # s between where sound should be and where it is, that are told
+_GAP = 0.5  # s between where sound should be and where it is, that are told ...
+_COUNTED = 0.05  # ... and where frames say the number of their first sample
 _SHORT = 0.1  # s that a file may be shorter than it says, for a codec's delay
 
 Tell = Callable[[str, float | None, float | None], None]  # reason, place and seconds of a loss
@@ -99,7 +100,7 @@ def _decoded(av: Any, container: Any, stream: Any, tell: Tell) -> Iterator[tuple
             if frame.time is not None:
                 begin = frame.time if begin is None else begin
                 ahead = frame.time - begin - seconds
-                if ahead > _GAP:
+                if ahead > (_COUNTED if container.format.name == "flac" else _GAP):
                     tell("a gap", seconds, ahead)
                     begin += ahead
                     bad, failure = 0.0, ""

@@ -73,11 +73,13 @@ def whole(name: str) -> bytes:
     return coded(*CODED[name])
 
 
-def coded(container: str, codec: str, rate: int, **tags: str) -> bytes:
-    """A file that PyAV writes."""
+def coded(
+    container: str, codec: str, rate: int, samples: np.ndarray | None = None, **tags: str
+) -> bytes:
+    """A file that PyAV writes: of ``sound``, or of other samples."""
     import av
 
-    file, samples = io.BytesIO(), sound(rate=rate)[None]
+    file, samples = io.BytesIO(), (sound(rate=rate) if samples is None else samples)[None]
     with av.open(file, "w", format=container) as out:
         out.metadata.update(tags)
         stream = out.add_stream(codec, rate=rate, layout="mono")

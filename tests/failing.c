@@ -28,7 +28,7 @@ static int fails(const char *call, int fd, const char *path, int space) {
   char link[32], own[PATH_MAX];
   int before = errno, n;
   if (!*root || (growing && !space)) return 0;
-  if (!path) {
+  if (!path || (*path != '/' && fd >= 0)) { /* below an open folder */
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, own, sizeof own - 1);
     own[length < 0 ? 0 : length] = 0;
@@ -94,6 +94,9 @@ WRAP(int, -1, lstat64, (const char *path, struct stat64 *to), (path, to), -1, pa
 WRAP(int, -1, fstat, (int fd, struct stat *to), (fd, to), fd, NULL, 0)
 WRAP(int, -1, fstat64, (int fd, struct stat64 *to), (fd, to), fd, NULL, 0)
 WRAP(int, -1, unlink, (const char *path), (path), -1, path, 0)
+WRAP(int, -1, unlinkat, (int at, const char *path, int flags), (at, path, flags), at, NULL, 0)
+WRAP(int, -1, rmdir, (const char *path), (path), -1, path, 0)
 WRAP(int, -1, rename, (const char *path, const char *to), (path, to), -1, path, 1)
 WRAP(int, -1, mkdir, (const char *path, mode_t mode), (path, mode), -1, path, 1)
 WRAP(DIR *, NULL, opendir, (const char *path), (path), -1, path, 0)
+WRAP(DIR *, NULL, fdopendir, (int fd), (fd), fd, NULL, 0)

@@ -1,4 +1,4 @@
-"""Commands that change an index, while the disk is full or breaks: one system call in turn fails.
+"""Commands that write, while the disk is full or breaks: one system call in turn fails.
 
 ``python -m tests.failing FOLDER MOST`` in a process with the library of ``failing.c`` preloaded;
 ``broken_off`` starts it. A disk that is full refuses a call that needs space and all such calls
@@ -8,6 +8,8 @@ after it (ENOSPC); one that breaks refuses a single call of any kind (EIO).
 import contextlib
 import ctypes
 import errno
+import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -24,12 +26,13 @@ from unittest import mock
 import numpy as np
 import soundfile
 
-from seqhash import audio, cli, decode
+from seqhash import audio, cli, decode, files
 from seqhash.index import exchange, ingest
 from seqhash.index.catalogue import open_index
 
 ROOT = Path(__file__).parents[1]
 RATE, NEVER = 16_000, 2**29
+EXPORTS = ["npz", "faiss"] + ["parquet"] * (importlib.util.find_spec("pyarrow") is not None)
 DISKS = {"full": (errno.ENOSPC, True, NEVER), "broken": (errno.EIO, False, 0)}
 
 
@@ -44,7 +47,7 @@ class Case(NamedTuple):
     out: str
     err: str
     before: list[str]  # recordings, each as its path and title
-    state: list[str]  # as the next process reads it
+    state: list[str]  # as the next process reads it; of what is exported, its files
     problems: list[str]  # of ``verify``
     again: list[str]  # after the same command on a disk that is in order
     left: list[str]  # files then
@@ -90,6 +93,24 @@ HASHER = SimpleNamespace(
 )
 
 
+def export_hasher(arguments: Sequence[str]) -> int:
+    """As ``experiments.export``, of next to no weights; the exit status."""
+    from seqhash import autoencoder, export, mfcc
+    from seqhash.config import Config
+
+    statistics = mfcc.Statistics(np.zeros(13, np.float32), np.ones(13, np.float32))
+    params = {"kernel": np.arange(int(arguments[2]), dtype=np.float32)}
+    facts = {"name": "mine", "digest": "0" * 64, "thresholds": np.zeros(32, np.float32)}
+    facts |= {"config": Config(), "statistics": statistics, "encode": autoencoder.encode}
+    hasher: Any = SimpleNamespace(params=params, **facts)
+    try:
+        export.export_hasher(hasher, target_of(arguments), card=f"# {arguments[2]}\n")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return cli.EXIT_BAD_INPUT
+    return 0
+
+
 def hash_streams(_: Any, streams: Sequence[Any]) -> list[np.ndarray]:
     return [words(np.concatenate([np.zeros(0, np.float32), *stream])) for stream in streams]
 
@@ -133,6 +154,14 @@ def prepare(before: Path, now: Path) -> dict[str, list[str]]:
     write(music / "2.flac", 20, "Replaced")
     (music / "3.flac").unlink()
     write(music / "new.flac", 21)
+    exports = {}
+    for kind in EXPORTS:
+        to = f"--to={now / 'out'}.{kind}"
+        run(["export", f"--index={now / 'other'}", to])
+        exports[f"export {kind}"] = ["export", index, to]
+    run(["export", f"--index={now / 'other'}", f"--to={now / 'other.npz'}"])
+    importlib.import_module("seqhash.export")  # once, not in each process
+    run(["hasher", f"--to={now / 'mine'}", "100"])
     now.rename(before)
     return {
         "add": ["add", f"--index={now / 'new'}", str(now / "more")],
@@ -141,7 +170,17 @@ def prepare(before: Path, now: Path) -> dict[str, list[str]]:
         "remove": ["remove", index, str(music)],
         "merge": ["merge", index, str(now / "other")],
         "compact": ["compact", f"--index={now / 'holes'}"],
+        "import": ["import", f"--index={now / 'new'}", str(now / "other.npz")],
+        "import more": ["import", index, str(now / "other.npz")],
+        **exports,
+        "export hasher": ["hasher", f"--to={now / 'mine'}", "200"],
     }
+
+
+def target_of(arguments: Sequence[str]) -> Path:
+    """What a command writes: the index, or what is exported."""
+    named = [one for one in arguments if one.startswith(("--index=", "--to="))]
+    return Path(named[-1].partition("=")[2])
 
 
 def run(arguments: list[str]) -> tuple[int, str, str]:
@@ -158,7 +197,7 @@ def run(arguments: list[str]) -> tuple[int, str, str]:
         mock.patch.dict(sys.modules, {"seqhash.codes": SimpleNamespace(hash_streams=hash_streams)}),
     ):
         try:
-            status = cli.main(arguments)
+            status = (export_hasher if arguments[0] == "hasher" else cli.main)(arguments)
         except BaseException:
             status = -1
             traceback.print_exc(file=err)
@@ -188,7 +227,14 @@ def attempt(now: Path, arguments: list[str], disk: str, call: int) -> tuple[Any,
 
 
 def look(path: Path) -> tuple[list[str], list[str]]:
-    """Recordings and problems of an index; nothing of one that is not made."""
+    """Recordings and problems of an index, nothing of one that is not made; else files as they
+    are, and none.
+    """
+    if path.suffix in cli.EXPORTS:
+        beside = sorted(path.parent.glob(f"{path.name}*"))
+        return [f"{one.name} {digest(one)}" for one in beside], []
+    if (folder := files.present(path)).is_dir():
+        return [" ".join(digest(one) for one in sorted(folder.iterdir()))], []
     if cli._is_new(str(path)):
         return [], []
     with open_index(path, readonly=True) as index:
@@ -196,24 +242,28 @@ def look(path: Path) -> tuple[list[str], list[str]]:
         return state, index.verify()
 
 
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def main(folder: Path, most: int) -> None:
     before, now = folder / "before", folder / "now"
     for name, arguments in prepare(before, now).items():
-        (index,) = (Path(one[8:]) for one in arguments if one.startswith("--index="))
+        target = target_of(arguments)
         for disk in DISKS:
             calls = [0]
             while calls:
                 shutil.rmtree(now, ignore_errors=True)
                 shutil.copytree(before, now)
-                call, first = calls.pop(0), look(index)[0]
+                call, first = calls.pop(0), look(target)[0]
                 counted, broken, *done = attempt(now, arguments, disk, call)
                 if not call:
                     spread = np.linspace(1, counted, min(counted, most))
                     calls = np.unique(spread.astype(int)).tolist()
-                state, problems = look(index)
+                state, problems = look(target)
                 attempt(now, arguments, disk, 0)
-                left = sorted(one.name for one in now.iterdir() if one.is_file())
-                facts = (first, state, problems, look(index)[0], left)
+                left = sorted(one.name for one in now.iterdir())
+                facts = (first, state, problems, look(target)[0], left)
                 case = Case(name, disk, call, broken, *done, *facts)
                 print(json.dumps(case._asdict()), flush=True)
 

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ def test_the_best_lag_is_that_of_a_loop_over_bits(codes_a, codes_b, words, seed)
     found = compare.compare_codes(a, b, 4.0)
     chance, lags = by_hand(a, b)
     assert found.chance == pytest.approx(chance)
-    best = max(score for score, *_ in lags.values())
+    least = min(codes_a, codes_b, 8)  # codes in two seconds
+    best = max(score for score, overlap, *_ in lags.values() if overlap >= least)
     score, overlap, begin_a, begin_b, wrong = lags[round(4 * (found.start_a - found.start_b))]
     assert score == pytest.approx(best)
     assert found.score == pytest.approx(score)
@@ -211,6 +213,24 @@ def test_a_verdict_by_hand():
     assert judged(flipped(steady, 0.05), flipped(steady, 0.05, 1))[0] == "cannot tell"
     needed = found._replace(deviations=compare.RELATED + 0.1, tempo=1.02)
     assert compare.verdict(needed._replace(deviations=1.0), code_rate=16.0) == "unrelated"
+
+
+def test_where_both_are_steady_a_moment_that_agrees_says_nothing():
+    a, b = np.zeros((300, 1), np.uint32), np.full((300, 1), 2**32 - 1, np.uint32)
+    a[-4:] = b[:4] = random_words(0, 1, 1)
+    verdict, found = judged(a, b)
+    assert verdict == "unrelated"
+    assert found.codes >= 32  # two seconds
+
+
+def test_a_steady_copy_is_not_tried_as_played_otherwise():
+    words = np.zeros((300, 1), np.uint32)
+    words[:4] = 2**32 - 1  # it begins
+    facts = {"sample_rate": 8000, "hop": 500, "code_rate": 16.0}
+    hasher = SimpleNamespace(**facts, hash_samples=lambda samples: words)  # and no views
+    samples = np.zeros(80_000, np.float32)
+    found = compare.compare_variants(samples, samples, hasher=hasher, shifts=1)
+    assert compare.verdict(found, code_rate=16.0) == "same"
 
 
 def test_deviations_are_counted_from_the_other_alignments():

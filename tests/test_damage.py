@@ -1,5 +1,6 @@
 """Damaged files of every format: what can be decoded is used, and what is lost is told."""
 
+import contextlib
 import io
 import os
 import re
@@ -455,6 +456,90 @@ def test_samples_of_a_wav_stream_come_as_they_arrive(subtype):
     for channel, wanted in (("2", expected[:, 1]), ("first", expected[:, 0])):
         found = np.concatenate(list(streamed(data, channel=channel)))
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_what_follows_the_samples_of_a_wav_stream_is_passed_over_or_joined():
+    wav, small = damage.whole("WAV"), io.BytesIO()
+    soundfile.write(small, damage.sound(0.5)[:7999], RATE, format="WAV", subtype="PCM_U8")
+    tag, chunk = b"TAG" + bytes(125), b"LIST\x05\0\0\0abcdef"
+    ape = b"APETAGEX" + (2000).to_bytes(4, "little") + bytes(20)
+    for data, count in (
+        (wav + tag, 96_000),
+        (wav + chunk + ape, 96_000),
+        (wav + chunk + wav, 192_000),
+        (small.getvalue() + wav + small.getvalue(), 111_998),
+        (wav + damage.whole("AIFF"), 192_000),
+        (damage.whole("AIFF") + wav, 192_000),
+    ):
+        assert sum(map(len, streamed(data))) == count
+
+
+def test_lengths_that_pipes_leave_are_no_cuts(tmp_path):
+    """arecord's, SoX's, FFmpeg's; the file is as long as it is."""
+    for name, field, lengths in (
+        ("WAV", b"data", (0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)),
+        ("AIFF", b"SSND", (0x7F000008, 0x7FFFFFFF, 0xFFFFFFFF)),
+        ("AU", b".snd\0\0\0\x18", (0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF)),
+    ):
+        data, order = damage.whole(name), "little" if name == "WAV" else "big"
+        at = data.index(field) + len(field)
+        for length in lengths:
+            left_open = data[:at] + length.to_bytes(4, order) + data[at + 4 :]
+            (tmp_path / "file").write_bytes(left_open)
+            assert len(audio.read(tmp_path / "file", sample_rate=RATE)) == 96_000
+            assert sum(map(len, streamed(left_open))) == 96_000
+
+
+def test_raw_samples_have_one_channel():
+    with pytest.raises(audio.AudioError, match="channel 2 is not there"):
+        streamed(bytes(64_000), channel="2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*damage.names()])
+def test_a_stream_is_read_as_a_file_is(tmp_path, name):
+    pytest.importorskip("av")
+    for how, damaged in damage.DAMAGES.items():
+        if (data := damaged(damage.whole(name))) is None:
+            continue
+        (tmp_path / "file").write_bytes(data)
+        seconds, flaws, refused = damage.outcome(tmp_path / "file")
+        told, found = [], 0.0
+        with contextlib.suppress(audio.AudioError):
+            found = sum(map(len, streamed(data, told.append))) / RATE
+        assert found == pytest.approx(seconds, abs=0.1), how
+        if how == "200 bytes zeroed":  # the end of what is sent as a stream is no cut
+            assert bool(told) == bool(flaws or refused), how
+
+
+@pytest.mark.parametrize("name", ["MP3", "Matroska"])
+def test_a_tag_before_a_stream_is_passed_over_however_long_it_is(name):
+    pytest.importorskip("av")
+    for length in (10, 300_000):
+        size = bytes(length >> shift & 0x7F for shift in (21, 14, 7, 0))
+        data = b"ID3\x03\0\0" + size + bytes(length) + damage.whole(name)
+        assert abs(sum(map(len, streamed(data))) - 96_000) < 2400
+
+
+@pytest.mark.parametrize("name", ["MP3", "MP2", "AAC", "MPEG-TS"])
+def test_a_stream_that_is_joined_in_its_middle_is_heard(tmp_path, name):
+    """As a radio's is."""
+    pytest.importorskip("av")
+    data = damage.whole(name)[1000:]
+    (tmp_path / "file").write_bytes(data)
+    with pytest.warns(audio.FlawWarning, match="begins within a frame"):
+        found = audio.read(tmp_path / "file", sample_rate=RATE)
+    for samples in (found, np.concatenate(list(streamed(data)))):
+        assert 5.8 * RATE < len(samples) < 6.1 * RATE
+        assert 0.2 < np.abs(samples).max() < 0.6
+
+
+def test_raw_samples_are_no_stream_that_is_joined_in_its_middle():
+    rng = np.random.default_rng(0)
+    heads = [rng.bytes(8192) for _ in range(50)]
+    for size in (1, 2, 100, 5000):
+        heads += [rng.integers(-size, size + 1, 4096).astype("<i2").tobytes() for _ in range(20)]
+    assert not any(containers.joined_at(head) is not None for head in heads)
 
 
 def test_the_length_of_a_wav_stream_is_checked():

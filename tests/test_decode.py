@@ -212,7 +212,8 @@ def test_workers_that_end_as_they_start_are_no_files_fault(monkeypatch):
 def test_what_a_library_says_of_a_file_names_it(tmp_path, monkeypatch, capfd):
     workers_that(
         monkeypatch,
-        "if path.stem == 'odd': os.write(2, b'Note: odd\\n' * 9)\nyield from real(path, **options)",
+        "if path.stem == 'odd': os.write(2, b'Note: odd\\n' * 9 + b'fuzzy seeking\\n')\n"
+        "yield from real(path, **options)",
     )
     odd, good = write(tmp_path / "odd.wav"), write(tmp_path / "good.wav")
     with streams([odd, odd, good], workers=1) as files:

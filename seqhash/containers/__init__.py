@@ -20,15 +20,20 @@ ID3, APE tags   passed over, before any of these
 ==============  ====================================================================================
 """
 
+from seqhash.containers.chunks import CONTAINERS as CONTAINERS
 from seqhash.containers.chunks import PlainWav as PlainWav
-from seqhash.containers.chunks import begins_chunk as begins_chunk
+from seqhash.containers.chunks import before_chunk as before_chunk
+from seqhash.containers.chunks import chunk_length as chunk_length
 from seqhash.containers.chunks import plain_wav as plain_wav
 from seqhash.containers.flac import without_damage as without_damage
 from seqhash.containers.kinds import LONGEST_MAGIC as LONGEST_MAGIC
+from seqhash.containers.kinds import joined_at as joined_at
 from seqhash.containers.kinds import kind_of as kind_of
 from seqhash.containers.mp4 import has_moov as has_moov
+from seqhash.containers.pieces import begin_of as begin_of
 from seqhash.containers.pieces import pieces as pieces
 from seqhash.containers.source import Piece as Piece
 from seqhash.containers.source import Source as Source
 from seqhash.containers.source import Spliced as Spliced
 from seqhash.containers.tags import after_tags as after_tags
+from seqhash.containers.tags import tag_length as tag_length

@@ -77,12 +77,12 @@ def _another(source: Source, begin: int, ends: list[int], kind: str) -> int | No
     return None
 
 
-def plain_wav(head: bytes, begin: int) -> PlainWav | None:
+def plain_wav(head: bytes) -> PlainWav | None:
     """What a WAV file says that begins so; None where its samples are no plain ones, or the header
     is longer.
     """
-    position, form = begin + 12, b""
-    while len(head) >= position + 8 and head[begin : begin + 4] == b"RIFF":
+    position, form = 12, b""
+    while len(head) >= position + 8 and head.startswith(b"RIFF"):
         name, length = (
             head[position : position + 4],
             int.from_bytes(head[position + 4 : position + 8], "little"),
@@ -102,9 +102,21 @@ def plain_wav(head: bytes, begin: int) -> PlainWav | None:
     return None
 
 
-def begins_chunk(head: bytes) -> bool:
-    """Whether a stream of chunks may go on so, or is at its end."""
-    return len(head) < 8 or _printable(head[:4]) or _printable(head[1:5])
+def before_chunk(head: bytes) -> int | None:
+    """Bytes of padding before the chunk, the tag or the end of a stream that follows samples; None
+    where none of these does.
+    """
+    for padding in (0, 1):
+        name = head[padding : padding + 4]
+        if len(head) < 8 or _printable(name) or tag_length(head[padding:]):
+            return padding
+    return None
+
+
+def chunk_length(head: bytes) -> int:
+    """Bytes of the chunk of a WAV file, or the tag, that begins so."""
+    length = int.from_bytes(head[4:8], "little")
+    return tag_length(head) or 8 + length + length % 2
 
 
 def _riff(source: Source, begin: int) -> _Samples | None:
@@ -128,13 +140,15 @@ def _riff(source: Source, begin: int) -> _Samples | None:
 
 def _left_open(length: int) -> bool:
     """Whether a length of 32 bits is one that a pipe leaves."""
-    return not length or length >= 0xFFFFF000 or 0x7FFFF000 <= length <= 0x7FFFFFFF
+    return not length or length >= 0xFFFFF000 or 0x7FFFF000 <= length <= 0x80000000
 
 
 def _iff(source: Source, begin: int) -> _Samples | None:
     for name, length, position in _walk(source, begin + 12, "big"):
         if name in (b"SSND", b"BODY"):
-            promised = None if length in (0, 8, 0xFFFFFFFF) else length
+            # SoX leaves 2^31 - 2^24 and the like.
+            is_open = _left_open(length) or length == 8 or 0x7F000000 <= length <= 0x80000008
+            promised = None if is_open else length
             check = _fourcc(source, "big")
             return _Samples(position, promised, position - 4, _field(4, "big"), check)
     return None
@@ -179,7 +193,7 @@ def _w64(source: Source, begin: int) -> _Samples | None:
 def _au(source: Source, begin: int) -> _Samples | None:
     order: Literal["big", "little"] = "big" if source.at(begin, 4) == b".snd" else "little"
     length = source.number(begin + 8, 4, order)
-    promised = None if length in (0, 0xFFFFFFFF) else length
+    promised = None if _left_open(length) else length
     samples = begin + source.number(begin + 4, 4, order)
     return _Samples(samples, promised, begin + 8, _field(4, order), lambda at: False)
 

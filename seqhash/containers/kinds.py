@@ -50,12 +50,33 @@ def kind_of(head: bytes) -> str:
     return "AC-3" if any(_ac3(head, magic) for magic in (b"\x0b\x77", b"\x77\x0b")) else ""
 
 
-def _adts(head: bytes) -> bool:
+def joined_at(head: bytes) -> int | None:
+    """Where frames begin of a stream that is joined in its middle, as a radio's is; None where not
+    as many are in a row as are no accident.
+    """
+
+    def read(position: int, count: int) -> bytes:
+        return head[position : position + count]
+
+    for match in re.finditer(rb"(?=\xff[\xe2-\xff]|\x47)", head):
+        at = match.start()
+        mpeg_audio = mpeg.in_a_row(read, at, 1 << 62)
+        if mpeg_audio or _adts(head[at:], frames=4, open_end=False) or _packets(head, at):
+            return at
+    return None
+
+
+def _packets(head: bytes, at: int) -> bool:
+    """Whether eight packets of an MPEG transport stream are there."""
+    return head[at : at + 8 * 188 : 188] == b"\x47" * 8
+
+
+def _adts(head: bytes, *, frames: int = 3, open_end: bool = True) -> bool:
     position = 0
-    for _ in range(3):
+    for _ in range(frames):
         frame = head[position : position + 6]
         if len(frame) < 6 and position:
-            return True
+            return open_end
         if len(frame) < 6 or frame[0] != 0xFF or frame[1] & 0xF6 != 0xF0:
             return False
         length = (frame[3] & 3) << 11 | frame[4] << 3 | frame[5] >> 5

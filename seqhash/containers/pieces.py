@@ -1,7 +1,7 @@
 """What libsndfile is to read of a file."""
 
 from seqhash.containers import chunks, flac, mp4, mpeg, ogg
-from seqhash.containers.kinds import LONGEST_MAGIC, kind_of
+from seqhash.containers.kinds import LONGEST_MAGIC, joined_at, kind_of
 from seqhash.containers.source import Piece, Source, lacking, whole
 from seqhash.containers.tags import after_tags
 
@@ -13,7 +13,7 @@ def pieces(source: Source, *, named_mpeg: bool = False) -> list[Piece]:
     Args:
       named_mpeg: it is called .mp3 or the like.
     """
-    found, begin = list[Piece](), after_tags(source.at)
+    found, begin = list[Piece](), begin_of(source)
     if named_mpeg and not kind_of(source.at(begin, LONGEST_MAGIC)):
         return mpeg.pieces(source, begin, source.size)
     following: int | None = begin
@@ -29,6 +29,13 @@ def pieces(source: Source, *, named_mpeg: bool = False) -> list[Piece]:
         else:
             found += _pieces(source, begin, kind)
     return found
+
+
+def begin_of(source: Source) -> int:
+    """Where a file begins behind its tags, and one without a beginning with its first frame."""
+    begin = after_tags(source.at)
+    head = source.at(begin, LONGEST_MAGIC)
+    return begin if kind_of(head) else begin + (joined_at(head) or 0)
 
 
 def _pieces(source: Source, begin: int, kind: str) -> list[Piece]:

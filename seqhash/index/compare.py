@@ -9,7 +9,8 @@ score
 
 is chosen, where ``chance`` is the mean bit error rate over all pairs of codes of the two
 recordings: what unrelated codes of these recordings differ by, which is below 1/2 where bits are
-uneven.
+uneven. Less than ``LEAST_OVERLAP`` is no alignment, but for what is shorter itself: how a recording
+begins and another one ends may agree beyond all scores where both are steady.
 
 **What that says.** The scores at all lags of two recordings say how far unrelated parts of these
 two agree by accident: a best score is counted in ``deviations`` of them (1.48 times their median
@@ -45,7 +46,7 @@ OTHERWISE = 10.0  # that are needed for RELATED of what was played otherwise: a 
 SAME, NEARLY_ALL = 0.35, 0.9  # shares of ``chance``, and of the shorter one
 LONG_ENOUGH = 10.0  # s of the shorter one, for the verdict that they are unrelated
 STEADY = 0.25  # where any two codes differ in fewer bits, an agreement says nothing
-LEAST_OVERLAP = 2.0  # s of lags whose scores say what is usual
+LEAST_OVERLAP = 2.0  # s of an alignment
 VARIANT_SECONDS = 10.0  # of the shorter one that are tried as played otherwise
 TITLE_LETTERS = 80  # of a line above a picture
 
@@ -71,8 +72,8 @@ class Comparison(NamedTuple):
 
 
 def compare_codes(words_a: np.ndarray, words_b: np.ndarray, code_rate: float) -> Comparison:
-    """The best alignment of two recordings' codes, over all lags. Ties: the longer overlap, then
-    the smaller lag.
+    """The best alignment of two recordings' codes, over all lags of ``LEAST_OVERLAP`` or all of the
+    shorter one. Ties: the longer overlap, then the smaller lag.
 
     Args:
       words_a, words_b: uint32 (codes_a, words), (codes_b, words), at least one code each.
@@ -87,6 +88,7 @@ def compare_codes(words_a: np.ndarray, words_b: np.ndarray, code_rate: float) ->
         raise ValueError(f"code_rate must be positive, got {code_rate}.")
     bits = 32 * words_a.shape[1]
     lags = np.arange(1 - len(words_b), len(words_a))  # code i of B lies under code i + lag of A
+    least = min(len(words_a), len(words_b), LEAST_OVERLAP * code_rate)
     begin_a, begin_b = np.maximum(lags, 0), np.maximum(-lags, 0)
     counts = np.minimum(len(words_a) - begin_a, len(words_b) - begin_b)
     distances = np.array(
@@ -98,8 +100,7 @@ def compare_codes(words_a: np.ndarray, words_b: np.ndarray, code_rate: float) ->
     rates = distances / (counts * bits)
     chance = float(distances.sum() / (len(words_a) * len(words_b) * bits))
     scores = (chance - rates) * np.sqrt(counts)
-    best = np.lexsort((lags, np.abs(lags), -counts, -scores))[0]
-    least = min(len(words_a), len(words_b), LEAST_OVERLAP * code_rate)
+    best = np.lexsort((lags, np.abs(lags), -counts, np.where(counts >= least, -scores, np.inf)))[0]
     usual = scores[counts >= least]
     middle = np.median(usual)
     deviation = 1.4826 * np.median(np.abs(usual - middle))
@@ -124,7 +125,7 @@ def compare_variants(
     deviations.
     """
     best = compare_samples(samples_a, samples_b, hasher=hasher, shifts=shifts)
-    if best.deviations >= RELATED:
+    if best.deviations >= RELATED or verdict(best, code_rate=hasher.code_rate) == "same":
         return best
     rate = hasher.sample_rate
     begin = max(0, len(samples_a) - round(VARIANT_SECONDS * rate)) // 2

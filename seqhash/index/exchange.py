@@ -78,6 +78,8 @@ def export_faiss(index: Index, path: str | os.PathLike[str]) -> Path:
     ``write_index_binary`` in FAISS's impl/index_write.cpp: "IBxF", int32 bits, int32 bytes a code,
     int64 rows, uint8 trained, int32 metric (1; of no use here), uint64 bytes that follow, the
     codes.
+
+    An id map that is there goes before the codes do: one that is there is always theirs.
     """
     path = Path(path)
     ids = path.with_name(path.name + ".csv")
@@ -92,6 +94,8 @@ def export_faiss(index: Index, path: str | os.PathLike[str]) -> Path:
         )
         for _, words in _with_words(index, rows):
             file.write(words.astype("<u4", copy=False).tobytes())
+        file.flush()
+        ids.unlink(missing_ok=True)
     return ids
 
 
