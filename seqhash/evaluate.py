@@ -4,6 +4,7 @@ Originals are the database, every window of every cover is a query (paper, III).
 and intervals are those of ``metrics``.
 """
 
+import functools
 import importlib.metadata
 import math
 import platform
@@ -89,9 +90,16 @@ def measure(
     recordings: Sequence[Recording],
     *,
     lengths: Sequence[int],
+    distractors: Sequence[np.ndarray] = (),
 ) -> System:
     """Measures one system, from its codes under one or several seeds; of works without an original
     nothing is asked.
+
+    Args:
+      codes_by_seed: of each recording, uint32 (codes, words).
+      recordings: of the corpus, in order.
+      lengths: numbers of codes a window.
+      distractors: codes of recordings of other works, which stand among the originals.
     """
     originals, covers, _ = roles(recordings)
     all_tallies = [
@@ -101,6 +109,7 @@ def measure(
             [codes[i] for i in originals],
             [recordings[i].work for i in originals],
             lengths=lengths,
+            distractors=distractors,
         )
         for codes in codes_by_seed
     ]
@@ -113,6 +122,7 @@ def measure_keys(
     *,
     lengths: Sequence[int],
     rule: str = "plain",
+    distractors: Sequence[np.ndarray] = (),
 ) -> System:
     """Measures a hasher whose codes turn with the key, each window at the nearest of 12 rotations.
 
@@ -123,6 +133,7 @@ def measure_keys(
       rule: ``plain``, Hamming distances (the paper's rule); ``weighted``, the query's bits weighted
         and other keys than its own penalised; ``oracle``, weighted, in the one key that the
         manifest's ``key_shift`` says, of the covers that have it.
+      distractors: of ``measure``.
     """
     originals, covers, _ = roles(recordings)
     weighted = rule != "plain"
@@ -144,6 +155,7 @@ def measure_keys(
                 [codes[i] for i in originals],
                 [recordings[i].work for i in originals],
                 lengths=lengths,
+                distractors=distractors,
                 penalties=penalties,
             )
         )
@@ -184,13 +196,16 @@ def report_keys(
     lengths: Sequence[int],
     config: Config,
     resamples: int = 1000,
+    distractors: Sequence[np.ndarray] = (),
 ) -> dict[str, Any]:
     """``report`` of a hasher whose codes turn with the key, and beside it what a query knows more.
 
     ``cover_accuracy`` is of plain Hamming distances at the nearest of 12 rotations, and so are the
     floors; ``cover_accuracy_weighted`` and ``cover_accuracy_oracle`` are the other rules of
     ``measure_keys``; ``map``, ``mr1`` and ``top10`` are of whole recordings, each asked for its
-    other versions. Their intervals draw works.
+    other versions. Their intervals draw works. Among distractors the three rules alone are
+    measured, neither the control nor whole recordings: what grows with the distractors is one
+    search a rule.
 
     Args:
       states: of each recording, float32 (codes, ring).
@@ -199,16 +214,27 @@ def report_keys(
       lengths: numbers of codes a window.
       config: of the hasher.
       resamples: of the bootstrap.
+      distractors: of ``measure``.
     """
-    plain = measure_keys([states], recordings, lengths=lengths)
-    others = {"random kernel": measure_keys([control], recordings, lengths=lengths)}
-    result = report(plain, others, recordings, config=config, resamples=resamples)
+    measured = functools.partial(measure_keys, recordings=recordings, lengths=lengths)
+    plain = measured([states], distractors=distractors)
+    others = {} if distractors else {"random kernel": measured([control])}
+    result = report(
+        plain,
+        others,
+        recordings,
+        config=config,
+        resamples=resamples,
+        distractors=len(distractors),
+    )
     covers = [recordings[i] for i in roles(recordings).covers]
     for rule in ("weighted", "oracle"):
-        system = measure_keys([states], recordings, lengths=lengths, rule=rule)
+        system = measured([states], rule=rule, distractors=distractors)
         data = _as_data(system, covers, resamples)["cover_accuracy"]
         if any(values["windows"] for values in data.values()):
             result[f"cover_accuracy_{rule}"] = data
+    if distractors:
+        return result
     works = [recording.work for recording in recordings]
     queries = [cover_codes.asked(one, weighted=True) for one in states]
     codes = [cover_codes.words_of(one) for one in states]
@@ -286,6 +312,7 @@ def report(
     *,
     config: Config,
     resamples: int = 1000,
+    distractors: int = 0,
 ) -> dict[str, Any]:
     """The table as data: what ``results.json`` holds.
 
@@ -295,11 +322,12 @@ def report(
       recordings: of the corpus, in order.
       config: of the trained hasher.
       resamples: of the bootstrap.
+      distractors: recordings among the originals that are not of the corpus.
     """
     known = roles(recordings)
     covers = [recordings[i] for i in known.covers]
     works = [cover.work for cover in covers]
-    originals = len(known.originals)
+    originals = len(known.originals) + distractors
     result = _as_data(system, covers, resamples)
     result["floors"] = {
         "chance": {"cover_accuracy": {str(n): {"value": 1 / originals} for n in system.tallies}}
@@ -315,7 +343,11 @@ def report(
     }
     result["config"] = to_flat_dict(config)
     result["versions"] = versions()
-    counts = {"recordings": len(recordings), "originals": originals, "covers": len(covers)}
+    counts = {
+        "recordings": len(recordings) + distractors,
+        "originals": originals,
+        "covers": len(covers),
+    }
     result["corpus"] = counts | {"works_left_out": known.lost}
     return result
 
@@ -390,12 +422,14 @@ def keys_table(result: Mapping[str, Any]) -> str:
         for rule, title in rules.items()
         if rule in result
     ]
-    whole = {name: result[name] for name in ("map", "mr1", "top10")}
+    table = tables.markdown([["", *(_hashes(n) for n in lengths)], *rows])
+    whole = {name: result[name] for name in ("map", "mr1", "top10") if name in result}
+    if not whole:
+        return table
     words = ", ".join(
         f"{name.upper()} {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
         for name, found in whole.items()
     )
-    table = tables.markdown([["", *(_hashes(n) for n in lengths)], *rows])
     return f"{table}\nWhole recordings, each asked for its other versions: {words}."
 
 

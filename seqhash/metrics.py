@@ -29,6 +29,7 @@ Conventions
 numpy only: this module never imports jax, so that worker processes can use it.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -45,6 +46,7 @@ Penalties = Mapping[int, np.ndarray]  # of the variants of a query, by number of
 _BLOCK = 2**17
 _ASKED = 2**17  # codes of the database, times variants of a query, looked at together
 _TABLE = 2**22  # code pairs of the whole database multiplied at a time (16 MB)
+_PART = 512  # windows of a recording summed at a time
 
 
 class Nearest(NamedTuple):
@@ -208,6 +210,7 @@ def tally_covers(
     reference_works: Sequence[str],
     *,
     lengths: Sequence[int] = PAPER_LENGTHS,
+    distractors: Sequence[np.ndarray] = (),
 ) -> dict[int, Tally]:
     """Asks for every window of every query which reference is nearest; counts the correct answers
     per query.
@@ -218,6 +221,8 @@ def tally_covers(
       references: uint32 (codes, words) per original.
       reference_works: the work of each reference; one reference a work.
       lengths: numbers of codes a window.
+      distractors: uint32 (codes, words) per recording of a work that nobody asks for, thousands of
+        them if need be: of all together only the nearest window is looked at.
 
     Returns:
       {n: Tally} in the order of ``queries``; a query shorter than n codes has 0 windows.
@@ -230,7 +235,8 @@ def tally_covers(
     _check_codes(queries, "queries", words=words)
     right = _right_references(queries, query_works, references, reference_works)
     signs = [_signs(query)[None] for query in queries]
-    return _tally(signs, right, references, _check_lengths(lengths))
+    _check_codes(distractors, "distractors", words=words)
+    return _tally(signs, right, references, _check_lengths(lengths), distractors)
 
 
 def tally_versions(
@@ -240,6 +246,7 @@ def tally_versions(
     reference_works: Sequence[str],
     *,
     lengths: Sequence[int] = PAPER_LENGTHS,
+    distractors: Sequence[np.ndarray] = (),
     penalties: Penalties | None = None,
 ) -> dict[int, Tally]:
     """``tally_covers`` of queries that are asked as several variants, as in every key: a window is
@@ -252,6 +259,7 @@ def tally_versions(
       references: uint32 (codes, words) per original.
       reference_works: the work of each reference; one reference a work.
       lengths: numbers of codes a window.
+      distractors: uint32 (codes, words) per recording of a work that nobody asks for.
       penalties: for each length int (variants,), at least 0: by how much the distance of a variant
         is increased, being less likely than others; none where None.
 
@@ -269,7 +277,8 @@ def tally_versions(
                 f"got {query.dtype} of shape {query.shape}."
             )
     right = _right_references(queries, query_works, references, reference_works)
-    return _tally(queries, right, references, _check_lengths(lengths), penalties)
+    _check_codes(distractors, "distractors", words=words)
+    return _tally(queries, right, references, _check_lengths(lengths), distractors, penalties)
 
 
 def _tally(
@@ -277,6 +286,7 @@ def _tally(
     right: Sequence[int],
     references: Sequence[np.ndarray],
     lengths: Sequence[int],
+    distractors: Sequence[np.ndarray],
     penalties: Penalties | None = None,
 ) -> dict[int, Tally]:
     """Counts the correct answers of each query, float32 (variants, codes, bits)."""
@@ -284,6 +294,12 @@ def _tally(
 
     def count(asked: tuple[np.ndarray, int]) -> list[list[int]]:
         found = _nearest(asked[0], signs, lengths, penalties)
+        if distractors:  # one reference more, which is never right
+            beside = _nearest_of_all(asked[0], distractors, lengths, penalties)
+            found = {
+                n: Nearest(*(np.column_stack(both) for both in zip(each, beside[n], strict=True)))
+                for n, each in found.items()
+            }
         judged = [judge(found[n], asked[1]) for n in lengths]
         return [[strict.sum(), lenient.sum(), strict.size] for strict, lenient in judged]
 
@@ -621,6 +637,59 @@ def _nearest(
                 total = whole[start + n : stop + n] - whole[start:stop]
                 found[n].distance[start:stop, r] = (total - largest) // 2
                 found[n].positions[start:stop, r] = (sums == largest).sum(axis=0, dtype=np.int32)
+    return found
+
+
+def _nearest_of_all(
+    variants: np.ndarray,
+    references: Sequence[np.ndarray],
+    lengths: Sequence[int],
+    penalties: Penalties | None = None,
+) -> dict[int, Nearest]:
+    """``_nearest`` of all references, uint32 (codes, words), as if they were one: (windows,) each,
+    positions 1.
+
+    Half of its time, as nothing is counted and nothing kept of each: along a diagonal of the table
+    of code pairs sums run from its beginning on, so that a window's is the difference of two, for
+    every length. What runs over from one variant to the next is in both and cancels; so does what
+    an integer cannot hold.
+    """
+    variants = variants.astype(np.float32, copy=False)
+    count, codes, bits = variants.shape
+    each = np.abs(variants).sum(axis=2)  # the largest sum of a code
+    small = max(lengths) * each.max(initial=0) <= np.iinfo(np.int16).max
+    dtype = np.int16 if small else np.int32
+    shapes = {n: (count, max(codes - n + 1, 0)) for n in lengths}
+    none = np.iinfo(dtype).min
+    best = {n: np.full(shape, none, dtype) for n, shape in shapes.items()}
+    asked = np.pad(variants.reshape(-1, bits), ((1, 0), (0, 0))).T  # sums run from 0
+    beyond = max(lengths) - 1
+    parts = [
+        one[low : low + _PART + beyond]
+        for one in references
+        for low in range(0, max(len(one) - beyond, min(len(one), 1)), _PART)
+    ]
+    together = max(1, _TABLE // (asked.shape[1] * max(map(len, parts), default=1)))
+    for first in range(0, len(parts) if codes else 0, together):
+        some = parts[first : first + together]
+        rows = np.concatenate([np.pad(_signs(one), ((1, 0), (0, 0))) for one in some])
+        ends = np.cumsum([len(one) + 1 for one in some])[:-1]
+        for sums in np.split((rows @ asked).astype(dtype), ends):
+            for above, row in itertools.pairwise(sums):
+                row[1:] += above[:-1]
+            for n in lengths:
+                if n < len(sums) and n <= codes:
+                    largest = (sums[n:, n:] - sums[:-n, :-n]).max(axis=0)
+                    whole = np.pad(largest, (0, n - 1)).reshape(count, codes)
+                    np.maximum(best[n], whole[:, : codes - n + 1], out=best[n])
+    found = {}
+    for n, largest in best.items():
+        total = np.convolve(each[0], np.ones(n), "valid") if n <= codes else each[0, :0]
+        distance = (total.astype(np.int64) - largest) // 2
+        distance += 0 if penalties is None else penalties[n][:, None]
+        distance[largest == none] = NO_WINDOW
+        nearest = distance.min(axis=0).astype(np.int32)
+        found[n] = Nearest(nearest, np.ones_like(nearest))
     return found
 
 

@@ -541,12 +541,17 @@ def bits_of(codes):
     return np.unpackbits(codes.view(np.uint8), axis=1, bitorder="little").astype(bool)
 
 
+@pytest.mark.parametrize("others", [(), (9, 2, 25, 4)])
 @pytest.mark.parametrize(("most", "penalised"), [(1, False), (1, True), (31, True), (127, False)])
-def test_versions_equal_brute_force(most, penalised, monkeypatch):
-    """Ties, weights, unused bits, penalties, a query in several blocks, sums over 16 bits."""
+def test_versions_equal_brute_force(most, penalised, others, monkeypatch):
+    """Ties, weights, unused bits, penalties, a query in several blocks, sums over 16 bits; others
+    that are right for nobody, in parts.
+    """
     monkeypatch.setattr(metrics, "_BLOCK", 1)
+    monkeypatch.setattr(metrics, "_PART", 5)
     generator = np.random.default_rng(most)
     references = [random_codes(generator, count, 1, 6) for count in (20, 1, 33)]
+    distractors = [random_codes(generator, count, 1, 6) for count in others]
     queries = []
     for count in (90, 12):
         signs = generator.choice([-1, 1], (3, count, 32)).astype(np.int8)
@@ -557,11 +562,18 @@ def test_versions_equal_brute_force(most, penalised, monkeypatch):
     lengths = (1, 4)
     penalties = {n: np.array([0, 1, 3 * n]) * penalised for n in lengths}
     made = metrics.tally_versions(
-        queries, ["c", "a"], references, ["a", "b", "c"], lengths=lengths, penalties=penalties
+        queries,
+        ["c", "a"],
+        references,
+        ["a", "b", "c"],
+        lengths=lengths,
+        distractors=distractors,
+        penalties=penalties,
     )
     for n in lengths:
         for i, (query, right) in enumerate(zip(queries, (2, 0), strict=True)):
-            wanted = brute_versions(query, references, right, n, penalties[n])
+            every = references + distractors
+            wanted = brute_versions(query, every, right, n, penalties[n])
             assert (made[n].strict[i], made[n].lenient[i]) == wanted
             assert made[n].windows[i] == query.shape[1] - n + 1
     assert sum(made[n].strict.sum() for n in lengths) > 0
@@ -579,6 +591,20 @@ def test_one_variant_of_plain_bits_is_the_papers_rule():
         np.testing.assert_array_equal(one[n], other[n])
     with pytest.raises(ValueError, match=r"queries\[0\] must be int8 \(variants, codes, 64\)"):
         metrics.tally_versions([signs[0][0]], ["a"], references, works)
+
+
+def test_distractors_have_no_window_or_are_of_another_kind():
+    generator = np.random.default_rng(0)
+    codes = random_codes(generator, 9, 2, 2**32 - 1)
+    for distractors in ([codes[:8], codes[:0]], [codes[:0]], []):  # none has a window of nine
+        tally = metrics.tally_covers(
+            [codes], "a", [codes], "a", lengths=[9, 10], distractors=distractors
+        )
+        assert [tally[n].strict[0] for n in (9, 10)] == [1, 0]
+    twin = metrics.tally_covers([codes], "a", [codes], "a", lengths=[9], distractors=[codes])
+    assert twin[9].lenient[0] == 0
+    with pytest.raises(ValueError, match=r"distractors\[0\] must have 2 words a code, got 1"):
+        metrics.tally_covers([codes], "a", [codes], "a", distractors=[codes[:, :1]])
 
 
 def test_alikeness_by_hand():
