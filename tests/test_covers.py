@@ -79,6 +79,18 @@ def test_padding_and_batches_change_nothing(parts, monkeypatch):
         assert [values[0] for values in one] == pytest.approx([values[i] for values in whole])
 
 
+def test_a_query_wins_the_same_in_every_key(parts):
+    """Where all music is in one key: a query in another is turned there, as any would be."""
+    scale = np.random.default_rng(0).random(RING) < 0.4
+    tonal = [np.where(scale, np.float32(1), part) for part in parts]
+    own, *_ = weigh(disguised(tonal[7][50:150]), tonal)
+    other, *_ = weigh(disguised(tonal[7][50:150], by=4), tonal)
+    assert own.rotation[7] == 0
+    assert other.rotation[7] == 4
+    np.testing.assert_allclose(other.gain, own.gain, rtol=1e-3)
+    np.testing.assert_allclose(other.backwards, own.backwards, rtol=1e-3)
+
+
 def test_what_has_no_order_wins_nothing(parts):
     """A tone that is held, and the mirror image of what is asked."""
     held = np.tile(parts[0][:1], (160, 1))

@@ -5,7 +5,9 @@ is that windows all along the clip lie in one order in the recording: in one key
 
 1. Each window w of a query (``WINDOW_SECONDS``, one every ``STEP_SECONDS``) is laid at each place
    j of a stretch of a recording, in each of twelve rotations r. ``z[r, w, j]`` is how much more of
-   the weight of its bits agrees there than with windows drawn from the collection, in deviations.
+   the weight of its bits agrees there than with windows drawn from the collection, in deviations
+   of that rotation: where all music is in a few keys, a query in another one is like all of it
+   once it is turned there.
 2. A line j = a + tempo w gains ``sum (z - DUE)`` over that run of windows where the sum is largest;
    h is the gain of the best line in any rotation and tempo.
 3. The same query **backwards** has the chords, the key and the timbre of the forward one, and
@@ -131,7 +133,7 @@ def weigh(
       step: codes from one window to the next.
     """
     n, bits = sample.shape[1], query.shape[2]
-    usual = [typical(way, sample, step) for way in (query[0], query[0, ::-1])]
+    usual = [typical(way, sample, step) for way in (query, query[:, ::-1])]
     order, found = np.argsort([len(part) for part in parts], kind="stable"), [np.zeros((5, 0))]
     for some in _batches(order, [len(part) for part in parts]):
         lengths = np.array([len(parts[i]) for i in some])
@@ -149,17 +151,19 @@ def weigh(
 
 
 def typical(query: np.ndarray, sample: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of the weight by which a query's windows agree with any, (windows,) each.
+    """Mean and deviation of the weight by which a query's windows agree with any, (..., windows)
+    each.
 
     Args:
-      query: float32 (codes, bits), signs times weights.
+      query: float32 (..., codes, bits), signs times weights.
       sample: float32 (sample, n, bits), signs of windows of the collection.
       step: codes from one window to the next.
     """
     n = sample.shape[1]
-    cut = np.lib.stride_tricks.sliding_window_view(query, n, axis=0)[::step]
-    agrees = cut.swapaxes(1, 2).reshape(len(cut), -1) @ sample.reshape(len(sample), -1).T
-    return agrees.mean(axis=1), np.maximum(agrees.std(axis=1), 1.0)
+    cut = np.lib.stride_tricks.sliding_window_view(query, n, axis=-2)[..., ::step, :, :]
+    flat = cut.swapaxes(-2, -1).reshape(*cut.shape[:-2], -1)
+    agrees = flat @ sample.reshape(len(sample), -1).T
+    return agrees.mean(axis=-1), np.maximum(agrees.std(axis=-1), 1.0)
 
 
 def standing_out(weighed: Weighed, usual: np.ndarray) -> np.ndarray:
@@ -297,12 +301,12 @@ def _best_lines(
     Args:
       table: float32 (rotations, codes, stretches, rows), by how much codes agree.
       lengths: rows of each stretch; beyond is padding.
-      usual: of ``typical``.
+      usual: of ``typical``, (rotations, windows) each.
     """
     count, rows = (table.shape[1] - n) // step + 1, table.shape[3] - n + 1
     last = (count - 1) * step + 1
     agrees = sum(table[:, i : i + last : step, :, i : i + rows] for i in range(n))
-    agrees = (agrees - usual[0][:, None, None]) / usual[1][:, None, None]
+    agrees = (agrees - usual[0][..., None, None]) / usual[1][..., None, None]
     agrees[:, :, np.arange(rows) > lengths[:, None] - n] = -1e3
     which = np.argsort(-agrees.max(axis=3).mean(axis=1), axis=0, kind="stable")[:TURNS]
     chosen = np.take_along_axis(agrees, which[:, None, :, None], axis=0)
