@@ -515,7 +515,7 @@ def _heard(results: Sequence[Result], options: Options) -> str:
     lines = [["", *(f"{rule}, {n} codes" for rule in list(COVERS)[:2] for n in lengths)]]
     for result in results:
         heard = result.get("heard", {"degradation": "clean", "distractors": 0})
-        beside = f", {heard['distractors']} distractors" if heard["distractors"] else ""
+        beside = f", {heard['distractors']:,} distractors" if heard["distractors"] else ""
         rules = (result["covers"][rule] for rule in list(COVERS)[:2])
         cells = (f"{100 * accuracy[n][0]:.1f}" for accuracy in rules for n in lengths)
         lines.append([f"{heard['degradation']}{beside}", *cells])

@@ -5,9 +5,9 @@ is that windows all along the clip lie in one order in the recording: in one key
 
 1. Each window w of a query (``WINDOW_SECONDS``, one every ``STEP_SECONDS``) is laid at each place
    j of a stretch of a recording, in each of twelve rotations r. ``z[r, w, j]`` is how much more of
-   the weight of its bits agrees there than with windows drawn from the collection, in deviations
-   of that rotation: where all music is in a few keys, a query in another one is like all of it
-   once it is turned there.
+   the weight of its bits agrees there than with windows drawn from the collection, in deviations,
+   both in that rotation: where all music is in a few keys, a query in another one is like all of
+   it once it is turned there.
 2. A line j = a + tempo w gains ``sum (z - DUE)`` over that run of windows where the sum is largest;
    h is the gain of the best line in any rotation and tempo.
 3. The same query **backwards** has the chords, the key and the timbre of the forward one, and
