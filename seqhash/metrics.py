@@ -649,39 +649,28 @@ def _nearest_of_all(
     """``_nearest`` of all references, uint32 (codes, words), as if they were one: (windows,) each,
     positions 1.
 
-    Half of its time, as nothing is counted and nothing kept of each: along a diagonal of the table
-    of code pairs sums run from its beginning on, so that a window's is the difference of two, for
-    every length. What runs over from one variant to the next is in both and cancels; so does what
-    an integer cannot hold.
+    Half of its time, as nothing is counted and nothing kept of each. A window's sum is the
+    difference of two running sums, for every length; what runs over from one variant to the next is
+    in both and cancels, and so does what an integer cannot hold.
     """
-    variants = variants.astype(np.float32, copy=False)
-    count, codes, bits = variants.shape
-    each = np.abs(variants).sum(axis=2)  # the largest sum of a code
+    count, codes, _ = variants.shape
+    each = np.abs(variants.astype(np.float32, copy=False)).sum(axis=2)  # a code's largest sum
     small = max(lengths) * each.max(initial=0) <= np.iinfo(np.int16).max
     dtype = np.int16 if small else np.int32
-    shapes = {n: (count, max(codes - n + 1, 0)) for n in lengths}
     none = np.iinfo(dtype).min
-    best = {n: np.full(shape, none, dtype) for n, shape in shapes.items()}
-    asked = np.pad(variants.reshape(-1, bits), ((1, 0), (0, 0))).T  # sums run from 0
+    best = {n: np.full((count, max(codes - n + 1, 0)), none, dtype) for n in lengths}
     beyond = max(lengths) - 1
     parts = [
         one[low : low + _PART + beyond]
         for one in references
         for low in range(0, max(len(one) - beyond, min(len(one), 1)), _PART)
     ]
-    together = max(1, _TABLE // (asked.shape[1] * max(map(len, parts), default=1)))
-    for first in range(0, len(parts) if codes else 0, together):
-        some = parts[first : first + together]
-        rows = np.concatenate([np.pad(_signs(one), ((1, 0), (0, 0))) for one in some])
-        ends = np.cumsum([len(one) + 1 for one in some])[:-1]
-        for sums in np.split((rows @ asked).astype(dtype), ends):
-            for above, row in itertools.pairwise(sums):
-                row[1:] += above[:-1]
-            for n in lengths:
-                if n < len(sums) and n <= codes:
-                    largest = (sums[n:, n:] - sums[:-n, :-n]).max(axis=0)
-                    whole = np.pad(largest, (0, n - 1)).reshape(count, codes)
-                    np.maximum(best[n], whole[:, : codes - n + 1], out=best[n])
+    for sums in _running_sums(variants, parts, dtype) if codes else ():
+        for n in lengths:
+            if n < len(sums) and n <= codes:
+                largest = (sums[n:, n:] - sums[:-n, :-n]).max(axis=0)
+                whole = np.pad(largest, (0, n - 1)).reshape(count, codes)
+                np.maximum(best[n], whole[:, : codes - n + 1], out=best[n])
     found = {}
     for n, largest in best.items():
         total = np.convolve(each[0], np.ones(n), "valid") if n <= codes else each[0, :0]
@@ -691,6 +680,25 @@ def _nearest_of_all(
         nearest = distance.min(axis=0).astype(np.int32)
         found[n] = Nearest(nearest, np.ones_like(nearest))
     return found
+
+
+def _running_sums(
+    variants: np.ndarray, references: Sequence[np.ndarray], dtype: type[np.signedinteger]
+) -> Iterator[np.ndarray]:
+    """Of each reference, uint32 (codes, words), integers (its codes + 1, variants * codes + 1): at
+    i, j the sum of the table of code pairs along its diagonal up to i - 1, j - 1.
+    """
+    flat = variants.reshape(-1, variants.shape[2]).astype(np.float32)
+    asked = np.pad(flat, ((1, 0), (0, 0))).T  # sums run from 0
+    together = max(1, _TABLE // (asked.shape[1] * max(map(len, references), default=1)))
+    for first in range(0, len(references), together):
+        some = references[first : first + together]
+        rows = np.concatenate([np.pad(_signs(one), ((1, 0), (0, 0))) for one in some])
+        ends = np.cumsum([len(one) + 1 for one in some])[:-1]
+        for sums in np.split((rows @ asked).astype(dtype), ends):
+            for above, row in itertools.pairwise(sums):
+                row[1:] += above[:-1]
+            yield sums
 
 
 def _best_sums(
