@@ -15,8 +15,8 @@ that stand the weighted and the oracle's accuracy, and the measures of whole rec
 pca.png. --degradation is what has happened to the covers (noise_0db with --noise, pitch_+12, ...).
 --distractors are recordings of other works among the originals, thousands if need be: their codes
 alone are held, and of all windows together only the nearest counts. Neither controls nor whole
-recordings are measured among them. For 60 covers of 80 s, of twelve keys and two rules, a thousand
-recordings of half a minute take five minutes of a core.
+recordings are measured among them. Beside 60 covers of 80 s, a thousand recordings of 40 s take ten
+minutes of a core.
 
 Expect 40 s to 1.5 minutes for 80 recordings on 2 cores, and for 20 works of real covers 10 % at 1
 hash and 18 % at 9, for the trained model and for its floors alike (chance 5 %; docs/results.md).
