@@ -41,7 +41,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from seqhash import audio
+from seqhash import audio, parallel
 from seqhash.codes import AS_IS, Hasher, Variant, check_samples
 from seqhash.index import calibration, windows
 from seqhash.index.catalogue import Collection, Row
@@ -57,6 +57,7 @@ NEIGHBOURS = 16  # of each window
 FEW_CODES = 16  # of a window: as a variant, too, it is searched exactly, since a part says little
 MOST_PLACES = 1_024  # of each window, where every place is asked for
 ANYWHERE = 61  # codes between those that say what is usual
+MANY_CODES = 2**20  # of a collection: less is searched sooner than a thread is begun
 CERTAIN = 30.0  # score of what has all codes of a recording: probabilities stop there
 SURE = 4.0  # score of a match of the query as it is beside which no variant is asked
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
@@ -332,8 +333,12 @@ class Searcher:
         enough = SURE if everything else -math.inf
         if self.variants and not any(match.score >= enough for match in [*whole, *matches]):
             # All of them: beside the right one, others are near too.
-            for variant, codes in views:
-                matches += self._matches_of(codes, variant, as_it_is, everything=everything)
+            over = parallel.map_all if len(self.collection.words) >= MANY_CODES else map
+            asked = over(
+                lambda view: self._matches_of(view[1], view[0], as_it_is, everything=everything),
+                list(views),
+            )
+            matches += itertools.chain.from_iterable(asked)
         scores = [(match.recording, match.score) for match in matches]
         whole = [
             one._replace(score=max([one.score, *(s for r, s in scores if r == one.recording)]))

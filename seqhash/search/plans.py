@@ -31,7 +31,7 @@ FEW = 8  # queries that are scanned one by one at most
 QUERIES = 128  # queries of a batch at most
 THREAD_POPCOUNTS = 2**24  # half a millisecond, which a thread's start does not spoil
 FEW_CODES = 6  # from so many on the progressive scan leaves out whole codes
-ROUGH = 32  # words of a window that a rough scan compares at most
+ROUGH = 36  # words of a window that a rough scan compares at most
 SLACK = 6  # blocks selected beyond k, so that the certificate rarely fails
 CANDIDATES = 2**23  # rows verified at a time
 # Of the programs that scan, on a CPU, where this jaxlib knows them. XLA prefers vectors of 256
