@@ -450,7 +450,7 @@ def test_other_music_is_put_into_the_indexes_of_hashers(tmp_path):
 def test_two_noises_and_two_rooms_are_needed(tmp_path, flag, bad):
     """One list serves what is reported and the thresholds; what cannot be read is in neither."""
     listed = tmp_path / flag
-    _write(listed / "1.wav", np.ones(100) / 2)
+    _write(listed / "1.wav", np.linspace(0, 0.5, 100))
     if bad == "silent":
         _write(listed / "2.wav", np.zeros(100))
     if bad == "text":
@@ -459,7 +459,7 @@ def test_two_noises_and_two_rooms_are_needed(tmp_path, flag, bad):
     total = 1 if bad == "none" else 2
     with pytest.raises(ValueError, match=f"--{flag} must name at least two .* got 1 of {total} in"):
         run.survey(task)
-    _write(listed / "3.wav", np.ones(200) / 4)
+    _write(listed / "3.wav", np.linspace(0, 0.25, 200))
     found = run.survey(task)
     sounds = found.noises if flag == "noise" else found.rooms
     assert [[len(one) for one in half] for half in sounds] == [[200], [100]]
@@ -503,7 +503,7 @@ def test_cells_are_others_where_works_are_shared_otherwise_or_noises_are_rooms(t
     task, manifest = _task(tmp_path), tmp_path / "corpus.csv"
     _write(tmp_path / "corpus" / "3.wav", _recordings()[4][:SAMPLE_RATE])
     for name in "12":
-        _write(tmp_path / "sounds" / f"{name}.wav", np.ones(100) / 2)
+        _write(tmp_path / "sounds" / f"{name}.wav", np.linspace(0, 0.5, 100))
 
     def key(last="v,original", **changes):
         lines = [f"corpus/{i}.wav,w{i},original" for i in range(3)]
