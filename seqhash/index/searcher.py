@@ -26,7 +26,9 @@ is at most the searcher's false-positive rate.
 
 **One query, one answer.** The neighbours of a window are found by an exact search, ties by row, so
 that an answer depends on the query and the collection alone. Look-ups in tables (``multi_index``)
-would prove nearly none of the sixteen neighbours that are asked for.
+would prove nearly none of the sixteen neighbours that are asked for. Variants of longer windows are
+searched roughly (``_likely``): of those a distant neighbour may depend on the processor, too, by
+which rows its scan takes together.
 """
 
 import copy
@@ -515,7 +517,7 @@ class Searcher:
         return hamming.search(self._database, asked.reshape(-1, *asked.shape[2:]), count)
 
     def _likely(self, asked: np.ndarray, count: int) -> hamming.Neighbours:
-        """``_nearest`` of a variant, for a tenth of its cost: rows that are likely the nearest at
+        """``_nearest`` of a variant, for a fifth of its cost: rows that are likely the nearest at
         the first shift, and at each other shift the nearest of those and the ones after them.
 
         A query has ten variants, and all of them are asked where it is not in the index.

@@ -108,7 +108,7 @@ def likely(database: planar.Database, queries: np.ndarray, k: int = 1) -> Neighb
     """Windows that are likely the k nearest, by one rough scan: those that are near in some of
     their codes, whatever these bits weigh, and of them the nearest by all codes and weights.
 
-    It costs an eighth of ``search`` where windows are of 46 weighted codes, and proves nothing.
+    It costs two fifths of ``search`` where windows are of 46 weighted codes, and proves nothing.
 
     Args:
       database, queries, k: as ``search`` takes them.
