@@ -199,6 +199,68 @@ def test_an_index_of_any_size_answers_its_own_and_no_stranger(hasher, music):
         assert not any(searcher.identify(clip) for clip in clips), list(there)
 
 
+def sparse(seed, seconds, rate=8_000):
+    """A plain tune over the beat that all of them have: decaying harmonics, clicks."""
+    rng, out, beat = (
+        np.random.default_rng(seed),
+        np.zeros(round(seconds * rate)),
+        round(0.536 * rate),
+    )
+    time_ = np.arange(2 * beat) / rate
+    for begin in range(0, len(out) - 2 * beat, beat // 2):
+        pitch = (
+            110 * 2 ** (rng.choice([0, 2, 4, 5, 7, 9, 11]) / 12) * rng.choice([1, 4], p=[0.2, 0.8])
+        )
+        harmonics = [rng.random() / k * np.sin(2 * np.pi * k * pitch * time_) for k in range(1, 5)]
+        out[begin : begin + 2 * beat] += np.sum(harmonics, axis=0) * np.exp(-4 * time_)
+        if begin % beat == 0:
+            out[begin : begin + 400] += rng.standard_normal(400) * np.exp(-np.arange(400) / 80)
+    return (out / np.abs(out).max()).astype("f")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 3, 8, 12])
+def test_a_second_of_a_plain_tune_is_found_among_its_like(hasher, count):
+    """Which is not many deviations from anything, and yet the same as nothing else."""
+    songs = {f"{seed}": sparse(seed, 30.0) for seed in range(count)}
+    searcher = searcher_of(hasher, songs)
+    clips = list(excerpts(songs, songs, 1.0, seed=1, each=12 // count))
+    right = [
+        match is not None and match.title == title for title, _, match in answers(searcher, clips)
+    ]
+    assert sum(right) >= 0.8 * len(right)
+    assert searcher.reach(1.0) >= 0.8
+    strangers = {f"{seed}": sparse(seed, 30.0) for seed in range(100, 104)}
+    clips = excerpts(strangers, strangers, 1.0, seed=2, each=8)
+    assert sum(bool(searcher.identify(clip)) for *_, clip in clips) <= 1
+
+
+@pytest.mark.slow
+def test_a_timbre_that_a_recording_has_all_over_is_no_copy(hasher):
+    """Of what is silent but for its end, and of held sounds, whatever else is there."""
+    rate, time_ = hasher.sample_rate, np.arange(80_000) / hasher.sample_rate
+    rng = np.random.default_rng(0)
+
+    def tone(pitch, harmonics=1):
+        return sum(np.sin(2 * np.pi * k * pitch * time_) / k for k in range(1, 2 * harmonics, 2))
+
+    late, click = np.zeros(80_000), np.full(80_000, 0.4)
+    late[-rate:], click[36_000] = sparse(7, 3.0)[rate : 2 * rate], 0.9
+    held = {"hum": tone(50, 4), "tone": tone(440), "late": late, "click": click}
+    pink = np.fft.irfft(np.fft.rfft(rng.standard_normal(80_000)) / np.sqrt(np.arange(40_001) + 1))
+    strangers = [tone(50), tone(60), tone(100), tone(440, 4), tone(440) * (1 + 0.5 * tone(5))]
+    strangers += [pink, 1e-5 * rng.standard_normal(80_000), rng.standard_normal(80_000)]
+    for others in (0, 4, 12):
+        there = held | {f"{seed}": sparse(seed, 10.0) for seed in range(others)}
+        searcher = searcher_of(hasher, {name: x.astype("f") for name, x in there.items()})
+        for stranger in strangers:
+            samples = (0.3 * stranger / np.abs(stranger).max()).astype("f")
+            for clip in (samples, samples[: 3 * rate], samples[:rate]):
+                assert searcher.identify(clip) == []
+        for name in ("late", *map(str, range(others))):
+            assert searcher.identify(there[name].astype("f"))[0].title == name
+
+
 @pytest.mark.slow
 def test_what_a_file_went_through_changes_no_answer(searcher, music, tmp_path):
     """Level down to where 16 bits end, offset, polarity, another channel, other rates."""

@@ -17,6 +17,10 @@ The left tail, which no affordable sample reaches, is continued as a normal dist
 two quantiles that a few unlabelled copies of one recording in both halves, which are there after
 all, hardly move. Where nearness is counted in deviations it is heavier, since strangers may share a
 rhythm: it falls exponentially there, by the mean excess of the nearest tenth.
+
+Deviations are wide where music is sparse: there even a copy is few of them away. But it is so small
+a share of the low quantile as no stranger is. So nearness in deviations is never less than what a
+distance as small a share is worth, by the tail of the shares, which has a tenth of the rate.
 """
 
 import math
@@ -39,7 +43,11 @@ KNEE, LOW = 0.3, 0.1  # quantiles through which the tail goes; it begins at KNEE
 LEAST = 1e-30  # probabilities stop here: nothing is that sure
 ASSUMED = 1.3  # deviations of nearness to absent queries, where nothing is known of them
 PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for works, ...
-FEW_WORKS = 8  # ... unless nearness is counted in deviations, which are known beforehand
+FEW_WORKS = 8  # ... unless nearness is counted in deviations, which are known beforehand, ...
+SOME_WORKS = 32  # ... and believed, too, where so few works say that strangers are farther away
+SHARES_RATE = 0.1  # of what deviations may answer falsely, which shares may more
+# the tail of shares where nothing is known of them, of windows of half a second of codes or more
+ASSUMED_SHARES, ASSUMED_CODES = (0.45, 0.07), 8
 
 
 class Typical(NamedTuple):
@@ -60,6 +68,8 @@ class NullDistribution(NamedTuple):
     copies: float  # collections of the size that was searched in the whole
     sample: np.ndarray  # uint32 (windows, n, words), of the collection
     exponential: bool = False  # tail: log p = (nearness - mean) / deviation
+    offset: float = math.inf  # nearness is at most offset + slope * (d as a share of ``low``)
+    slope: float = 0.0
 
 
 def typical(sample: np.ndarray, queries: np.ndarray, *, many_bits: bool) -> Typical:
@@ -76,13 +86,21 @@ def typical(sample: np.ndarray, queries: np.ndarray, *, many_bits: bool) -> Typi
     low, median = np.maximum(np.quantile(distances, (LOW_SHARE, 0.5), axis=1), 1.0)
     if not many_bits:
         return Typical(low, median, np.zeros(len(low)), low)
-    return Typical(low, median, distances.mean(axis=1), np.maximum(distances.std(axis=1), 1.0))
+    centre = np.maximum(distances.mean(axis=1), 1.0)
+    # No less than of independent bits: codes of silence all have one distance.
+    return Typical(low, median, centre, np.maximum(distances.std(axis=1), np.sqrt(centre / 2)))
 
 
-def nearness(distance: np.ndarray, typical: Typical) -> np.ndarray:
-    """(d - centre) / scale of distances (queries, ...): the smaller, the nearer."""
+def nearness(
+    distance: np.ndarray, typical: Typical, null: NullDistribution | None = None
+) -> np.ndarray:
+    """(d - centre) / scale of distances (queries, ...), or what their shares of the low quantile
+    are worth by a distribution, where that is less: the smaller, the nearer.
+    """
     shape = (-1,) + (1,) * (distance.ndim - 1)
-    return (distance - typical.centre.reshape(shape)) / typical.scale.reshape(shape)
+    low, centre, scale = (x.reshape(shape) for x in (typical.low, typical.centre, typical.scale))
+    near = (distance - centre) / scale
+    return near if null is None else np.minimum(near, null.offset + null.slope * (distance / low))
 
 
 def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
@@ -162,15 +180,20 @@ def estimate(
         return assumed(words, starts, n=n, tries=tries) if many_bits else None
     trials, shares = np.concatenate(minima, axis=1)
     if n >= COPY_CODES and (shares >= COPY).mean() > 0.5:
-        trials = trials[shares >= COPY]
+        trials, shares = trials[shares >= COPY], shares[shares >= COPY]
     trials = np.sort(trials)
-    knee, edge = np.quantile(trials, [KNEE, LOW])
     copies = max(1.0, len(words) * len(minima) / searched)
     sample = draw_windows(words, low, high, n, 1, SAMPLE, rng)
     if many_bits:
-        excess = max(WIDER * float((edge - trials[trials < edge]).mean()), 1e-3)
-        mean = float(edge) - excess * math.log(LOW)
-        return NullDistribution(trials, mean, excess, copies, sample, exponential=True)
+        edge, excess = _lowest(trials)
+        mean = edge - excess * math.log(LOW)
+        null = NullDistribution(trials, mean, excess, copies, sample, exponential=True)
+        if len(np.unique(works)) >= SOME_WORKS:
+            return _with_shares(null, *_lowest(shares), copies)
+        null = _with_shares(null, *ASSUMED_SHARES, 1.0) if n >= ASSUMED_CODES else null
+        other = assumed(words, starts, n=n, tries=tries)
+        return min((null, other or null), key=lambda each: largest(each, 0.01))
+    knee, edge = np.quantile(trials, [KNEE, LOW])
     z_knee, z_low = map(float, special().ndtri([KNEE, LOW]))
     deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)
     return NullDistribution(trials, float(knee) - deviation * z_knee, deviation, copies, sample)
@@ -190,7 +213,8 @@ def assumed(
     if not windows:
         return None
     sample = draw_windows(words, low, high, n, 1, SAMPLE, np.random.default_rng(n))
-    return NullDistribution(np.array([-np.inf]), 0.0, ASSUMED, float(windows * tries), sample)
+    null = NullDistribution(np.array([-np.inf]), 0.0, ASSUMED, float(windows * tries), sample)
+    return null if n < ASSUMED_CODES else _with_shares(null, *ASSUMED_SHARES, 1.0)
 
 
 def of_length(
@@ -204,6 +228,26 @@ def of_length(
         return None
     rng = np.random.default_rng(n)
     return null._replace(sample=draw_windows(words, low, high, n, 1, SAMPLE, rng))
+
+
+def _lowest(values: np.ndarray) -> tuple[float, float]:
+    """An exponential lower tail: the quantile LOW, and the mean excess of what is below."""
+    edge = float(np.quantile(values, LOW))
+    return edge, max(WIDER * float((edge - values[values <= edge]).mean()), 1e-3)
+
+
+def _with_shares(
+    null: NullDistribution, edge: float, excess: float, copies: float
+) -> NullDistribution:
+    """A distribution by which a distance is also near that is a small share of the low quantile:
+    the line through two rates, at which shares of an exponential tail are worth the nearness that
+    is as unlikely.
+    """
+    rates = np.array([1e-2, 1e-4])
+    shares = edge + excess * np.log(SHARES_RATE * rates / (LOW * copies))
+    near = np.array([largest(null, rate) for rate in rates])
+    slope = float(np.diff(near)[0] / np.diff(shares)[0])
+    return null._replace(offset=float(near[0] - slope * shares[0]), slope=slope)
 
 
 def special() -> Any:

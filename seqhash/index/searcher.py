@@ -13,8 +13,10 @@ may miss a recording of a few seconds, a jingle: those are searched by windows o
 
 A hit where the recording is as near a few seconds earlier and later is none: silence is near to all
 silence. Neither is one where the recording is nearly as near all over: a bare rhythm is near to all
-like it, at other tempos too. Nor is one whose query is as near to other places of the recording as
-its music is alike: two pieces may share a groove and not a note.
+like it, at other tempos too. Neither is one that is no nearer than the recording is to the query in
+many places, which share with it a timbre: a hum and a tone, clicks and noise. Nor is one whose
+query is as near to other places of the recording as its music is alike: two pieces may share a
+groove and not a note.
 
 **Offsets.** ``offset`` is the time in the reference that sounds at ``start`` of the query, in
 seconds. With the paper's codes shifts lie 50 ms apart, so it is within 25 ms of the truth where the
@@ -76,6 +78,9 @@ PLACES = 64  # of a recording, that a hit is compared with
 # where a tenth of them are nearer than this share of the median distance, it repeats itself (music
 # does from 0.23 on), and a hit has to be as much nearer
 REPEATED = 0.2
+# a hit is nearer than the median of them by more than so many times the spread above it, ...
+OUT = 3.0
+FEW_PLACES = 16  # ... or than its own codes in other orders, where there are fewer
 
 
 class Match(NamedTuple):
@@ -276,7 +281,7 @@ class Searcher:
             return 0.0
         clips = null.sample[: 2 * calibration.TRIALS]
         usual = calibration.typical(null.sample, clips, many_bits=self.hasher.many_bits)
-        near = calibration.nearness(np.zeros(len(clips)), usual)
+        near = calibration.nearness(np.zeros(len(clips)), usual, null)
         chance = calibration.log_probability(null, near)
         return float((chance <= math.log10(self.false_positive_rate / len(begins))).mean())
 
@@ -494,14 +499,14 @@ class Searcher:
                 field[some] = values.reshape(-1, shifts)
             count = NEIGHBOURS
             found = near_rows(each, count)
-            nearness = calibration.nearness(found.distance, typical)
+            nearness = calibration.nearness(found.distance, typical, query.null)
             while self.everywhere and np.isfinite(query.limit):
                 left = (nearness[:, -1] <= query.limit) & (found.row[:, -1] >= 0)
                 if count >= MOST_PLACES or not left.any():
                     break
                 count *= 8  # all that are near enough
                 found = near_rows(each, count)
-                nearness = calibration.nearness(found.distance, typical)
+                nearness = calibration.nearness(found.distance, typical, query.null)
             near, rank = np.nonzero((nearness <= query.limit) & (found.row >= 0))
             window, shift = low + near // shifts, near % shifts
             row, distance = found.row[near, rank], found.distance[near, rank]
@@ -541,8 +546,8 @@ class Searcher:
 
     def _tell(self, query: _Query, typicals: calibration.Typical, hits: _Hits) -> np.ndarray:
         """Which hits tell one place of their recording from others, bool (hits,): those that are no
-        silence or held tone, nor a rhythm that repeats itself so nearly that any other like it is
-        as near.
+        silence or held tone, nor a timbre, nor a rhythm that repeats itself so nearly that any
+        other like it is as near.
         """
         if not len(hits.row):
             return np.zeros(0, bool)
@@ -551,30 +556,37 @@ class Searcher:
         near = np.rint(near * self.hasher.code_rate).astype(np.int64)[:, None]
         around = hits.row + near
         # Less than half: one side may be silent.
-        beside = self._quantile(query, *hits[:3], around, around >= 0, 0.4)
+        beside = _quantile(self._distances(query, *hits[:3], around, around >= 0), 0.4)
         steady = (beside < STEADY * hits.low) & (hits.distance >= PLAIN * beside)
         # A rhythm may be near to itself at another shift than that of the hit.
         medians = typicals.median
         nearness = hits.distance / medians[hits.window, hits.shift]
         pairs = np.stack([hits.window, hits.recording])
         pairs, which = np.unique(pairs, axis=1, return_inverse=True)
-        best = np.zeros(len(pairs[0]), np.int64)
+        best = np.zeros(len(pairs[0]), np.int64)  # the nearest hit of each
         order = np.argsort(-nearness, kind="stable")
-        best[which[order]] = hits.row[order]
+        best[which[order]] = order
         room = np.diff(self.collection.starts)[pairs[1]] - query.length + 1
         # Evenly over the recording, but at no period.
         share = np.arange(1, PLACES + 1)[:, None] * (math.sqrt(5) - 1) / 2 % 1
-        places = (share * room).astype(np.int64)
-        apart = np.abs(places - best) >= np.abs(near).min()
-        anywhere = np.full(len(best), np.inf)
+        places, least = (share * room).astype(np.int64), int(np.abs(near).min())
+        apart = np.abs(places - hits.row[best]) >= least
+        anywhere, timbre = np.full(len(best), np.inf), np.zeros(len(which), bool)
         for shift in range(len(query.codes)):
             shifts = np.full(len(best), shift)
-            distance = self._quantile(query, pairs[0], shifts, pairs[1], places, apart, 0.1)
-            anywhere = np.minimum(anywhere, distance / medians[pairs[0], shift])
+            distances = self._distances(query, pairs[0], shifts, pairs[1], places, apart)
+            anywhere = np.minimum(anywhere, _quantile(distances, 0.1) / medians[pairs[0], shift])
+            for i in np.flatnonzero(np.isfinite(distances).sum(axis=0) < FEW_PLACES):
+                place = pairs[1, i], hits.row[best[i]]
+                distances[:, i] = self._turned(query, pairs[0, i], shift, *place, least)
+            usual, above = _quantile(distances, 0.5)[which], _quantile(distances, 0.84)[which]
+            nearer = hits.distance < usual - OUT * np.maximum(above - usual, 1.0)
+            same = (hits.shift == shift) & (hits.distance >= PLAIN * usual)
+            timbre |= same & ~nearer
         repeated = (anywhere < REPEATED)[which] & (nearness > PLAIN * anywhere[which])
-        return ~steady & ~repeated
+        return ~steady & ~repeated & ~(timbre & self.hasher.many_bits)
 
-    def _quantile(
+    def _distances(
         self,
         query: _Query,
         window: np.ndarray,
@@ -582,16 +594,13 @@ class Searcher:
         recording: np.ndarray,
         places: np.ndarray,
         valid: np.ndarray,
-        share: float,
     ) -> np.ndarray:
-        """A low quantile of the distances of a query's windows to places in recordings: float64
-        (hits,), inf where there is none.
+        """Distances of a query's windows to places in recordings: float64 (places, hits).
 
         Args:
           window, shift, recording: (hits,).
           places: int64 (places, hits), in the recording.
-          valid: bool (places, hits): the others are left out, as is what is past the end.
-          share: of the distances, at or below the quantile.
+          valid: bool (places, hits): the others are NaN, as is what is past the end.
         """
         starts, codes = self.collection.starts, np.arange(query.length)
         valid = valid & (places + starts[recording] + query.length <= starts[recording + 1])
@@ -605,8 +614,20 @@ class Searcher:
             there = starts[recording[some[1]]] + places[some]
             beside = self.collection.words[there[:, None] + codes]
             distances[some] = hamming.code_distances(asked[some[1]], beside).sum(axis=1)
-        distances[0, ~valid.any(axis=0)] = np.inf  # too short a recording to say
-        return np.nanquantile(distances, share, axis=0, method="lower")
+        return distances
+
+    def _turned(
+        self, query: _Query, window: int, shift: int, recording: int, row: int, least: int
+    ) -> np.ndarray:
+        """Distances of a window to the codes of a place in other orders, which begin later (by
+        ``least`` or more, where there are so many) and end with the first ones: float64 (PLACES,).
+        """
+        length, codes = query.length, np.arange(query.length)
+        least = min(least, length // 4)
+        later = np.linspace(least, length - least, PLACES).astype(np.int64)
+        turned = self._words(recording)[row + (codes + later[:, None]) % length]
+        asked = query.codes[shift][query.begins[window] + codes]
+        return hamming.code_distances(asked[None], turned).sum(axis=1).astype(np.float64)
 
     def _match(
         self, query: _Query, hits: _Hits, group: np.ndarray, typical: calibration.Typical
@@ -685,7 +706,7 @@ class Searcher:
         before = np.append(0, np.cumsum(along.different))
         distance = before[end[inside]] - before[begin[inside]]
         typical = calibration.Typical(*(values[inside, along.shift] for values in typicals))
-        nearness = calibration.nearness(distance, typical)
+        nearness = calibration.nearness(distance, typical, query.null)
         near = nearness <= query.limit
         inside, distance, low = inside[near], distance[near], typical.low[near]
         hits = _Hits(
@@ -708,6 +729,14 @@ class Searcher:
 
 
 # ------------------------------------------------------------------------------- windows to matches
+
+
+def _quantile(distances: np.ndarray, share: float) -> np.ndarray:
+    """A quantile of distances (places, hits), NaN where there is none: float64 (hits,), inf where
+    no place has any.
+    """
+    some = np.where(np.isfinite(distances).any(axis=0), distances, np.inf)
+    return np.nanquantile(some, share, axis=0, method="lower")
 
 
 def _groups(hits: _Hits, begins: np.ndarray, shifts: int, code_rate: float) -> list[np.ndarray]:
