@@ -45,7 +45,8 @@ ASSUMED = 1.3  # deviations of nearness to absent queries, where nothing is know
 PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for works, ...
 FEW_WORKS = 8  # ... unless nearness is counted in deviations, which are known beforehand, ...
 SOME_WORKS = 32  # ... and believed, too, where so few works say that strangers are farther away
-SHARES_RATE = 0.1  # of what deviations may answer falsely, which shares may more
+NEARLY_SAME = 0.25  # of the low quantile: a share so small is judged as a share, too, ...
+SHARES_RATE = 0.1  # ... which may answer falsely so much more than deviations may
 # the tail of shares where nothing is known of them, of windows of half a second of codes or more
 ASSUMED_SHARES, ASSUMED_CODES = (0.45, 0.07), 8
 
@@ -95,12 +96,15 @@ def nearness(
     distance: np.ndarray, typical: Typical, null: NullDistribution | None = None
 ) -> np.ndarray:
     """(d - centre) / scale of distances (queries, ...), or what their shares of the low quantile
-    are worth by a distribution, where that is less: the smaller, the nearer.
+    are worth by a distribution, where they are small and that is less: the smaller, the nearer.
     """
     shape = (-1,) + (1,) * (distance.ndim - 1)
     low, centre, scale = (x.reshape(shape) for x in (typical.low, typical.centre, typical.scale))
-    near = (distance - centre) / scale
-    return near if null is None else np.minimum(near, null.offset + null.slope * (distance / low))
+    near, share = (distance - centre) / scale, distance / low
+    if null is None:
+        return near
+    same = np.where(share < NEARLY_SAME, null.offset + null.slope * share, math.inf)
+    return np.minimum(near, same)
 
 
 def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
