@@ -62,6 +62,7 @@ FEW_CODES = 16  # of a window: as a variant, too, it is searched exactly, since 
 MOST_PLACES = 1_024  # of each window, where every place is asked for
 ANYWHERE = 61  # codes between those that say what is usual
 MANY_CODES = 2**20  # of a collection: less is searched sooner than a thread is begun
+BETWEEN = 0.03  # of the low quantile, by which a clip that begins between two codes differs
 CERTAIN = 30.0  # score of what has all codes of a recording: probabilities stop there
 SURE = 4.0  # score of a match of the query as it is beside which no variant is asked
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
@@ -265,8 +266,8 @@ class Searcher:
         return Survey(matches, without_repeats(others)[:misses], needed)
 
     def reach(self, seconds: float) -> float:
-        """Share of clips of so many seconds, bit for bit out of the index, that are answered: as
-        far as their codes tell, without weights of their bits.
+        """Share of clips of so many seconds, out of the index and unchanged but for where they
+        begin, that are answered: as far as codes tell, without weights of their bits.
         """
         rate = self.hasher.code_rate
         count = math.floor((seconds - self.hasher.segment_seconds) * rate + 1e-6) + 1
@@ -281,7 +282,7 @@ class Searcher:
             return 0.0
         clips = null.sample[: 2 * calibration.TRIALS]
         usual = calibration.typical(null.sample, clips, many_bits=self.hasher.many_bits)
-        near = calibration.nearness(np.zeros(len(clips)), usual, null)
+        near = calibration.nearness(BETWEEN * usual.low, usual, null)
         chance = calibration.log_probability(null, near)
         return float((chance <= math.log10(self.false_positive_rate / len(begins))).mean())
 
