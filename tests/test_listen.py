@@ -138,3 +138,21 @@ def test_what_has_ended_does_not_begin_again_where_it_is_left_behind():
 
     told = events([part(1, 0, 12), part(0, 0, 15)], Late())
     assert [kind for kind, *_ in told] == ["begins", "ends"]
+
+
+def test_what_has_ended_does_not_begin_again_at_another_place():
+    class Elsewhere(Ear):
+        """Takes what lies seconds back for its repetition, 23 s later in the recording."""
+
+        def hear(self, samples, *, variants):
+            found = super().hear(samples, variants=variants)
+            heard = np.flatnonzero(samples)
+            if not len(heard) or len(samples) - heard[-1] < 3 * RATE:
+                return found
+            return [
+                one._replace(match=one.match._replace(offset=one.match.offset + 23))
+                for one in found
+            ]
+
+    told = events([part(2, 0, 12), part(0, 0, 15)], Elsewhere(period=23))
+    assert [kind for kind, *_ in told] == ["begins", "ends"]

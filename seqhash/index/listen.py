@@ -151,6 +151,8 @@ def _take(
             return
     if end < now - LONG / 2:
         return  # over long ago, and seen at the edge of what is held
+    if any(not t.playing and end < t.found.match.end + SAME for t in same):
+        return  # another place of what was heard till then, and has ended
     for track in playing:
         track.playing = False
     fresh = found._replace(match=match._replace(start=start, end=end))
