@@ -45,7 +45,7 @@ ASSUMED = 1.3  # deviations of nearness to absent queries, where nothing is know
 PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for works, ...
 FEW_WORKS = 8  # ... unless nearness is counted in deviations, which are known beforehand, ...
 SOME_WORKS = 32  # ... and believed, too, where so few works say that strangers are farther away
-NEARLY_SAME = 0.25  # of the low quantile: a share so small is judged as a share, too, ...
+NEARLY_SAME = 0.15  # of the low quantile: a share so small is judged as a share, too, ...
 SHARES_RATE = 0.1  # ... which may answer falsely so much more than deviations may
 # the tail of shares where nothing is known of them, of windows of half a second of codes or more
 ASSUMED_SHARES, ASSUMED_CODES = (0.45, 0.07), 8
@@ -193,7 +193,7 @@ def estimate(
         mean = edge - excess * math.log(LOW)
         null = NullDistribution(trials, mean, excess, copies, sample, exponential=True)
         if len(np.unique(works)) >= SOME_WORKS:
-            return _with_shares(null, *_lowest(shares), copies)
+            return _with_shares(null, *_lowest(shares), copies)  # with those that may be copies
         null = _with_shares(null, *ASSUMED_SHARES, 1.0) if n >= ASSUMED_CODES else null
         other = assumed(words, starts, n=n, tries=tries)
         return min((null, other or null), key=lambda each: largest(each, 0.01))
