@@ -19,8 +19,8 @@ all, hardly move. Where nearness is counted in deviations it is heavier, since s
 rhythm: it falls exponentially there, by the mean excess of the nearest tenth.
 
 Deviations are wide where music is sparse: there even a copy is few of them away. But it is so small
-a share of the low quantile as no stranger is. So nearness in deviations is never less than what a
-distance as small a share is worth, by the tail of the shares, which has a tenth of the rate.
+a share of the low quantile as no stranger is. So a distance that is nearly none of it is at least as
+near as its share is unlikely, by the tail of the shares, which has a tenth of the rate.
 """
 
 import math
@@ -69,7 +69,8 @@ class NullDistribution(NamedTuple):
     copies: float  # collections of the size that was searched in the whole
     sample: np.ndarray  # uint32 (windows, n, words), of the collection
     exponential: bool = False  # tail: log p = (nearness - mean) / deviation
-    offset: float = math.inf  # nearness is at most offset + slope * (d as a share of ``low``)
+    # of shares of the low quantile below NEARLY_SAME: nearness is at most offset + slope * share
+    offset: float = math.inf
     slope: float = 0.0
 
 
@@ -193,7 +194,7 @@ def estimate(
         mean = edge - excess * math.log(LOW)
         null = NullDistribution(trials, mean, excess, copies, sample, exponential=True)
         if len(np.unique(works)) >= SOME_WORKS:
-            return _with_shares(null, *_lowest(shares), copies)  # with those that may be copies
+            return _with_shares(null, *_lowest(shares), copies)
         null = _with_shares(null, *ASSUMED_SHARES, 1.0) if n >= ASSUMED_CODES else null
         other = assumed(words, starts, n=n, tries=tries)
         return min((null, other or null), key=lambda each: largest(each, 0.01))

@@ -577,6 +577,8 @@ class Searcher:
             shifts = np.full(len(best), shift)
             distances = self._distances(query, pairs[0], shifts, pairs[1], places, apart)
             anywhere = np.minimum(anywhere, _quantile(distances, 0.1) / medians[pairs[0], shift])
+            if not self.hasher.many_bits:
+                continue
             for i in np.flatnonzero(np.isfinite(distances).sum(axis=0) < FEW_PLACES):
                 place = pairs[1, i], hits.row[best[i]]
                 distances[:, i] = self._turned(query, pairs[0, i], shift, *place, least)
@@ -585,7 +587,7 @@ class Searcher:
             same = (hits.shift == shift) & (hits.distance >= PLAIN * usual)
             timbre |= same & ~nearer
         repeated = (anywhere < REPEATED)[which] & (nearness > PLAIN * anywhere[which])
-        return ~steady & ~repeated & ~(timbre & self.hasher.many_bits)
+        return ~steady & ~repeated & ~timbre
 
     def _distances(
         self,
