@@ -18,9 +18,9 @@ two quantiles that a few unlabelled copies of one recording in both halves, whic
 all, hardly move. Where nearness is counted in deviations it is heavier, since strangers may share a
 rhythm: it falls exponentially there, by the mean excess of the nearest tenth.
 
-Deviations are wide where music is sparse: there even a copy is few of them away. But it is so small
-a share of the low quantile as no stranger is. So a distance that is nearly none of it is at least as
-near as its share is unlikely, by the tail of the shares, which has a tenth of the rate.
+Deviations are wide where music is sparse: there even a copy is few of them away. But it is so
+small a share of the low quantile as no stranger is. So a distance that is nearly none of it is at
+least as near as its share is unlikely, by the tail of the shares, which has a tenth of the rate.
 """
 
 import math
