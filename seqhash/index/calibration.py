@@ -42,13 +42,23 @@ ROWS = 2**17  # codes of each half at most: what is left out enters as ``copies`
 KNEE, LOW = 0.3, 0.1  # quantiles through which the tail goes; it begins at KNEE
 LEAST = 1e-30  # probabilities stop here: nothing is that sure
 ASSUMED = 1.3  # deviations of nearness to absent queries, where nothing is known of them
+# s from a hit, between beats; as much more as a segment is longer than a second
+ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)
+# where a recording is nearer there than this share of the typical distance, it does not change ...
+STEADY = 0.15
+PLAIN = 0.3  # ... and a hit has to be nearer than this share of that, ...
+BITS = 10  # ... which is no less than this: of fewer bits none may differ by accident
 PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for works, ...
 FEW_WORKS = 8  # ... unless nearness is counted in deviations, which are known beforehand, ...
-SOME_WORKS = 32  # ... and believed, too, where so few works say that strangers are farther away
+SOME_WORKS = 32  # ... and believed, too, where fewer works say that strangers are farther away, ...
+MOST = 0.9  # ... or fewer of their windows say anything
 NEARLY_SAME = 0.15  # of the low quantile: a share so small is judged as a share, too, ...
 SHARES_RATE = 0.1  # ... which may answer falsely so much more than deviations may
 # the tail of shares where nothing is known of them, of windows of half a second of codes or more
 ASSUMED_SHARES, ASSUMED_CODES = (0.45, 0.07), 8
+
+
+Distances = np.ndarray | float
 
 
 class Typical(NamedTuple):
@@ -120,6 +130,11 @@ def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
     return np.clip(log / math.log(10), math.log10(LEAST), 0.0)
 
 
+def is_steady(beside: Distances, distance: Distances, low: Distances) -> Any:
+    """Whether hits are of a sound that does not change: what lies a few seconds away is as near."""
+    return (beside < STEADY * low) & ((distance >= PLAIN * beside) | (beside < BITS))
+
+
 def largest(null: NullDistribution, rate: float) -> float:
     """The largest nearness whose probability is at most ``rate``, or KNEE where that is less."""
     share = max(LEAST, min(KNEE, rate / null.copies))
@@ -165,39 +180,23 @@ def estimate(
     if len(np.unique(works)) < FEW_WORKS:
         low, high = _pieces(low, high, max(round(PIECE_SECONDS * code_rate), 2 * (n + tries)))
         works = np.arange(len(low))
-    # One program serves all halves, however uneven they are.
-    room = min(len(words), ROWS + int((high - low).max(initial=0)))
-    minima, searched = [], 0
-    for _ in range(DEALS):
-        halves = [_half(high - low, works, own, rng) for own in _deal(works, rng)]
-        if any((high[half] - low[half] < n + tries - 1).all() for half in halves):
-            continue
-        for asked, there in (halves, halves[::-1]):
-            database = planar.build(*_collection(words, low[there], high[there]), room=room)
-            queries = draw_windows(words, low[asked], high[asked], n, tries, TRIALS, rng)
-            nearest = hamming.search(database, queries, 1, progressive=False).distance[:, 0]
-            sample = draw_windows(words, low[there], high[there], n, 1, SAMPLE, rng)
-            usual = typical(sample, queries, many_bits=many_bits)
-            trial = np.stack([nearness(nearest, usual), nearest / usual.low])
-            minima.append(trial.reshape(2, TRIALS, tries).min(axis=2))
-            searched += database.rows
-    if not minima:
+    tried = _try(words, low, high, works, n, tries, code_rate, many_bits, rng)
+    if tried is None:
         return assumed(words, starts, n=n, tries=tries) if many_bits else None
-    trials, shares = np.concatenate(minima, axis=1)
-    if n >= COPY_CODES and (shares >= COPY).mean() > 0.5:
-        trials, shares = trials[shares >= COPY], shares[shares >= COPY]
-    trials = np.sort(trials)
-    copies = max(1.0, len(words) * len(minima) / searched)
+    trials, shares, copies, left = tried
     sample = draw_windows(words, low, high, n, 1, SAMPLE, rng)
     if many_bits:
         edge, excess = _lowest(trials)
         mean = edge - excess * math.log(LOW)
         null = NullDistribution(trials, mean, excess, copies, sample, exponential=True)
-        if len(np.unique(works)) >= SOME_WORKS:
-            return _with_shares(null, *_lowest(shares), copies)
-        null = _with_shares(null, *ASSUMED_SHARES, 1.0) if n >= ASSUMED_CODES else null
-        other = assumed(words, starts, n=n, tries=tries)
-        return min((null, other or null), key=lambda each: largest(each, 0.01))
+        tail = (*_lowest(shares), copies)
+        if len(np.unique(works)) < SOME_WORKS or left < MOST:
+            other = assumed(words, starts, n=n, tries=tries)
+            null = min((null, other or null), key=lambda each: largest(each, 0.01))
+            if n < ASSUMED_CODES:
+                return null._replace(offset=math.inf, slope=0.0)
+            tail = min(tail, (*ASSUMED_SHARES, 1.0))
+        return _with_shares(null, *tail)
     knee, edge = np.quantile(trials, [KNEE, LOW])
     z_knee, z_low = map(float, special().ndtri([KNEE, LOW]))
     deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)
@@ -233,6 +232,84 @@ def of_length(
         return None
     rng = np.random.default_rng(n)
     return null._replace(sample=draw_windows(words, low, high, n, 1, SAMPLE, rng))
+
+
+def _try(
+    words: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    works: np.ndarray,
+    n: int,
+    tries: int,
+    code_rate: float,
+    many_bits: bool,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, float, float] | None:
+    """Windows of some works asked of the others: how near the nearest is, sorted; its share of the
+    low quantile; how many times what was searched the collection is; and the share of windows that
+    say how near strangers come. None where no half has room for a window.
+    """
+    # One program serves all halves, however uneven they are.
+    room = min(len(words), ROWS + int((high - low).max(initial=0)))
+    asked_all, searched = [], 0
+    for _ in range(DEALS):
+        halves = [_half(high - low, works, own, rng) for own in _deal(works, rng)]
+        if any((high[half] - low[half] < n + tries - 1).all() for half in halves):
+            continue
+        for asked, there in (halves, halves[::-1]):
+            rows, starts = _rows(low[there], high[there])
+            database = planar.build(words[rows], starts, room=room)
+            begins = draw_rows(low[asked], high[asked], n, tries, TRIALS, rng)
+            queries = words[begins[:, None] + np.arange(n)]
+            found = hamming.search(database, queries, 1, progressive=False)
+            nearest, row = found.distance[:, 0], rows[found.row[:, 0]]
+            sample = draw_windows(words, low[there], high[there], n, 1, SAMPLE, rng)
+            usual = typical(sample, queries, many_bits=many_bits)
+            shares, strange = nearest / usual.low, np.ones(len(nearest), bool)
+            for i in np.flatnonzero(shares < COPY):
+                pair = begins[i], row[i], usual.low[i]
+                strange[i] = _is_stranger(words, (low, high), *pair, n, code_rate)
+            trial = np.stack([nearness(nearest, usual), shares, strange])
+            asked_all.append(trial.reshape(3, TRIALS, tries).min(axis=2))
+            searched += database.rows
+    if not asked_all:
+        return None
+    trials, shares, strange = np.concatenate(asked_all, axis=1)
+    if n >= COPY_CODES and strange.mean() > 0.5:
+        trials, shares = trials[strange > 0], shares[strange > 0]
+    copies = max(1.0, len(words) * len(asked_all) / searched)
+    return np.sort(trials), shares, copies, float(strange.mean())
+
+
+def _is_stranger(
+    words: np.ndarray,
+    bounds: tuple[np.ndarray, np.ndarray],
+    asked: int,
+    found: int,
+    low: float,
+    n: int,
+    code_rate: float,
+) -> bool:
+    """Whether n codes that are near, at rows of two recordings, say how near strangers come. Not
+    where they are of one recording, which is there twice and near all along, as a rhythm is not;
+    of silence; or of a sound so steady that nobody is answered with it.
+    """
+    begins, ends = bounds
+    i, j = (np.flatnonzero((begins <= row) & (row < ends))[0] for row in (asked, found))
+    back = min(asked - begins[i], found - begins[j])
+    ahead = min(ends[i] - asked, ends[j] - found)
+    both = (words[row - back : row + ahead] for row in (asked, found))
+    window, there = words[asked : asked + n], words[found : found + n]
+    if n * hamming.code_distances(*both).mean() < COPY * low or (window == window[0]).all():
+        return False
+    around = found + np.rint(np.array(ELSEWHERE) * code_rate).astype(np.int64)
+    around = around[(around >= begins[j]) & (around + n <= ends[j])]
+    if not len(around):
+        return True
+    distances = hamming.code_distances(window[None], words[around[:, None] + np.arange(n)])
+    beside = float(np.quantile(distances.sum(axis=1), 0.4, method="lower"))
+    nearest = float(hamming.code_distances(window, there).sum())
+    return not is_steady(beside, nearest, low)
 
 
 def _lowest(values: np.ndarray) -> tuple[float, float]:
@@ -284,10 +361,9 @@ def _pieces(low: np.ndarray, high: np.ndarray, length: int) -> tuple[np.ndarray,
     return np.concatenate([*begins, low[:0]]), np.concatenate([*ends, high[:0]])
 
 
-def _collection(
-    words: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    rows = [words[a:b] for a, b in zip(low, high, strict=True)]
+def _rows(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of recordings one after another, and where each begins among them."""
+    rows = [np.arange(a, b) for a, b in zip(low, high, strict=True)]
     return np.concatenate(rows), np.concatenate([[0], np.cumsum(high - low)])
 
 
@@ -300,12 +376,18 @@ def draw_windows(
     count: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Windows (count * tries, n, words): so many consecutive ones from each of ``count`` random
-    places.
+    """Windows (count * tries, n, words) at ``draw_rows``."""
+    return words[draw_rows(low, high, n, tries, count, rng)[:, None] + np.arange(n)]
+
+
+def draw_rows(
+    low: np.ndarray, high: np.ndarray, n: int, tries: int, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Where windows of n codes begin, (count * tries,): so many consecutive ones from each of
+    ``count`` random places.
     """
     room = np.maximum(high - low - (n + tries - 1) + 1, 0)
     place = rng.integers(0, room.sum(), count)
     recording = np.searchsorted(np.cumsum(room), place, side="right")
     row = low[recording] + place - (np.cumsum(room) - room)[recording]
-    rows = row[:, None, None] + np.arange(tries)[None, :, None] + np.arange(n)[None, None, :]
-    return words[rows].reshape(count * tries, n, -1)
+    return (row[:, None] + np.arange(tries)).ravel()

@@ -70,11 +70,6 @@ GAP_SECONDS = 15.0  # between two windows of one match
 SAME_SECONDS = 0.3  # between alignments that are one place
 AGREE_SECONDS = 0.26  # between alignments of two windows of one match; or a hop, where that is more
 ALIGNMENTS = 64  # of a group that are compared all along, at most
-# s from a hit, between beats; as much more as a segment is longer than a second
-ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)
-# where a recording is nearer there than this share of the typical distance, it does not change ...
-STEADY = 0.15
-PLAIN = 0.3  # ... and a hit has to be nearer than this share of that
 PLACES = 64  # of a recording, that a hit is compared with
 # where a tenth of them are nearer than this share of the median distance, it repeats itself (music
 # does from 0.23 on), and a hit has to be as much nearer
@@ -553,12 +548,12 @@ class Searcher:
         if not len(hits.row):
             return np.zeros(0, bool)
         longer = max(0, math.ceil(self.hasher.segment_seconds) - 1)
-        near = np.array(ELSEWHERE) + np.copysign(longer, ELSEWHERE)
+        near = np.array(calibration.ELSEWHERE) + np.copysign(longer, calibration.ELSEWHERE)
         near = np.rint(near * self.hasher.code_rate).astype(np.int64)[:, None]
         around = hits.row + near
         # Less than half: one side may be silent.
         beside = _quantile(self._distances(query, *hits[:3], around, around >= 0), 0.4)
-        steady = (beside < STEADY * hits.low) & (hits.distance >= PLAIN * beside)
+        steady = calibration.is_steady(beside, hits.distance, hits.low)
         # A rhythm may be near to itself at another shift than that of the hit.
         medians = typicals.median
         nearness = hits.distance / medians[hits.window, hits.shift]
@@ -584,9 +579,9 @@ class Searcher:
                 distances[:, i] = self._turned(query, pairs[0, i], shift, *place, least)
             usual, above = _quantile(distances, 0.5)[which], _quantile(distances, 0.84)[which]
             nearer = hits.distance < usual - OUT * np.maximum(above - usual, 1.0)
-            same = (hits.shift == shift) & (hits.distance >= PLAIN * usual)
+            same = (hits.shift == shift) & (hits.distance >= calibration.PLAIN * usual)
             timbre |= same & ~nearer
-        repeated = (anywhere < REPEATED)[which] & (nearness > PLAIN * anywhere[which])
+        repeated = (anywhere < REPEATED)[which] & (nearness > calibration.PLAIN * anywhere[which])
         return ~steady & ~repeated & ~timbre
 
     def _distances(
