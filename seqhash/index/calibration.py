@@ -36,6 +36,9 @@ WIDER = 1.35  # than the trials say: they come from few recordings, and whoever 
 # a smaller share of the low quantile is a copy that nobody labelled, not a stranger ...
 COPY = 0.3
 COPY_CODES = 2  # ... where a window has so many codes: a single one is often as near by accident
+# Of many bits one that is smaller than COPY_MOST may be a copy: so many seconds on both sides are
+# nearer than COPY, or than this where no other place is nearly as near
+COPY_MOST, BESIDE, COPY_BESIDE, UNIQUE = 0.8, 3.0, 0.65, 0.6
 SAMPLE = 512  # windows that say what is typical
 LOW_SHARE = 0.1  # a low quantile of the distances to them
 ROWS = 2**17  # codes of each half at most: what is left out enters as ``copies``
@@ -49,9 +52,7 @@ STEADY = 0.15
 PLAIN = 0.3  # ... and a hit has to be nearer than this share of that, ...
 BITS = 10  # ... which is no less than this: of fewer bits none may differ by accident
 PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for works, ...
-FEW_WORKS = 8  # ... unless nearness is counted in deviations, which are known beforehand, ...
-SOME_WORKS = 32  # ... and believed, too, where fewer works say that strangers are farther away, ...
-MOST = 0.9  # ... or fewer of their windows say anything
+FEW_WORKS = 8  # ... unless nearness is counted in deviations, which are known beforehand
 NEARLY_SAME = 0.15  # of the low quantile: a share so small is judged as a share, too, ...
 SHARES_RATE = 0.1  # ... which may answer falsely so much more than deviations may
 # the tail of shares where nothing is known of them, of windows of half a second of codes or more
@@ -183,20 +184,17 @@ def estimate(
     tried = _try(words, low, high, works, n, tries, code_rate, many_bits, rng)
     if tried is None:
         return assumed(words, starts, n=n, tries=tries) if many_bits else None
-    trials, shares, copies, left = tried
+    trials, shares, copies = tried
     sample = draw_windows(words, low, high, n, 1, SAMPLE, rng)
     if many_bits:
         edge, excess = _lowest(trials)
         mean = edge - excess * math.log(LOW)
         null = NullDistribution(trials, mean, excess, copies, sample, exponential=True)
-        tail = (*_lowest(shares), copies)
-        if len(np.unique(works)) < SOME_WORKS or left < MOST:
-            other = assumed(words, starts, n=n, tries=tries)
-            null = min((null, other or null), key=lambda each: largest(each, 0.01))
-            if n < ASSUMED_CODES:
-                return null._replace(offset=math.inf, slope=0.0)
-            tail = min(tail, (*ASSUMED_SHARES, 1.0))
-        return _with_shares(null, *tail)
+        # A few works, or odd ones, say little of strangers.
+        other = assumed(words, starts, n=n, tries=tries)
+        null = min((null, other or null), key=lambda each: largest(each, 0.01))
+        tail, known = (*_lowest(shares), copies), (*ASSUMED_SHARES, copies / 2)
+        return _with_shares(null, *(tail if n < ASSUMED_CODES else min(tail, known)))
     knee, edge = np.quantile(trials, [KNEE, LOW])
     z_knee, z_low = map(float, special().ndtri([KNEE, LOW]))
     deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)
@@ -244,10 +242,10 @@ def _try(
     code_rate: float,
     many_bits: bool,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, float, float] | None:
+) -> tuple[np.ndarray, np.ndarray, float] | None:
     """Windows of some works asked of the others: how near the nearest is, sorted; its share of the
-    low quantile; how many times what was searched the collection is; and the share of windows that
-    say how near strangers come. None where no half has room for a window.
+    low quantile; and how many times what was searched the collection is. None where no half has
+    room for a window.
     """
     # One program serves all halves, however uneven they are.
     room = min(len(words), ROWS + int((high - low).max(initial=0)))
@@ -265,8 +263,9 @@ def _try(
             nearest, row = found.distance[:, 0], rows[found.row[:, 0]]
             sample = draw_windows(words, low[there], high[there], n, 1, SAMPLE, rng)
             usual = typical(sample, queries, many_bits=many_bits)
-            shares, strange = nearest / usual.low, np.ones(len(nearest), bool)
-            for i in np.flatnonzero(shares < COPY):
+            shares = nearest / usual.low
+            strange = shares >= (COPY_MOST if many_bits else COPY)
+            for i in np.flatnonzero(~strange) if many_bits else ():
                 pair = begins[i], row[i], usual.low[i]
                 strange[i] = _is_stranger(words, (low, high), *pair, n, code_rate)
             trial = np.stack([nearness(nearest, usual), shares, strange])
@@ -277,8 +276,7 @@ def _try(
     trials, shares, strange = np.concatenate(asked_all, axis=1)
     if n >= COPY_CODES and strange.mean() > 0.5:
         trials, shares = trials[strange > 0], shares[strange > 0]
-    copies = max(1.0, len(words) * len(asked_all) / searched)
-    return np.sort(trials), shares, copies, float(strange.mean())
+    return np.sort(trials), shares, max(1.0, len(words) * len(asked_all) / searched)
 
 
 def _is_stranger(
@@ -290,26 +288,41 @@ def _is_stranger(
     n: int,
     code_rate: float,
 ) -> bool:
-    """Whether n codes that are near, at rows of two recordings, say how near strangers come. Not
-    where they are of one recording, which is there twice and near all along, as a rhythm is not;
-    of silence; or of a sound so steady that nobody is answered with it.
+    """Whether n codes that are near, at rows of two recordings, say how near strangers come.
+
+    Not where they are of silence, or of a sound so steady that nobody is answered with it. Nor
+    where they are of one recording that is there twice (another edit, or a little faster): then
+    what is beside them is near, too, and no other place is nearly as near, or all is the same. With
+    strangers what is beside them is as far as anything, and a rhythm is as near at the next beat.
     """
     begins, ends = bounds
     i, j = (np.flatnonzero((begins <= row) & (row < ends))[0] for row in (asked, found))
-    back = min(asked - begins[i], found - begins[j])
-    ahead = min(ends[i] - asked, ends[j] - found)
-    both = (words[row - back : row + ahead] for row in (asked, found))
-    window, there = words[asked : asked + n], words[found : found + n]
-    if n * hamming.code_distances(*both).mean() < COPY * low or (window == window[0]).all():
+    window, other = words[asked : asked + n], words[begins[j] : ends[j]]
+    if (window == window[0]).all():
         return False
-    around = found + np.rint(np.array(ELSEWHERE) * code_rate).astype(np.int64)
-    around = around[(around >= begins[j]) & (around + n <= ends[j])]
+    place, margin = found - begins[j], round(BESIDE * code_rate)
+    back = min(asked - begins[i], place, margin)
+    ahead = min(ends[i] - asked - n, len(other) - place - n, margin)
+    before = hamming.code_distances(words[asked - back : asked], other[place - back : place])
+    after = hamming.code_distances(
+        words[asked + n : asked + n + ahead], other[place + n : place + n + ahead]
+    )
+    places = np.lib.stride_tricks.sliding_window_view(other, n, axis=0).swapaxes(1, 2)
+    distances = hamming.code_distances(window[None], places).sum(axis=1)
+    if back + ahead >= margin // 2:
+        beside = n * float(np.concatenate([before, after]).mean())
+        second = distances[np.abs(np.arange(len(distances)) - place) > code_rate]
+        unique = distances[place] < UNIQUE * second.min(initial=hamming.NOWHERE)
+        if beside < (COPY_BESIDE if unique else COPY) * low:
+            return False
+    elif distances[place] < COPY * low:
+        return False
+    around = place + np.rint(np.array(ELSEWHERE) * code_rate).astype(np.int64)
+    around = distances[around[(around >= 0) & (around < len(distances))]]
     if not len(around):
         return True
-    distances = hamming.code_distances(window[None], words[around[:, None] + np.arange(n)])
-    beside = float(np.quantile(distances.sum(axis=1), 0.4, method="lower"))
-    nearest = float(hamming.code_distances(window, there).sum())
-    return not is_steady(beside, nearest, low)
+    usual = float(np.quantile(around, 0.4, method="lower"))
+    return not is_steady(usual, float(distances[place]), low)
 
 
 def _lowest(values: np.ndarray) -> tuple[float, float]:
