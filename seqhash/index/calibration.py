@@ -38,7 +38,7 @@ COPY = 0.3
 COPY_CODES = 2  # ... where a window has so many codes: a single one is often as near by accident
 # Of many bits one that is smaller than COPY_MOST may be a copy: so many seconds on both sides are
 # nearer than COPY, or than this where no other place is nearly as near
-COPY_MOST, BESIDE, COPY_BESIDE, UNIQUE = 0.8, 3.0, 0.65, 0.6
+COPY_MOST, BESIDE, COPY_BESIDE = 0.8, 3.0, 0.65
 SAMPLE = 512  # windows that say what is typical
 LOW_SHARE = 0.1  # a low quantile of the distances to them
 ROWS = 2**17  # codes of each half at most: what is left out enters as ``copies``
@@ -297,32 +297,31 @@ def _is_stranger(
     """
     begins, ends = bounds
     i, j = (np.flatnonzero((begins <= row) & (row < ends))[0] for row in (asked, found))
-    window, other = words[asked : asked + n], words[begins[j] : ends[j]]
+    window, own, other = words[asked : asked + n], *(words[begins[k] : ends[k]] for k in (i, j))
     if (window == window[0]).all():
         return False
-    place, margin = found - begins[j], round(BESIDE * code_rate)
-    back = min(asked - begins[i], place, margin)
-    ahead = min(ends[i] - asked - n, len(other) - place - n, margin)
-    before = hamming.code_distances(words[asked - back : asked], other[place - back : place])
-    after = hamming.code_distances(
-        words[asked + n : asked + n + ahead], other[place + n : place + n + ahead]
-    )
-    places = np.lib.stride_tricks.sliding_window_view(other, n, axis=0).swapaxes(1, 2)
-    distances = hamming.code_distances(window[None], places).sum(axis=1)
-    if back + ahead >= margin // 2:
-        beside = n * float(np.concatenate([before, after]).mean())
-        second = distances[np.abs(np.arange(len(distances)) - place) > code_rate]
-        unique = distances[place] < UNIQUE * second.min(initial=hamming.NOWHERE)
-        if beside < (COPY_BESIDE if unique else COPY) * low:
-            return False
-    elif distances[place] < COPY * low:
+
+    def distances(recording: np.ndarray, places: np.ndarray) -> np.ndarray:
+        places = places[(places >= 0) & (places + n <= len(recording))]
+        return hamming.code_distances(window, recording[places[:, None] + np.arange(n)]).sum(axis=1)
+
+    at, place, margin = asked - begins[i], found - begins[j], round(BESIDE * code_rate)
+    distance = float(distances(other, place[None])[0])
+    back, ahead = min(at, place, margin), min(len(own) - at, len(other) - place, n + margin)
+    beside = np.concatenate([np.arange(-back, 0), np.arange(n, ahead)])
+    near = distance
+    if known := len(beside) >= margin // 2:
+        near = n * float(hamming.code_distances(own[at + beside], other[place + beside]).mean())
+    if near < COPY * low:
         return False
-    around = place + np.rint(np.array(ELSEWHERE) * code_rate).astype(np.int64)
-    around = distances[around[(around >= 0) & (around < len(distances))]]
-    if not len(around):
-        return True
-    usual = float(np.quantile(around, 0.4, method="lower"))
-    return not is_steady(usual, float(distances[place]), low)
+    if known and near < COPY_BESIDE * low:
+        elsewhere = np.arange(len(own))
+        again = distances(own, elsewhere[np.abs(elsewhere - at) > code_rate])
+        if distance <= again.min(initial=hamming.NOWHERE):
+            return False
+    around = distances(other, place + np.rint(np.array(ELSEWHERE) * code_rate).astype(np.int64))
+    usual = np.quantile(around, 0.4, method="lower") if len(around) else np.inf
+    return not is_steady(float(usual), distance, low)
 
 
 def _lowest(values: np.ndarray) -> tuple[float, float]:
