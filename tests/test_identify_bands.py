@@ -11,7 +11,7 @@ import soxr
 import seqhash
 from seqhash import songbook
 from seqhash.codes import AS_IS
-from seqhash.index import identify, listen, windows
+from seqhash.index import calibration, identify, listen, windows
 from seqhash.index.catalogue import Collection, Row
 from seqhash.index.searcher import Heard
 from seqhash.index.together import Found
@@ -233,6 +233,25 @@ def test_a_second_of_a_plain_tune_is_found_among_its_like(hasher, count):
     strangers = {f"{seed}": sparse(seed, 30.0) for seed in range(100, 104)}
     clips = excerpts(strangers, strangers, 1.0, seed=2, each=8)
     assert sum(bool(searcher.identify(clip)) for *_, clip in clips) <= 1
+
+
+@pytest.mark.slow
+def test_another_edit_that_nobody_labelled_says_nothing_of_strangers(hasher):
+    """Else its windows would be the nearest trials, and a clip would have to be nearer still."""
+    tunes = [sparse(seed, 30.0) for seed in range(32)]
+    edits = [np.concatenate([tune[3_100:80_000], tune[121_300:]]) for tune in tunes[:5]]
+
+    def needed(recordings, n):
+        words = hasher.hash_many(recordings)
+        starts = np.cumsum([0, *map(len, words)])
+        null = calibration.estimate(
+            np.concatenate(words), starts, np.arange(len(words)),
+            n=n, tries=2, code_rate=hasher.code_rate, many_bits=True,
+        )  # fmt: skip
+        return calibration.largest(null, 0.01)
+
+    for n in (13, 77):
+        assert needed(tunes + edits, n) > needed(tunes, n) - 0.5
 
 
 @pytest.mark.slow

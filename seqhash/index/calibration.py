@@ -308,13 +308,14 @@ def _is_stranger(
     at, place, margin = asked - begins[i], found - begins[j], round(BESIDE * code_rate)
     distance = float(distances(other, place[None])[0])
     back, ahead = min(at, place, margin), min(len(own) - at, len(other) - place, n + margin)
-    beside = np.concatenate([np.arange(-back, 0), np.arange(n, ahead)])
-    near = distance
-    if known := len(beside) >= margin // 2:
-        near = n * float(hamming.code_distances(own[at + beside], other[place + beside]).mean())
-    if near < COPY * low:
+    sides = [side for side in (np.arange(-back, 0), np.arange(n, ahead)) if 2 * len(side) >= margin]
+    beside = [
+        n * float(hamming.code_distances(own[at + side], other[place + side]).mean())
+        for side in sides
+    ]
+    if max(beside, default=distance) < COPY * low:
         return False
-    if known and near < COPY_BESIDE * low:
+    if min(beside, default=np.inf) < COPY_BESIDE * low:  # one side may have been cut away
         elsewhere = np.arange(len(own))
         again = distances(own, elsewhere[np.abs(elsewhere - at) > code_rate])
         if distance <= again.min(initial=hamming.NOWHERE):
