@@ -125,6 +125,21 @@ def test_frames_of_flac_are_found_and_their_checksums_right(tmp_path):
         assert not flac.is_whole(bytes(body))
 
 
+def test_bytes_that_look_like_a_header_of_flac_cost_no_sound(tmp_path):
+    """Noise is stored as it is, so samples can spell the header of a frame far behind."""
+    header = bytes([0xFF, 0xF8, 0xC9, 0x08, 0x7F])  # 4,096 samples, frame 127
+    header += bytes([flac._crc8(header)])
+    noise = np.random.default_rng(0).integers(-(2**15), 2**15, 5 * 4_096 + 100).astype("<i2")
+    noise[4 * 4_096 + 1_000 :][:3] = np.frombuffer(header, ">i2")  # in the last whole frame
+    file = io.BytesIO()
+    soundfile.write(file, noise, RATE, format="FLAC", subtype="PCM_16")
+    assert header in file.getvalue()
+    frames = frames_of(tmp_path, file.getvalue())
+    assert frames[-1].first + frames[-1].samples == len(noise)
+    samples, flaws = heard(made(tmp_path, file.getvalue(), "noise.flac"))
+    assert (len(samples), flaws) == (len(noise), [])
+
+
 @pytest.mark.parametrize("bad", [[0], [40], [40, 41, 70], [117]])
 @pytest.mark.parametrize("how", ["a bit", "the header"])
 def test_a_bad_frame_of_flac_costs_itself_alone(tmp_path, bad, how):

@@ -108,21 +108,17 @@ def frames(source: Source, stream: int, begin: int, end: int) -> Iterator[Frame]
     an accident.
     """
     fixed = source.number(stream + 8, 2, "big")
-    held: Frame | None = None
-    touched = False
+    last, alone = 0, list[Frame]()  # the end of the last one; those behind it that touch none yet
     for position in source.matches(rb"\xff[\xf8\xf9]", begin, end, 2):
         if (frame := _frame(source.at(position, 16), position, fixed)) is None:
             continue
-        if held and frame.first == held.first + held.samples:
-            yield held
-            held, touched = frame, True
-        elif held is None or not touched:
-            held = frame
-        elif frame.first > held.first + held.samples:
-            yield held
-            held, touched = frame, False
-    if held and touched:
-        yield held
+        before = [one for one in alone if one.first + one.samples == frame.first]
+        if before or (last and frame.first == last):
+            yield from before[-1:]
+            yield frame
+            last, alone = frame.first + frame.samples, []
+        elif frame.first >= last:
+            alone.append(frame)
 
 
 def _frame(head: bytes, begin: int, fixed: int) -> Frame | None:
