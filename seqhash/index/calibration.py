@@ -193,8 +193,10 @@ def estimate(
         # A few works, or odd ones, say little of strangers.
         other = assumed(words, starts, n=n, tries=tries)
         null = min((null, other or null), key=lambda each: largest(each, 0.01))
-        tail, known = (*_lowest(shares), copies), (*ASSUMED_SHARES, copies / 2)
-        return _with_shares(null, *(tail if n < ASSUMED_CODES else min(tail, known)))
+        edge, excess = _lowest(shares)
+        if n >= ASSUMED_CODES and edge > ASSUMED_SHARES[0] - ASSUMED_SHARES[1]:
+            return _with_shares(null, *ASSUMED_SHARES, copies / 2)
+        return _with_shares(null, edge, excess, copies)
     knee, edge = np.quantile(trials, [KNEE, LOW])
     z_knee, z_low = map(float, special().ndtri([KNEE, LOW]))
     deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)
