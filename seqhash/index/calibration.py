@@ -37,7 +37,7 @@ WIDER = 1.35  # than the trials say: they come from few recordings, and whoever 
 COPY = 0.3
 COPY_CODES = 2  # ... where a window has so many codes: a single one is often as near by accident
 # Of many bits one that is smaller than COPY_MOST may be a copy: so many seconds on both sides are
-# nearer than COPY, or than this where no other place is nearly as near
+# nearer than COPY, or on one than this where the recording is no nearer to itself elsewhere
 COPY_MOST, BESIDE, COPY_BESIDE = 0.8, 3.0, 0.65
 SAMPLE = 512  # windows that say what is typical
 LOW_SHARE = 0.1  # a low quantile of the distances to them
@@ -55,9 +55,8 @@ PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for
 FEW_WORKS = 8  # ... unless nearness is counted in deviations, which are known beforehand
 NEARLY_SAME = 0.15  # of the low quantile: a share so small is judged as a share, too, ...
 SHARES_RATE = 0.1  # ... which may answer falsely so much more than deviations may
-# the tail of shares where nothing is known of them, of windows of half a second of codes or more
+# the tail of shares, where a collection's own do not come nearer, of half a second of codes or more
 ASSUMED_SHARES, ASSUMED_CODES = (0.45, 0.07), 8
-
 
 Distances = np.ndarray | float
 
@@ -294,8 +293,9 @@ def _is_stranger(
 
     Not where they are of silence, or of a sound so steady that nobody is answered with it. Nor
     where they are of one recording that is there twice (another edit, or a little faster): then
-    what is beside them is near, too, and no other place is nearly as near, or all is the same. With
-    strangers what is beside them is as far as anything, and a rhythm is as near at the next beat.
+    what is beside them is near, too, and they are as near as the recording is to itself elsewhere,
+    or nearly the same. With strangers what is beside them is as far as anything, and a rhythm is
+    nearer to its own next beat.
     """
     begins, ends = bounds
     i, j = (np.flatnonzero((begins <= row) & (row < ends))[0] for row in (asked, found))
