@@ -52,7 +52,9 @@ STEADY = 0.15
 PLAIN = 0.3  # ... and a hit has to be nearer than this share of that, ...
 BITS = 10  # ... which is no less than this: of fewer bits none may differ by accident
 PIECE_SECONDS = 10.0  # of a collection of few works, pieces this long stand for works, ...
-FEW_WORKS = 8  # ... unless nearness is counted in deviations, which are known beforehand
+FEW_WORKS = 8  # ... unless nearness is counted in deviations, which are known beforehand, ...
+SOME_WORKS = 32  # ... and believed, too, where fewer works say that strangers are farther away, ...
+MOST = 0.9  # ... or fewer of their windows say anything
 NEARLY_SAME = 0.15  # of the low quantile: a share so small is judged as a share, too, ...
 SHARES_RATE = 0.1  # ... which may answer falsely so much more than deviations may
 # the tail of shares, where a collection's own do not come nearer, of half a second of codes or more
@@ -183,15 +185,15 @@ def estimate(
     tried = _try(words, low, high, works, n, tries, code_rate, many_bits, rng)
     if tried is None:
         return assumed(words, starts, n=n, tries=tries) if many_bits else None
-    trials, shares, copies = tried
+    trials, shares, copies, left = tried
     sample = draw_windows(words, low, high, n, 1, SAMPLE, rng)
     if many_bits:
         edge, excess = _lowest(trials)
         mean = edge - excess * math.log(LOW)
         null = NullDistribution(trials, mean, excess, copies, sample, exponential=True)
-        # A few works, or odd ones, say little of strangers.
-        other = assumed(words, starts, n=n, tries=tries)
-        null = min((null, other or null), key=lambda each: largest(each, 0.01))
+        if len(np.unique(works)) < SOME_WORKS or left < MOST:
+            other = assumed(words, starts, n=n, tries=tries)
+            null = min((null, other or null), key=lambda each: largest(each, 0.01))
         edge, excess = _lowest(shares)
         if n >= ASSUMED_CODES and edge > ASSUMED_SHARES[0] - ASSUMED_SHARES[1]:
             return _with_shares(null, *ASSUMED_SHARES, copies / 2)
@@ -243,10 +245,10 @@ def _try(
     code_rate: float,
     many_bits: bool,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, float] | None:
+) -> tuple[np.ndarray, np.ndarray, float, float] | None:
     """Windows of some works asked of the others: how near the nearest is, sorted; its share of the
-    low quantile; and how many times what was searched the collection is. None where no half has
-    room for a window.
+    low quantile; how many times what was searched the collection is; and the share of windows that
+    say how near strangers come. None where no half has room for a window.
     """
     # One program serves all halves, however uneven they are.
     room = min(len(words), ROWS + int((high - low).max(initial=0)))
@@ -277,7 +279,8 @@ def _try(
     trials, shares, strange = np.concatenate(asked_all, axis=1)
     if n >= COPY_CODES and strange.mean() > 0.5:
         trials, shares = trials[strange > 0], shares[strange > 0]
-    return np.sort(trials), shares, max(1.0, len(words) * len(asked_all) / searched)
+    copies = max(1.0, len(words) * len(asked_all) / searched)
+    return np.sort(trials), shares, copies, float(strange.mean())
 
 
 def _is_stranger(
