@@ -191,13 +191,13 @@ def estimate(
         edge, excess = _lowest(trials)
         mean = edge - excess * math.log(LOW)
         null = NullDistribution(trials, mean, excess, copies, sample, exponential=True)
+        tail = (*_lowest(shares), copies)
         if len(np.unique(works)) < SOME_WORKS or left < MOST:
             other = assumed(words, starts, n=n, tries=tries)
             null = min((null, other or null), key=lambda each: largest(each, 0.01))
-        edge, excess = _lowest(shares)
-        if n >= ASSUMED_CODES and edge > ASSUMED_SHARES[0] - ASSUMED_SHARES[1]:
-            return _with_shares(null, *ASSUMED_SHARES, copies / 2)
-        return _with_shares(null, edge, excess, copies)
+            if n >= ASSUMED_CODES and tail[0] > ASSUMED_SHARES[0] - ASSUMED_SHARES[1]:
+                tail = (*ASSUMED_SHARES, copies / 2)
+        return _with_shares(null, *tail)
     knee, edge = np.quantile(trials, [KNEE, LOW])
     z_knee, z_low = map(float, special().ndtri([KNEE, LOW]))
     deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)
