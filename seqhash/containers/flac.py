@@ -108,17 +108,18 @@ def frames(source: Source, stream: int, begin: int, end: int) -> Iterator[Frame]
     an accident.
     """
     fixed = source.number(stream + 8, 2, "big")
-    last, alone = 0, list[Frame]()  # the end of the last one; those behind it that touch none yet
+    last, alone = 0, dict[int, Frame]()  # the end of the last one; by theirs, those that touch none
     for position in source.matches(rb"\xff[\xf8\xf9]", begin, end, 2):
         if (frame := _frame(source.at(position, 16), position, fixed)) is None:
             continue
-        before = [one for one in alone if one.first + one.samples == frame.first]
+        before, after = alone.get(frame.first), frame.first + frame.samples
         if before or (last and frame.first == last):
-            yield from before[-1:]
+            if before:
+                yield before
             yield frame
-            last, alone = frame.first + frame.samples, []
+            last, alone = after, {}
         elif frame.first >= last:
-            alone.append(frame)
+            alone[after] = frame
 
 
 def _frame(head: bytes, begin: int, fixed: int) -> Frame | None:

@@ -182,7 +182,7 @@ def estimate(
     if len(np.unique(works)) < FEW_WORKS:
         low, high = _pieces(low, high, max(round(PIECE_SECONDS * code_rate), 2 * (n + tries)))
         works = np.arange(len(low))
-    tried = _try(words, low, high, works, n, tries, code_rate, many_bits, rng)
+    tried = _trials(words, low, high, works, n, tries, code_rate, many_bits, rng)
     if tried is None:
         return assumed(words, starts, n=n, tries=tries) if many_bits else None
     trials, shares, copies, left = tried
@@ -235,7 +235,7 @@ def of_length(
     return null._replace(sample=draw_windows(words, low, high, n, 1, SAMPLE, rng))
 
 
-def _try(
+def _trials(
     words: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
