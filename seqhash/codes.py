@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqhash import audio, autoencoder, mfcc, parallel
+from seqhash import audio, mfcc, parallel
 from seqhash.config import Config, encoding_part, identity
 from seqhash.sizes import power_of_two, round_up
 
@@ -315,7 +315,7 @@ def make_hasher(
     *,
     name: str,
     medians: np.ndarray | None = None,
-    encode: Encode = autoencoder.encode,
+    encode: Encode | None = None,
 ) -> Hasher:
     """A hasher from parameters.
 
@@ -325,9 +325,14 @@ def make_hasher(
       statistics: of the training frames, (coeffs,) each.
       name: shown beside results and stored in an index.
       medians: (hidden,) of the training states; needed where config.code.threshold is ``median``.
-      encode: ``encode(params, segments, config=encoding_part(config)) -> (batch, bits)``; the
-        paper's model or a floor. A function of a module, since programs are cached by its identity.
+      encode: ``encode(params, segments, config=encoding_part(config)) -> (batch, bits)``, of
+        a floor; of the paper's model where None. A function of a module, since programs are cached
+        by its identity.
     """
+    if encode is None:  # here, since flax takes a tenth of a first answer, and bands do without it
+        from seqhash import autoencoder
+
+        encode = autoencoder.encode
     if config.code.threshold == "median" and medians is None:
         raise ValueError(
             "code.threshold=median needs the medians of the training states, got none."

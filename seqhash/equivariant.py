@@ -21,54 +21,18 @@ nothing (the mean) beyond the lowest and the highest (``views``):
 between neighbouring bands (Haitsma and Kalker, 2002, on wider frames and semitones).
 """
 
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from seqhash import harmony, patches
-from seqhash.autoencoder import Autoencoder
 from seqhash.config import Config, PatchConfig
 
 CLASSES = 12  # of pitch
 CODES = 64  # whose patches are cut at a time, where they are cut: 2 MB
-
-
-class SharedMlp(nn.Module):
-    """A linear kernel and a hidden layer beside it: (..., frames width) -> (..., bits)."""
-
-    hidden: int
-    bits: int = 1
-
-    @nn.compact
-    def __call__(self, flat: jax.Array) -> jax.Array:
-        """States of flattened patches."""
-        linear = nn.Dense(self.bits, use_bias=False, name="kernel")(flat)
-        hidden = nn.relu(nn.Dense(self.hidden, name="hidden")(flat))
-        return linear + nn.Dense(self.bits, name="readout")(hidden)
-
-
-class SharedLstm(nn.Module):
-    """One cell over the frames of a patch: (rows, frames, width) -> (rows, bits)."""
-
-    hidden: int
-    bits: int = 1
-
-    @nn.compact
-    def __call__(self, rows: jax.Array) -> jax.Array:
-        """Read-out of the final hidden state."""
-        cell = nn.scan(
-            nn.OptimizedLSTMCell,
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            in_axes=1,
-            out_axes=1,
-        )(self.hidden, name="cells_0")
-        zeros = jnp.zeros((rows.shape[0], self.hidden), rows.dtype)
-        (_, state), _ = cell((zeros, zeros), rows)
-        return nn.Dense(self.bits, name="readout")(state)
 
 
 def init_params(key: jax.Array, config: Config) -> Any:
@@ -79,11 +43,11 @@ def init_params(key: jax.Array, config: Config) -> Any:
         return {"kernel": start}
     if kind == "autoencoder":
         frames = jnp.zeros((1, patch.frames, patch.bits + patch.width - 1), jnp.float32)
-        return make_autoencoder(config).init(key, frames)["params"]
+        return _networks().make_autoencoder(config).init(key, frames)["params"]
     one = jnp.zeros((1, patch.frames, patch.width), jnp.float32)
     if kind == "lstm":
-        return SharedLstm(config.encoder.hidden).init(key, one)["params"]
-    params = SharedMlp(config.encoder.hidden).init(key, one.reshape(1, -1))["params"]
+        return _networks().SharedLstm(config.encoder.hidden).init(key, one)["params"]
+    params = _networks().SharedMlp(config.encoder.hidden).init(key, one.reshape(1, -1))["params"]
     return params | {"kernel": {"kernel": start.reshape(-1, 1)}}
 
 
@@ -118,15 +82,10 @@ def encode(params: Any, bands: jax.Array, *, config: Config, rotation: int = 0) 
     if config.encoder.kind == "kernel":
         return _convolved(params["kernel"], seen, config.patch)
     if config.encoder.kind == "autoencoder":
-        model, windows = make_autoencoder(config), whole(seen, config.patch)
-        return model.apply({"params": params}, windows, method=Autoencoder.encode)  # type: ignore[return-value]
+        model, windows = _networks().make_autoencoder(config), whole(seen, config.patch)
+        return model.apply({"params": params}, windows, method="encode")
     cut = patches.normalise(patches.cut(seen, config.patch))
     return of_patches(params, cut, config=config)
-
-
-def make_autoencoder(config: Config) -> Autoencoder:
-    """The paper's model of frames of bands: all that the bits of a code see."""
-    return Autoencoder(config.model, coeffs=config.patch.bits + config.patch.width - 1)
 
 
 def whole(seen: jax.Array, config: PatchConfig) -> jax.Array:
@@ -145,9 +104,11 @@ def of_patches(params: Any, cut: jax.Array, *, config: Config) -> jax.Array:
         return jnp.einsum("cbij,ij->cb", cut, params["kernel"], precision="highest")
     rows = cut.reshape(-1, *cut.shape[2:])
     if config.encoder.kind == "lstm":
-        states: Any = SharedLstm(hidden).apply({"params": params}, rows)
+        states: Any = _networks().SharedLstm(hidden).apply({"params": params}, rows)
     else:
-        states = SharedMlp(hidden).apply({"params": params}, rows.reshape(len(rows), -1))
+        states = (
+            _networks().SharedMlp(hidden).apply({"params": params}, rows.reshape(len(rows), -1))
+        )
     return states.reshape(shape)
 
 
@@ -159,12 +120,16 @@ def init_harmony(key: jax.Array, config: Config) -> Any:
     width = CLASSES * (seen.octaves + 1) - 1
     if encoder.kind == "lstm":
         rows = jnp.zeros((1, seen.steps, 2 * width), jnp.float32)
-        return SharedLstm(encoder.hidden, seen.bits).init(key, rows)["params"]
+        return _networks().SharedLstm(encoder.hidden, seen.bits).init(key, rows)["params"]
     size = 2 * seen.steps * width
     kernel = jax.random.normal(key, (size, seen.bits)) / np.sqrt(size)
     if encoder.kind == "kernel":
         return {"kernel": kernel}
-    made = SharedMlp(encoder.hidden, seen.bits).init(key, jnp.zeros((1, size), jnp.float32))
+    made = (
+        _networks()
+        .SharedMlp(encoder.hidden, seen.bits)
+        .init(key, jnp.zeros((1, size), jnp.float32))
+    )
     return made["params"] | {"kernel": {"kernel": kernel}}
 
 
@@ -194,10 +159,13 @@ def of_windows(params: Any, windows: jax.Array, *, config: Config) -> jax.Array:
         kernels = params["kernel"]["kernel"], params["hidden"]["kernel"]
         made = _heard(jnp.concatenate(kernels, axis=1), windows)
         linear, beside = made[..., : kernels[0].shape[1]], made[..., kernels[0].shape[1] :]
-        hidden, readout = nn.relu(beside + params["hidden"]["bias"][None, None]), params["readout"]
+        hidden, readout = (
+            jax.nn.relu(beside + params["hidden"]["bias"][None, None]),
+            params["readout"],
+        )
         return linear + hidden @ readout["kernel"] + readout["bias"][None, None]
     seen = views(windows).reshape(len(windows) * CLASSES, windows.shape[1], -1)
-    model = SharedLstm(config.encoder.hidden, config.harmony.bits)
+    model = _networks().SharedLstm(config.encoder.hidden, config.harmony.bits)
     states: Any = model.apply({"params": params}, seen)
     return states.reshape(len(windows), CLASSES, -1)
 
@@ -234,3 +202,12 @@ def _convolved(kernel: jax.Array, seen: jax.Array, config: PatchConfig) -> jax.A
     )[0]
     mean = made[1] + patches.TINY
     return (made[0] - jnp.sum(kernel) * made[1]) / mean
+
+
+def _networks() -> ModuleType:
+    """What is of flax, loaded where it is wanted: it takes a tenth of the time to a first answer,
+    and the packaged hashers do without it.
+    """
+    from seqhash import networks
+
+    return networks

@@ -5,14 +5,16 @@ It loads without orbax, and ``reference`` reads it with numpy alone. The package
 three: ``paper-128``, ``semitone-32`` and, for covers, ``harmony-120``.
 """
 
+import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from seqhash import autoencoder, equivariant, files, mfcc
+from seqhash import files, mfcc
 from seqhash.band_codes import make_band_hasher
 from seqhash.codes import Hasher, make_hasher
 from seqhash.config import Config, from_flat_dict, to_flat_dict
@@ -34,15 +36,16 @@ def export_hasher(hasher: Hasher, directory: str | Path, *, card: str) -> Path:
       directory: made where it is missing.
       card: the model card, Markdown: what it was trained on, its numbers, what it is not good for.
     """
-    exported = (autoencoder.encode, equivariant.encode, equivariant.encode_harmony)
-    if hasher.encode not in exported:
+    if hasher.encode.__module__ not in ("seqhash.autoencoder", "seqhash.equivariant"):
         raise ValueError(
             "Only hashers of the autoencoder, of bands and of harmony are exported, "
             f"got {hasher.name!r}."
         )
     directory = check_directory(directory)
-    flat = flatten_dict(hasher.params)
-    weights = {"/".join(key): np.asarray(value, np.float32) for key, value in flat.items()}
+    leaves = jax.tree_util.tree_leaves_with_path(hasher.params)
+    weights = {
+        "/".join(key.key for key in path): np.asarray(leaf, np.float32) for path, leaf in leaves
+    }
     with files.replacing_folder(directory) as fresh:
         np.savez(fresh / "weights.npz", **weights)  # type: ignore[arg-type]
         description = {
@@ -87,7 +90,7 @@ def load_hasher(name: str | Path) -> Hasher:
             )
         with open(directory / "weights.npz", "rb") as file:
             weights = files.read_arrays(file)
-        params = unflatten_dict({tuple(key.split("/")): value for key, value in weights.items()})
+        params = _nested(weights)
         config = from_flat_dict(description["config"])
         hasher = _made(config, params, description)
         if hasher.digest != description["digest"]:
@@ -113,5 +116,13 @@ def _made(config: Config, params: Any, description: dict[str, Any]) -> Hasher:
     return make_hasher(config, params, statistics, name=description["name"], medians=medians)
 
 
-def _flat(params: Any) -> dict[str, Any]:
-    return {"/".join(key): value for key, value in flatten_dict(params).items()}
+def _nested(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Parameters by module, of their paths. flax does it too, and takes a tenth of a first answer
+    to load.
+    """
+    params: dict[str, Any] = {}
+    for path, value in weights.items():
+        *modules, name = path.split("/")
+        module = functools.reduce(lambda inner, key: inner.setdefault(key, {}), modules, params)
+        module[name] = value
+    return params

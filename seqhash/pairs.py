@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from seqhash import augment, bands, equivariant, losses, patches
+from seqhash import augment, bands, equivariant, losses, networks, patches
 from seqhash.config import Config, PairsConfig
 
 PLACE_SECONDS = 0.1  # between places that clips are drawn from; each draw moves up to that on
@@ -317,7 +317,7 @@ def _reconstruction(params: Any, clean: jax.Array, config: Config) -> jax.Array:
     edge = ((config.patch.edge, config.patch.edge), (0, 0))
     seen = [patches.around(jnp.pad(one, edge, mode="edge"), config.patch) for one in clean]
     windows = jnp.concatenate([equivariant.whole(one, config.patch) for one in seen])
-    model = equivariant.make_autoencoder(config)
+    model = networks.make_autoencoder(config)
     reconstruction: Any = model.apply({"params": params}, windows)[1]
     return losses.reconstruction_error(windows, reconstruction)
 

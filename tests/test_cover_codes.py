@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from seqhash import controls, cover_codes, equivariant, export, reference, songbook
+from seqhash import controls, cover_codes, equivariant, export, networks, reference, songbook
 from seqhash.band_codes import Variant
 from seqhash.codes import unpack
 from seqhash.config import Config, override, to_flat_dict
@@ -77,7 +77,7 @@ def test_windows_that_rise_have_states_that_turn(kind):
         np.testing.assert_allclose(views @ params["kernel"], states, atol=1e-4)
     if kind == "mlp":
         seen = equivariant.views(windows).reshape(36, -1)
-        wanted = equivariant.SharedMlp(4, 10).apply({"params": params}, seen)
+        wanted = networks.SharedMlp(4, 10).apply({"params": params}, seen)
         np.testing.assert_allclose(states.reshape(36, 10), wanted, atol=1e-4)
 
 
