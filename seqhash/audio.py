@@ -622,6 +622,7 @@ def _one_channel(
         seconds += len(chosen) / rate
         if len(samples):  # a constant is no sound
             low, high = min(low, float(chosen.min())), max(high, float(chosen.max()))
+        if len(samples) and samples.shape[1] > 1:
             with np.errstate(invalid="ignore"):  # another channel may be infinite
                 swing = np.minimum(np.abs(samples).max(axis=0), np.ptp(samples, axis=0))
             loud = max(loud, float(swing.max()))

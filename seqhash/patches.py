@@ -46,6 +46,12 @@ def around(bands: jax.Array, config: PatchConfig, *, rotation: int = 0) -> jax.A
     return bands[..., low : low + config.bits + config.width - 1]
 
 
+def frames_of_codes(seen: jax.Array, config: PatchConfig) -> jax.Array:
+    """The frames that each code sees: (frames, seen bands) -> (codes, patch frames, seen bands)."""
+    codes = (seen.shape[0] - config.frames) // config.hop + 1
+    return seen[jnp.arange(codes)[:, None] * config.hop + jnp.arange(config.frames)[None]]
+
+
 def cut(seen: jax.Array, config: PatchConfig) -> jax.Array:
     """Patches of frames as ``around`` gives them, with their edges.
 

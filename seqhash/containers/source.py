@@ -54,12 +54,14 @@ class Source:
 
     def matches(self, pattern: bytes, begin: int, end: int, width: int) -> Iterator[int]:
         """Where a regular expression of ``width`` bytes matches, overlaps included."""
-        compiled = re.compile(b"(?=" + pattern + b")", re.DOTALL)
+        compiled = re.compile(pattern, re.DOTALL)
         low, size = begin, 1 << 12  # more at a time the longer it takes: often the next is near
         while low < end:
             piece = os.pread(self._descriptor, min(size + width - 1, end - low), low)
-            for found in compiled.finditer(piece):
+            found = compiled.search(piece)  # which looks for a first byte at memchr's speed
+            while found:
                 yield low + found.start()
+                found = compiled.search(piece, found.start() + 1)
             low, size = low + size, min(2 * size, 1 << 20)
 
 
