@@ -3,6 +3,7 @@ r"""Speed against named peers and the machine's limit, as ratios measured in one
     python -m experiments.benchmark mfcc                # librosa, python_speech_features; one core
     python -m experiments.benchmark mfcc --corpora=DIR  # the largest error over all recordings, too
     python -m experiments.benchmark bands               # librosa's mel spectrogram, our MFCC
+    python -m experiments.benchmark files --audio=M.csv # files to codes; Chromaprint's fpcalc
     python -m experiments.benchmark train               # PyTorch's LSTM, tied weights; GEMM peak
     python -m experiments.benchmark search              # FAISS, C loops for the limit; one core
     python -m experiments.benchmark search --all_cores  # and on all cores
@@ -14,14 +15,15 @@ one), in turn, for several rounds; medians are quoted. PyTorch, FAISS and python
 in the extras dev and test; what is not installed is left out, and said.
 
 Expect 1 to 5 minutes each (search on all cores: 8), and on cores with AVX-512 2.2 x librosa and 8.7
-x python_speech_features (mfcc), 1.6 x librosa (bands), 1.4 to 1.6 x PyTorch (train), 2 to 9 x FAISS
-(search; 27 x by the progressive scan), 12 hours of audio a minute (index). docs/performance.md has
-the tables, with what the machine could do.
+x python_speech_features (mfcc), 1.6 x librosa (bands), 1.2 x fpcalc (files), 1.4 to 1.6 x PyTorch
+(train), 2 to 9 x FAISS (search; 27 x by the progressive scan), 12 hours of audio a minute (index).
+docs/performance.md has the tables, with what the machine could do.
 """
 
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -31,9 +33,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
+import soundfile
+from absl import app, flags
 
-from seqhash import parallel, tables
+from seqhash import corpus, parallel, tables
 
 from . import script
 
@@ -43,7 +46,9 @@ _STEPS = flags.DEFINE_integer("steps", 48, "train steps of a measurement (train)
 _CORPORA = flags.DEFINE_string(
     "corpora", None, "folder of manifests to measure the MFCC error on (mfcc)"
 )
-_AUDIO = flags.DEFINE_string("audio", None, "manifest or folder of recordings to add (index)")
+_AUDIO = flags.DEFINE_string(
+    "audio", None, "manifest or folder of recordings to add (index) or to hash (files)"
+)
 _ALL_CORES = flags.DEFINE_bool("all_cores", False, "also measure on all cores (search)")
 _QUICK = flags.DEFINE_bool("quick", False, "small, to see whether it runs (train, search, index)")
 _OUTPUT = flags.DEFINE_string("output", None, "also write everything as JSON to this file")
@@ -86,6 +91,19 @@ def _benchmark_mfcc() -> dict[str, Any]:
 def _benchmark_bands() -> dict[str, Any]:
     systems = {"ours": "ours, bands", "our MFCC": "ours, stream"}
     return _front_ends("bands", systems | {"librosa's mel spectrogram": "librosa, melspectrogram"})
+
+
+def _benchmark_files() -> dict[str, Any]:
+    if _AUDIO.value is None:
+        raise app.UsageError("files needs --audio, a manifest or a folder of recordings.")
+    return _front_ends(
+        "files",
+        {
+            "ours": "ours, files",
+            "fpcalc -raw": "fpcalc",
+            "fpcalc -raw, without its start": "fpcalc, started",
+        },
+    )
 
 
 def _front_ends(benchmark: str, systems: dict[str, str]) -> dict[str, Any]:
@@ -195,6 +213,45 @@ def _bands_librosa() -> float:
         )
 
     return _audio_rate(same_grid, sample_rate=config.sample_rate)
+
+
+def _recordings() -> tuple[list[str], float]:
+    """Paths of the recordings, and their seconds."""
+    paths = [str(one.path) for one in corpus.recordings(_AUDIO.value or "")]
+    return paths, sum(soundfile.info(path).duration for path in paths)
+
+
+def _files_ours() -> float:
+    """Seconds of audio decoded, resampled and hashed per CPU second, after a round to compile."""
+    import seqhash
+    from seqhash import audio
+
+    hasher, (paths, seconds), start = seqhash.load_hasher("semitone-32"), _recordings(), 0.0
+    for _ in range(2):
+        start = time.process_time()
+        for path in paths:
+            hasher.hash_blocks(audio.blocks(path, sample_rate=hasher.sample_rate))
+    return seconds / (time.process_time() - start)
+
+
+def _files_fpcalc(*, start: bool) -> float | None:
+    """The same of Chromaprint's command, a process for each file, with or without what its start
+    takes. (Asked for several files at once it ends at the first that it complains of.)
+    """
+    if shutil.which("fpcalc") is None:
+        return None
+    paths, seconds = _recordings()
+
+    def used(*arguments: str) -> float:
+        before = os.times()
+        subprocess.run(["fpcalc", *arguments], capture_output=True, check=False)
+        after = os.times()
+        return sum(after[2:4]) - sum(before[2:4])  # CPU seconds of children
+
+    spent = [
+        used("-raw", "-length", "0", path) - (0 if start else used("-version")) for path in paths
+    ]
+    return seconds / sum(spent)
 
 
 def _mfcc_errors(folder: Path) -> dict[str, Any]:
@@ -419,6 +476,7 @@ def _benchmark_identify() -> dict[str, Any]:
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "mfcc": _benchmark_mfcc,
     "bands": _benchmark_bands,
+    "files": _benchmark_files,
     "train": _benchmark_train,
     "search": _benchmark_search,
     "index": _benchmark_index,
@@ -431,6 +489,9 @@ SYSTEMS: dict[str, Callable[[], Any]] = {
     "python_speech_features": _mfcc_psf,
     "ours, bands": _bands_ours,
     "librosa, melspectrogram": _bands_librosa,
+    "ours, files": _files_ours,
+    "fpcalc": lambda: _files_fpcalc(start=True),
+    "fpcalc, started": lambda: _files_fpcalc(start=False),
     "ours": _train_ours,
     "torch": _train_torch,
     "gemm jax": _gemm_jax,
@@ -460,6 +521,7 @@ def _measure(benchmark: str, system: str, environment: dict[str, str], pinned: b
     """What a fresh process prints for a system; its progress and warnings pass through."""
     values = {"seconds": _SECONDS, "steps": _STEPS, "rounds": _ROUNDS, "quick": _QUICK}
     options = [f"--{name}={flag.value}" for name, flag in values.items()]
+    options += [f"--audio={_AUDIO.value}"] if _AUDIO.value else []
     pin = (lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})) if pinned else None
     done = subprocess.run(
         [

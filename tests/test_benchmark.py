@@ -3,6 +3,7 @@ import importlib.util
 import itertools
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -50,6 +51,20 @@ def quick():
 )
 def test_a_measurement_gives_a_rate(quick, system):
     assert benchmark.SYSTEMS[system]() > 1
+
+
+@pytest.mark.parametrize("system", ["ours, files", "fpcalc"])
+def test_files_are_read_by_both(quick, tmp_path, system):
+    tone = np.sin(np.arange(30 * 22_050) / 20) * np.linspace(0.1, 1, 30 * 22_050)
+    soundfile.write(tmp_path / "tone.ogg", tone, 22_050)
+    flags.FLAGS["audio"].value = str(tmp_path)
+    rate = benchmark.SYSTEMS[system]()
+    assert (rate is None and "fpcalc" in system and not shutil.which("fpcalc")) or rate > 10
+
+
+def test_files_have_to_be_named():
+    done = call("files")
+    assert (done.status, "needs --audio" in done.err) == (1, True), done.err
 
 
 def test_a_train_measurement_gives_a_rate():
@@ -112,7 +127,7 @@ def test_tables_have_medians_and_ratios_to_ours(
 def test_an_unknown_benchmark_is_said():
     done = call("everything")
     assert done.status == 2
-    assert "name one of mfcc, bands, train, search, index" in done.err
+    assert "name one of mfcc, bands, files, train, search, index" in done.err
 
 
 def test_search_measures_checks_and_writes_json(tmp_path):
