@@ -56,6 +56,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 CLIPS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)  # s, of which info says whether they are answered
 ANSWERED = 0.95  # of them
+MISSES = 3  # that --all shows
 LONGEST_TITLE = 80  # characters that tables show
 LISTED = 20  # files that were moved and so on, each by its name
 EXPORTS = {
@@ -654,21 +655,11 @@ def _survey(
     told: _Told,
 ) -> "Survey":
     """What one index says to a file, or to samples of standard input."""
-    from seqhash.index.identify import Survey
-
-    if values.all:
-        hasher = searcher.hasher
-        blocks = read(
-            file,
-            sample_rate=hasher.sample_rate,
-            minimum_seconds=hasher.shortest_seconds,
-            **_reading(values, searcher, told),
-        )
-        return searcher.survey(blocks if samples is None else [samples])
+    misses = MISSES if values.all else 0
     if samples is not None:
-        return Survey(searcher.identify(samples), [], 0.0)
+        return searcher.survey([samples], misses=misses)
     options = _reading(values, searcher, told)
-    return Survey(searcher.identify_file(file, read=read, **options), [], 0.0)
+    return searcher.survey(searcher.read(file, read=read, **options), misses=misses)
 
 
 def _standard_input(
@@ -746,11 +737,18 @@ def _print_answer(
         if values.all and error is None:
             facts |= {"misses": [found.facts() for found in answer.misses]}
             facts |= {"needed_score": answer.needed}
+        if answer.reach is not None:
+            facts |= {"reach": answer.reach}
         print(json.dumps(facts, allow_nan=False), flush=True)
     elif error is not None:
         print(_plain(f"failed {file}: {error}"), file=sys.stderr)
     else:
-        print(f"{_plain(file)}:" if answer.matches else f"{_plain(file)}: no match", flush=True)
+        said = "" if answer.matches else " no match"
+        if answer.reach is not None and answer.reach < ANSWERED:
+            said += (
+                f"; too short: of its own clips of this length an index answers {answer.reach:.0%}"
+            )
+        print(f"{_plain(file)}:{said}", flush=True)
         _print_matches(answer.matches)
         if answer.misses:
             print(f"nearest misses (a match has a score of {answer.needed:.2f} or more):")

@@ -20,6 +20,7 @@ import soundfile
 from seqhash import audio, cli, corpus, decode, tables
 from seqhash.index import together
 from seqhash.index.catalogue import Entry, open_index
+from seqhash.index.identify import Survey
 from tests.test_decode import workers_that
 from tests.test_ingest import fake_hasher
 
@@ -401,13 +402,13 @@ def test_what_is_wrong_with_a_file_that_is_used_is_in_json(run, searcher, music,
     assert lines("compare", done.out)[0]["warnings"] == [flaw]
     assert done.err.count("warning") == 1
 
-    def report(self, path, *, report, **_):  # as of several indexes
+    def read(self, path, *, report, **_):  # as of several indexes
         report(audio.Flaw(cut, flaw["reason"], 4.0, 2.0))
         report(audio.Flaw(cut, flaw["reason"], 4.0, 2.0))
-        return []
+        return "quiet"
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FakeSearcher, "identify_file", report)
+        patch.setattr(FakeSearcher, "read", read)
         done = run("identify", "--index=i", "--json", cut, "other.wav")
     assert [line["warnings"] for line in lines("identify", done.out)] == [[flaw], [flaw]]
     assert done.err.count("warning") == 2
@@ -456,11 +457,18 @@ class FakeSearcher:
         self.asked.samples = samples
         return [FOUND._replace(start=0.0, end=len(samples) / RATE)]
 
-    def identify_file(self, path, **options):
+    def read(self, path, **options):
         self.asked.reading = options
         if "bad" in path:
             raise cli.audio.AudioError(path, "not audio")
-        return [] if "quiet" in path else [FOUND, FOUND._replace(recording=1, title="", score=3.0)]
+        return path
+
+    def survey(self, asked, *, misses):
+        if isinstance(asked, list):
+            return Survey(self.identify(*asked), [], 0.0)
+        if "quiet" in asked:
+            return Survey([], [], 0.0, 0.25 if "short" in asked else None)
+        return Survey([FOUND, FOUND._replace(recording=1, title="", score=3.0)], [], 0.0)
 
     def along(self, samples, recording, offset):
         return None
@@ -568,6 +576,13 @@ def test_identify_as_a_table(run, searcher):
     assert searcher.options == {"false_positive_rate": 0.01, "everywhere": False}
 
 
+def test_a_clip_that_is_too_short_for_the_index_is_told_so(run, searcher):
+    said = "no match; too short: of its own clips of this length an index answers 25%"
+    assert run("identify", "--index=i", "short quiet.wav").out == f"short quiet.wav: {said}\n"
+    (line,) = lines("identify", run("identify", "--index=i", "--json", "short quiet.wav").out)
+    assert (line["matches"], line["reach"]) == ([], 0.25)
+
+
 def test_a_file_name_does_not_break_a_line(run, searcher):
     assert run("identify", "--index=i", "quiet\n.wav").out == "quiet .wav: no match\n"
     assert run("identify", "--index=i", "bad\n.wav").err == "failed bad .wav: not audio\n"
@@ -623,7 +638,7 @@ def test_damage_is_told_with_the_name_of_the_file_or_strictly_refused(run, made,
 
 def test_identify_draws_the_best_match(run, searcher, made, music, tmp_path, monkeypatch):
     found = FOUND._replace(recording=ids(run, made)["one.wav"], start=0.0, end=3.0, offset=2.1)
-    monkeypatch.setattr(FakeSearcher, "identify_file", lambda self, file, **options: [found])
+    monkeypatch.setattr(FakeSearcher, "survey", lambda *_, misses: Survey([found], [], 0.0))
     soundfile.write(tmp_path / "part.wav", tune(0)[33_600:81_600], RATE)
     assert (
         run(

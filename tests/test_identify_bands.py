@@ -230,6 +230,9 @@ def test_a_second_of_a_plain_tune_is_found_among_its_like(hasher, count):
     ]
     assert sum(right) >= 0.8 * len(right)
     assert searcher.reach(1.0) >= 0.8
+    shorter = searcher.survey([sparse(0, 30.0)[:2_400]])  # nothing is that near by accident
+    assert (shorter.matches, shorter.reach) == ([], searcher.reach(0.3))
+    assert shorter.reach < 0.5
     strangers = {f"{seed}": sparse(seed, 30.0) for seed in range(100, 104)}
     clips = excerpts(strangers, strangers, 1.0, seed=2, each=8)
     assert sum(bool(searcher.identify(clip)) for *_, clip in clips) <= 1

@@ -40,7 +40,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -63,6 +63,7 @@ MOST_PLACES = 1_024  # of each window, where every place is asked for
 ANYWHERE = 61  # codes between those that say what is usual
 MANY_CODES = 2**20  # of a collection: less is searched sooner than a thread is begun
 BETWEEN = 0.03  # of the low quantile, by which a clip that begins between two codes differs
+REACH_SECONDS = 3.0  # of a query that has no match, and may be too short to have one
 CERTAIN = 30.0  # score of what has all codes of a recording: probabilities stop there
 SURE = 4.0  # score of a match of the query as it is beside which no variant is asked
 CANDIDATE_RATE = 0.1  # windows no more unlikely than this take part in a match of several
@@ -112,6 +113,7 @@ class Survey(NamedTuple):
     matches: list[Match]
     misses: list[Match]  # the nearest that are no match, best first
     needed: float  # score from which on something is a match
+    reach: float | None = None  # of a short query without a match: ``Searcher.reach`` of its length
 
 
 class Along(NamedTuple):
@@ -183,7 +185,14 @@ class Searcher:
     styles: bool = False  # also what has no more than a recording's style
     everywhere: bool = False  # every place of a clip, also where it repeats itself
 
-    def identify_file(
+    def identify_file(self, path: str | os.PathLike[str], **reading: Any) -> list[Match]:
+        """Matches of an audio file, best first; none where it is not there.
+
+        Args and errors are those of ``read``.
+        """
+        return self._identify(self.read(path, **reading))
+
+    def read(
         self,
         path: str | os.PathLike[str],
         *,
@@ -191,8 +200,8 @@ class Searcher:
         strict: bool = False,
         report: Callable[[audio.Flaw], None] = audio.warn,
         read: Callable[..., Iterator[np.ndarray]] = audio.blocks,
-    ) -> list[Match]:
-        """Matches of an audio file, best first; none where it is not there.
+    ) -> Iterator[np.ndarray]:
+        """Samples of an audio file in blocks, float32 (any,), as its hasher takes them.
 
         Args:
           path: the file.
@@ -204,16 +213,13 @@ class Searcher:
         Raises:
           AudioError: the file cannot be read as audio, or is shorter than a segment.
         """
-        hasher = self.hasher
-        return self._identify(
-            read(
-                path,
-                sample_rate=hasher.sample_rate,
-                minimum_seconds=hasher.shortest_seconds,
-                channel=channel or self.channel,
-                strict=strict,
-                report=report,
-            )
+        return read(
+            path,
+            sample_rate=self.hasher.sample_rate,
+            minimum_seconds=self.hasher.shortest_seconds,
+            channel=channel or self.channel,
+            strict=strict,
+            report=report,
         )
 
     def identify_blocks(self, blocks: Iterable[np.ndarray]) -> list[Match]:
@@ -238,7 +244,8 @@ class Searcher:
         return self._answer(self._views(heard), heard, everything=True)
 
     def survey(self, blocks: Iterable[np.ndarray], *, misses: int = 3) -> Survey:
-        """``identify_blocks``, and what comes nearest to a match without being one.
+        """``identify_blocks``, what comes nearest to a match without being one, and whether there
+        could have been one.
 
         Args:
           blocks: float32 (any,) samples in order.
@@ -247,6 +254,10 @@ class Searcher:
         heard = Heard(blocks, self.hasher.sample_rate)
         first, again = itertools.tee(self._views(heard))
         matches = self._answer(first, heard)
+        short = not matches and heard.seconds < REACH_SECONDS
+        reach = self.reach(heard.seconds) if short else None
+        if not misses:
+            return Survey(matches, [], 0.0, reach)
         lenient = copy.copy(self)  # with what it holds
         lenient.styles = True
         near = lenient._answer(again, heard, everything=True)
@@ -258,7 +269,7 @@ class Searcher:
             for miss in near
             if miss.score < needed and not any(_same_place(miss, match) for match in matches)
         ]
-        return Survey(matches, without_repeats(others)[:misses], needed)
+        return Survey(matches, without_repeats(others)[:misses], needed, reach)
 
     def reach(self, seconds: float) -> float:
         """Share of clips of so many seconds, out of the index and unchanged but for where they
@@ -268,7 +279,14 @@ class Searcher:
         count = math.floor((seconds - self.hasher.segment_seconds) * rate + 1e-6) + 1
         if count < 1 or seconds < self.hasher.shortest_seconds:
             return 0.0
-        return self._reach(count)
+        if count not in self._reaches:
+            self._reaches[count] = self._reach(count)
+        return self._reaches[count]
+
+    @functools.cached_property
+    def _reaches(self) -> dict[int, float]:
+        """Those that were asked for, by their codes."""
+        return {}
 
     def _reach(self, count: int) -> float:
         """``reach`` of clips of so many codes."""

@@ -37,6 +37,7 @@ class Answer(NamedTuple):
     matches: list[Found]
     misses: list[Found]
     needed: float
+    reach: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class Together:
         matches = self._sorted({index: survey.matches for index, survey in surveys.items()})
         misses = self._sorted({index: survey.misses for index, survey in surveys.items()})
         needed = max(survey.needed for survey in surveys.values())
-        return Answer(matches, misses, needed - math.log10(len(surveys)))
+        reaches = [survey.reach for survey in surveys.values() if survey.reach is not None]
+        reach = None if matches else min(reaches, default=None)
+        return Answer(matches, misses, needed - math.log10(len(surveys)), reach)
 
     def hear(self, samples: np.ndarray, *, variants: bool) -> list[Found]:
         """Matches of samples, float32 (samples,); ``variants``: also as transposed and at other

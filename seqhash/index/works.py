@@ -40,6 +40,8 @@ class WorkSearcher(Searcher):
 
     def survey(self, blocks: Iterable[np.ndarray], *, misses: int = 3) -> Survey:
         """``identify_blocks``, and what comes nearest to a match without being one."""
+        if not misses:
+            return Survey(self._identify(blocks), [], 0.0)
         every = self._versions(self.hasher.frames_of(blocks), everything=True)
         needed = -math.log10(self.false_positive_rate)
         found = [match for match in every if match.score >= needed]
