@@ -1,5 +1,5 @@
-"""The sequence-to-sequence autoencoder (paper, Fig. 3.1). Only this file and ``equivariant``
-know flax.linen.
+"""The sequence-to-sequence autoencoder (paper, Fig. 3.1). Only this file and ``networks`` know
+flax.linen.
 
 One stack of LSTM cells (paper: a single cell of 128 units) walks the segment; its final hidden
 state H, in (-1, 1), is the code before the threshold. The same cells, with the same parameters,

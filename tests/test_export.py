@@ -61,6 +61,16 @@ def test_the_reference_needs_no_jax(tmp_path):
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.parametrize("name", ["semitone-32", "harmony-120"])
+def test_the_packaged_hashers_need_no_flax(name):
+    program = (
+        "import sys, numpy as np, seqhash.cli, seqhash.index.together; from seqhash import export;"
+        f"words = export.load_hasher({name!r}).hash_samples(np.sin(np.arange(20_000.0) / 9));"
+        "assert len(words) and 'flax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_short_recordings_have_no_codes_in_the_reference_either(tmp_path):
     hasher, directory = exported(tmp_path)
     for samples in (0, 100, 16_080):
