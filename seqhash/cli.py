@@ -97,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A file's name may hold what the terminal cannot show.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if argv is None:  # jax makes half a million objects, and Python would look for garbage often
+        gc.set_threshold(50_000, 20, 20)
     try:
         status = _run(arguments)
         sys.stdout.flush()
