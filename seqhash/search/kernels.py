@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Bool, Int32, Shaped, UInt16, UInt32
+from jaxtyping import Int32, Shaped, UInt16, UInt32
 
 from seqhash.search import planar
 from seqhash.search.plans import Plan
@@ -147,17 +147,18 @@ def scan(
         strand: int,
     ) -> UInt32[Array, "queries lanes"]:
         """Summed over codes of the window, compared from a strand of the piece on."""
-        terms = Terms([], [])
+        terms, offsets = Terms([], []), jnp.array(plan.offsets[:at_once], jnp.int32)
+        inside = -(first + offsets[None] < n).astype(jnp.uint32)  # all bits or none
         for code, offset in enumerate(plan.offsets[:at_once]):
             low = strand * plan.lanes + offset
-            inside = _full_where(first + offset < n) if plan.looped else None
             for word in range(words):
                 # One use of each slice: what has many uses XLA would write to memory first.
                 there = jax.lax.slice(piece, (0, word, low), (1, word + 1, low + plan.lanes))
                 asked, *weights = _word(codes, code, word, width)
                 different = jax.lax.bitwise_xor(asked, jax.lax.squeeze(there, (0,)))
-                if inside is not None:
-                    different = jax.lax.bitwise_and(different, inside)
+                if plan.looped:
+                    counts = jax.lax.slice(inside, (0, code), (1, code + 1))
+                    different = jax.lax.bitwise_and(different, counts)
                 terms.add(different, weights)
         return terms.sum(adders=plan.adders)
 
@@ -235,12 +236,6 @@ def _scan_one(
 
 
 # What is done for every word is by lax: a scan of jnp's operators takes half as long more to trace.
-
-
-def _full_where(true: Bool[Array, ""]) -> UInt32[Array, "1 1"]:
-    """All bits or none."""
-    full, none = jnp.full((1, 1), 2**32 - 1, jnp.uint32), jnp.zeros((1, 1), jnp.uint32)
-    return jax.lax.select(true, full, none)
 
 
 def _word(
