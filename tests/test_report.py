@@ -390,19 +390,17 @@ def test_little_is_enough(tmp_path):
 def test_heat_map_shows_the_hit_rates():
     axes = figures.draw_heat_map(RESULT, 10).axes[0]
     shares = axes.images[0].get_array()
-    assert shares.shape == (12, 3)
+    assert shares.shape == (3, 12)
     for row in (row for row in RESULT["rows"] if row["length"] == 10):
-        assert (
-            shares[list(DEGRADATIONS).index(row["degradation"]), SYSTEMS.index(row["system"])]
-            == row["hit"]
-        )
-    assert np.argwhere(shares.mask).tolist() == [[6, 1]]  # MISSING
+        place = SYSTEMS.index(row["system"]), list(DEGRADATIONS).index(row["degradation"])
+        assert shares[place] == row["hit"]
+    assert np.argwhere(shares.mask).tolist() == [[1, 6]]  # MISSING
     texts = [text.get_text() for text in axes.texts]
-    assert texts[6 * 3 + 1] == "-"
-    assert texts[0] == f"{100 * shares[0, 0]:.1f}"
-    assert [label.get_text() for label in axes.get_yticklabels()] == list(DEGRADATIONS)
+    assert texts[12 + 6] == "-"
+    assert texts[0] == f"{100 * shares[0, 0]:.0f}"
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(DEGRADATIONS)
     sizes = [RESULT["systems"][name]["bytes_per_second"] for name in SYSTEMS]
-    for label, size in zip(axes.get_xticklabels(), sizes, strict=True):
+    for label, size in zip(axes.get_yticklabels(), sizes, strict=True):
         assert (f", {size or 0:,.0f} B/s" in label.get_text()) == (size is not None)
     assert len(axes.lines) == 7  # between eight families
 

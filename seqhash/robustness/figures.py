@@ -33,9 +33,9 @@ def known(value: float | None) -> TypeGuard[float]:
     return value is not None and not math.isnan(value)
 
 
-def percent(value: float | None) -> str:
-    """A share in per cent with one decimal."""
-    return f"{100 * value:.1f}" if known(value) else NONE
+def percent(value: float | None, *, digits: int = 1) -> str:
+    """A share in per cent."""
+    return f"{100 * value:.{digits}f}" if known(value) else NONE
 
 
 def cells_of(result: Result) -> Cells:
@@ -153,14 +153,14 @@ def drawn(result: Result) -> Iterator[Picture]:
 
 
 def draw_heat_map(result: Result, length: float) -> Figure:
-    """Hit rates in per cent of one length: a line for each degradation, a column for each
-    system.
+    """Hit rates in per cent of one length: a line for each system, a column for each
+    degradation.
     """
     cells, systems, names = cells_of(result), list(result["systems"]), list(result["degradations"])
-    hits = [[hit_of(cells, s, d, length) for s in systems] for d in names]
+    hits = [[hit_of(cells, s, d, length) for d in names] for s in systems]
     shares = np.array(hits, np.float64)  # None becomes NaN
     figure = Figure(
-        figsize=(max(4.5, 2.4 + 0.7 * len(systems)), 1.5 + 0.22 * len(names)), layout="constrained"
+        figsize=(max(4.5, 2.0 + 0.3 * len(names)), 1.3 + 0.26 * len(systems)), layout="constrained"
     )
     axes = figure.subplots()
     axes.imshow(np.ma.masked_invalid(shares), vmin=0, vmax=1, cmap="cividis", aspect="auto")
@@ -169,27 +169,29 @@ def draw_heat_map(result: Result, length: float) -> Figure:
         axes.text(
             j,
             i,
-            percent(share),
+            percent(share, digits=0),
             ha="center",
             va="center",
             fontsize=8,
             color="white" if share < 0.5 else "black",
         )
     axes.set_xticks(
-        range(len(systems)),
-        [style.plain(_with_bytes(name, result["systems"][name])) for name in systems],
-        rotation=35,
+        range(len(names)),
+        map(style.plain, names),
+        fontsize=8,
+        rotation=60,
         ha="left",
         rotation_mode="anchor",
     )
-    axes.set_yticks(range(len(names)), map(style.plain, names), fontsize=8)
+    labels = [style.plain(_with_bytes(name, result["systems"][name])) for name in systems]
+    axes.set_yticks(range(len(systems)), labels, fontsize=8)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     families = [result["degradations"][name]["family"] for name in names]
     for i in range(1, len(names)):
         if families[i] != families[i - 1]:
-            axes.axhline(i - 0.5, color="white", linewidth=2)
+            axes.axvline(i - 0.5, color="white", linewidth=2)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(f"Hit rate (%) of {length:g} s queries")
+    axes.set_xlabel(f"Hit rate (%) of {length:g} s queries", fontsize=8)
     return figure
 
 
