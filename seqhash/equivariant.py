@@ -104,9 +104,8 @@ def of_patches(params: Any, cut: jax.Array, *, config: Config) -> jax.Array:
     if config.encoder.kind == "lstm":
         states: Any = _networks().SharedLstm(hidden).apply({"params": params}, rows)
     else:
-        states = (
-            _networks().SharedMlp(hidden).apply({"params": params}, rows.reshape(len(rows), -1))
-        )
+        rows = rows.reshape(len(rows), -1)
+        states = _networks().SharedMlp(hidden).apply({"params": params}, rows)
     return states.reshape(shape)
 
 
@@ -123,11 +122,8 @@ def init_harmony(key: jax.Array, config: Config) -> Any:
     kernel = jax.random.normal(key, (size, seen.bits)) / np.sqrt(size)
     if encoder.kind == "kernel":
         return {"kernel": kernel}
-    made = (
-        _networks()
-        .SharedMlp(encoder.hidden, seen.bits)
-        .init(key, jnp.zeros((1, size), jnp.float32))
-    )
+    model = _networks().SharedMlp(encoder.hidden, seen.bits)
+    made = model.init(key, jnp.zeros((1, size), jnp.float32))
     return made["params"] | {"kernel": {"kernel": kernel}}
 
 
@@ -157,10 +153,8 @@ def of_windows(params: Any, windows: jax.Array, *, config: Config) -> jax.Array:
         kernels = params["kernel"]["kernel"], params["hidden"]["kernel"]
         made = _heard(jnp.concatenate(kernels, axis=1), windows)
         linear, beside = made[..., : kernels[0].shape[1]], made[..., kernels[0].shape[1] :]
-        hidden, readout = (
-            jax.nn.relu(beside + params["hidden"]["bias"][None, None]),
-            params["readout"],
-        )
+        readout = params["readout"]
+        hidden = jax.nn.relu(beside + params["hidden"]["bias"][None, None])
         return linear + hidden @ readout["kernel"] + readout["bias"][None, None]
     seen = views(windows).reshape(len(windows) * CLASSES, windows.shape[1], -1)
     model = _networks().SharedLstm(config.encoder.hidden, config.harmony.bits)
