@@ -61,7 +61,7 @@ def learning_rate(step: jax.Array, *, config: TrainConfig, steps: int) -> jax.Ar
 
     As optax.warmup_cosine_decay_schedule has it, from 1 / (warmup + 1) of the peak on. Written out,
     because of optax's the compiler makes other roundings in the program of streamed batches than
-    in that of resident frames, which are to train alike to the last bit.
+    in that of resident frames, which are to train alike.
     """
     warmup = min(config.warmup_steps, steps // 2)
     rate = config.learning_rate * jnp.minimum(1.0, (step + 1) / (warmup + 1))

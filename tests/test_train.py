@@ -138,9 +138,9 @@ def test_step_is_adam_on_the_clipped_gradient():
 
 @pytest.mark.slow
 def test_streamed_and_resident_frames_train_alike():
-    assert losses_of(SMALL, mesh=one_device(), resident_bytes=0) == losses_of(
-        SMALL, mesh=one_device()
-    )
+    """But for roundings, which on some processors are others in the one program."""
+    streamed = losses_of(SMALL, mesh=one_device(), resident_bytes=0)
+    assert streamed == pytest.approx(losses_of(SMALL, mesh=one_device()), rel=1e-5)
 
 
 @pytest.mark.slow
