@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from absl import app, flags
+from absl import flags
 
 from seqhash import corpus, parallel, tables
 
@@ -95,7 +95,7 @@ def _benchmark_bands() -> dict[str, Any]:
 
 def _benchmark_files() -> dict[str, Any]:
     if _AUDIO.value is None:
-        raise app.UsageError("files needs --audio, a manifest or a folder of recordings.")
+        raise ValueError("files needs --audio, a manifest or a folder of recordings.")
     return _front_ends(
         "files",
         {

@@ -64,7 +64,8 @@ def test_files_are_read_by_both(quick, tmp_path, system):
 
 def test_files_have_to_be_named():
     done = call("files")
-    assert (done.status, "needs --audio" in done.err) == (1, True), done.err
+    assert (done.status, done.out) == (2, "")
+    assert done.err == "error: files needs --audio, a manifest or a folder of recordings.\n"
 
 
 def test_a_train_measurement_gives_a_rate():
