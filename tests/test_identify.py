@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+import scipy.special
 import soundfile
 
 import seqhash
@@ -507,7 +508,10 @@ def test_uneven_halves_share_one_program(monkeypatch):
     assert len(programs) == 1
 
 
-def test_an_answer_loads_no_scipy_before_it_needs_it():
+def test_the_normal_distribution_is_scipys_and_an_answer_loads_no_scipy():
+    deviations = np.linspace(-37, 5, 1_000).reshape(2, 500)
+    wanted = scipy.special.log_ndtr(deviations)
+    np.testing.assert_allclose(calibration.log_normal(deviations), wanted, rtol=1e-9)
     code = "import sys, seqhash.index.identify; sys.exit('scipy.special' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

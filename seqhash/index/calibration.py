@@ -24,6 +24,7 @@ least as near as its share is unlikely, by the tail of the shares, which has a t
 """
 
 import math
+import statistics
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +45,8 @@ LOW_SHARE = 0.1  # a low quantile of the distances to them
 ROWS = 2**17  # codes of each half at most: what is left out enters as ``copies``
 KNEE, LOW = 0.3, 0.1  # quantiles through which the tail goes; it begins at KNEE
 LEAST = 1e-30  # probabilities stop here: nothing is that sure
+NORMAL = statistics.NormalDist()
+FARTHEST = 37.0  # deviations, past which the normal distribution is 0 in float64
 ASSUMED = 1.3  # deviations of nearness to absent queries, where nothing is known of them
 # s from a hit, between beats; as much more as a segment is longer than a second
 ELSEWHERE = (-3.25, -2.75, -2.25, -1.75, -1.25, 1.25, 1.75, 2.25, 2.75, 3.25)
@@ -126,7 +129,7 @@ def log_probability(null: NullDistribution, nearness: np.ndarray) -> np.ndarray:
     """
     share = np.searchsorted(null.minima, nearness, side="right") / len(null.minima)
     tail = (nearness - null.mean) / null.deviation
-    tail = np.minimum(tail, 0.0) if null.exponential else special().log_ndtr(tail)
+    tail = np.minimum(tail, 0.0) if null.exponential else log_normal(tail)
     beyond = np.log(np.maximum(share, KNEE))
     log = np.log(null.copies) + np.where(tail < math.log(KNEE), tail, beyond)
     return np.clip(log / math.log(10), math.log10(LEAST), 0.0)
@@ -141,7 +144,7 @@ def largest(null: NullDistribution, rate: float) -> float:
     """The largest nearness whose probability is at most ``rate``, or KNEE where that is less."""
     share = max(LEAST, min(KNEE, rate / null.copies))
     return null.mean + null.deviation * float(
-        math.log(share) if null.exponential else special().ndtri(share)
+        math.log(share) if null.exponential else NORMAL.inv_cdf(share)
     )
 
 
@@ -199,7 +202,7 @@ def estimate(
                 tail = (*ASSUMED_SHARES, copies / 2)
         return _with_shares(null, *tail)
     knee, edge = np.quantile(trials, [KNEE, LOW])
-    z_knee, z_low = map(float, special().ndtri([KNEE, LOW]))
+    z_knee, z_low = map(NORMAL.inv_cdf, (KNEE, LOW))
     deviation = max(WIDER * float(knee - edge) / (z_knee - z_low), 1e-3)
     return NullDistribution(trials, float(knee) - deviation * z_knee, deviation, copies, sample)
 
@@ -350,11 +353,12 @@ def _with_shares(
     return null._replace(offset=float(near[0] - slope * shares[0]), slope=slope)
 
 
-def special() -> Any:
-    """``scipy.special``, late: to load it takes a tenth of a first answer, and bands seldom do."""
-    import scipy.special
-
-    return scipy.special
+def log_normal(deviations: np.ndarray) -> np.ndarray:
+    """log of the standard normal distribution: float64, of the shape of ``deviations``, and no less
+    than at -FARTHEST. ``scipy.special.log_ndtr`` takes a twelfth of a first answer to load.
+    """
+    tail = np.vectorize(math.erfc, otypes=[np.float64])
+    return np.log(tail(-np.maximum(deviations, -FARTHEST) / math.sqrt(2)) / 2)
 
 
 def _deal(works: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -192,7 +192,7 @@ def log_probability(deviations: np.ndarray, count: int) -> np.ndarray:
     """log10 of the probability that an absent query stands out so far in the best of so many
     stretches: at most 0.
     """
-    log = calibration.special().log_ndtr(-np.asarray(deviations) / WIDER) / math.log(10)
+    log = calibration.log_normal(-np.asarray(deviations) / WIDER) / math.log(10)
     log = log + math.log10(max(1, count))
     return np.minimum(log, 0.0)
 
