@@ -159,4 +159,4 @@ def _mean(values: list[float | None]) -> float:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run(main, resumes=True)

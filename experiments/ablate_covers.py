@@ -14,7 +14,6 @@ same command. Expect 1 to 5 minutes a row on 2 cores.
 
 import math
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def main() -> int:
             rows[name] = {"numbers": sum(np.size(leaf) for leaf in jax.tree.leaves(one.params))}
             rows[name] |= {of: _measured(one, kept, lengths) for of, kept in corpora.items()}
     result = {
-        "command": "python -m experiments.ablate_covers " + " ".join(sys.argv[1:]),
+        "command": script.command("ablate_covers"),
         "lengths": list(lengths),
         "trained": rows,
     }
@@ -105,4 +104,4 @@ def _measured(
 
 
 if __name__ == "__main__":
-    script.run(main, more_of="set")
+    script.run(main, more_of="set", resumes=True)

@@ -14,7 +14,6 @@ Expect 2 to 5 minutes a kernel, three times that for an lstm, and some minutes t
 """
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import numpy as np
 from absl import flags
 
 from seqhash import metrics, parallel
-from seqhash.robustness import cells, report, run, systems
+from seqhash.robustness import cells, degrade, report, run, systems
 
 from . import script
 
@@ -55,7 +54,7 @@ _WORKERS = flags.DEFINE_integer("workers", None, "processes; default: the cores"
 
 def main() -> int:
     """Trains what is missing, measures, prints the table; returns the exit status."""
-    workdir = Path(_WORKDIR.value)
+    workdir, names = Path(_WORKDIR.value), degrade.chosen(_DEGRADATIONS.value)
     changes = ["", *_CHANGE.value, *(["closed form"] if _CLOSED_FORM.value else [])]
     folders = [_trained(workdir / "hashers", change) for change in changes]
     task = run.Task(
@@ -71,12 +70,12 @@ def main() -> int:
     )
     contestants, survey = run.contestants(task), run.survey(task)
     script.report_failures(survey.skipped)
-    wanted = [(name, _SECONDS.value) for name in _DEGRADATIONS.value]
+    wanted = [(name, _SECONDS.value) for name in names]
     workers = _WORKERS.value or parallel.cores()
     measured = run.measure(task, survey, workdir / "cells", wanted, workers=workers)
     rows = cells.summarise(measured, contestants)
     result = {
-        "command": "python -m experiments.ablate_pairs " + " ".join(sys.argv[1:]),
+        "command": script.command("ablate_pairs"),
         "recordings": survey.counts(),
         "systems": {system.name: _summary(system, rows, measured) for system in contestants},
         "base": contestants[0].name,
@@ -130,4 +129,4 @@ def _pooled(measured: Mapping[tuple[str, float], Any], system: str, field: str) 
 
 
 if __name__ == "__main__":
-    script.run(main, more_of="set")
+    script.run(main, more_of="set", resumes=True)

@@ -71,7 +71,7 @@ def main(benchmark: str) -> int:
         print(json.dumps(SYSTEMS[_SYSTEM.value]()))
         return 0
     result = BENCHMARKS[benchmark]()
-    command = "python -m experiments.benchmark " + " ".join(sys.argv[1:])
+    command = script.command("benchmark")
     if _OUTPUT.value:
         script.write_json(Path(_OUTPUT.value), {"command": command} | result)
     return 0
@@ -539,7 +539,7 @@ def _measure(benchmark: str, system: str, environment: dict[str, str], pinned: b
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{system} failed, see above.")
+        raise ValueError(f"{system} failed, see above.")
     return json.loads(done.stdout.splitlines()[-1])
 
 

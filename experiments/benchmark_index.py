@@ -94,7 +94,7 @@ def _stages(path: Path, listed: str) -> dict[str, float]:
     seconds, spent = 0.0, dict.fromkeys(STAGES, 0.0)
     for length in (30, 300, 900):  # compiles what recordings of such lengths need
         hasher.hash_samples(np.full(length * hasher.sample_rate, 0.1, np.float32))
-    with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
+    with open_index(path, identity=Identity.of(hasher), create=True) as index:
         for recording in tqdm(
             corpus.recordings(listed), unit="recording", leave=False, disable=None
         ):
@@ -106,7 +106,7 @@ def _stages(path: Path, listed: str) -> dict[str, float]:
             for stage, used in zip(STAGES, np.diff(marks).tolist(), strict=True):
                 spent[stage] += used
     path.unlink()
-    with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
+    with open_index(path, identity=Identity.of(hasher), create=True) as index:
         begun = time.perf_counter()
         ingest.add_files(index, hasher, [listed], workers=parallel.cores(), progress=True)
         elapsed = time.perf_counter() - begun

@@ -229,4 +229,4 @@ def _sources(
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run(main, resumes=True)

@@ -78,4 +78,4 @@ def record(number: int, seed: int, count: int, folder: Path) -> list[dict[str, o
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run(main, resumes=True)

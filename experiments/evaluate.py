@@ -23,7 +23,6 @@ hash and 18 % at 9, for the trained model and for its floors alike (chance 5 %; 
 """
 
 import functools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,6 +80,10 @@ def main() -> int:
     """Evaluates; returns the exit status."""
     parallel.use_all_cores()
     workdir = Path(_WORKDIR.value)
+    if _HASHER.value is None and (_DEGRADATION.value or _DISTRACTORS.value):
+        raise ValueError("--degradation and --distractors need --hasher.")
+    if _NOISE.value and not _DEGRADATION.value:
+        raise ValueError("--noise needs --degradation.")
     if _HASHER.value is not None:
         return _evaluate_hasher(_HASHER.value, workdir)
     trained = checkpoint.load_trained(workdir / "checkpoints")
@@ -124,7 +127,7 @@ def main() -> int:
     )
     result["hasher"] = hashers[main_kind].digest
     result["training"] = _training(workdir, trained, training_store, store)
-    command = "python -m experiments.evaluate " + " ".join(sys.argv[1:])
+    command = script.command("evaluate")
     script.write_json(workdir / "results.json", {"command": command} | result)
     print(evaluate.table(result, name=hashers[main_kind].name))
     print(evaluate.split_table(result))
@@ -197,7 +200,7 @@ def _evaluate_hasher(name: str, workdir: Path) -> int:
         "degradation": _DEGRADATION.value or "clean",
         "distractors": len(distractors),
     }
-    command = "python -m experiments.evaluate " + " ".join(sys.argv[1:])
+    command = script.command("evaluate")
     script.write_json(workdir / "results.json", {"command": command} | result)
     print(evaluate.table(result, name=hasher.name))
     print(evaluate.split_table(result, name=hasher.name))
@@ -332,4 +335,4 @@ def _draw(
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run(main, resumes=True)

@@ -10,7 +10,6 @@ not. A hit is a first answer with the right recording. Writes WORKDIR/identifica
 for an hour of audio on 2 cores.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from tqdm import tqdm
 from seqhash import audio, corpus, metrics, tables
 from seqhash.export import DEFAULT, load_hasher
 from seqhash.index import ingest
-from seqhash.index.catalogue import open_index
+from seqhash.index.catalogue import Identity, open_index
 from seqhash.index.identify import FALSE_POSITIVE_RATE, Match, Searcher, open_searcher
 
 from . import script
@@ -57,7 +56,7 @@ def main() -> int:
     recordings = corpus.recordings(_CORPUS.value)
     path = workdir / "codes.index"
     path.unlink(missing_ok=True)
-    with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
+    with open_index(path, identity=Identity.of(hasher), create=True) as index:
         script.report_failures(
             ingest.add_files(index, hasher, recordings, workers=2, progress=True).failed
         )
@@ -76,7 +75,7 @@ def main() -> int:
             searcher, [r for r in recordings if _work(r) in outside | asked], lengths, fold
         )
     result = {
-        "command": "python -m experiments.identification " + " ".join(sys.argv[1:]),
+        "command": script.command("identification"),
         "corpus": str(_CORPUS.value),
         "hasher": {"name": hasher.name, "digest": hasher.digest},
         "shifts": _SHIFTS.value or hasher.shifts,

@@ -12,7 +12,6 @@ absent. Rates at several stated false-positive rates. Writes WORKDIR/identify_co
 for 30 covers among 63 recordings on 2 cores.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from tqdm import tqdm
 from seqhash import audio, corpus, metrics, tables
 from seqhash.export import load_hasher
 from seqhash.index import ingest
-from seqhash.index.catalogue import open_index
+from seqhash.index.catalogue import Identity, open_index
 from seqhash.index.identify import Match, Searcher, open_searcher
 
 from . import script
@@ -69,7 +68,7 @@ def main() -> int:
     covers = [one for one in recordings if one.role == "cover"]
     path = workdir / "codes.index"
     path.unlink(missing_ok=True)
-    with open_index(path, identity=ingest.identity_of(hasher), create=True) as index:
+    with open_index(path, identity=Identity.of(hasher), create=True) as index:
         counts = ingest.add_files(index, hasher, known, workers=2, progress=True)
         script.report_failures(counts.failed)
         searcher = open_searcher(index, hasher)
@@ -78,7 +77,7 @@ def main() -> int:
     rows = list(_rows(searcher, works, covers, known, failed))
     script.report_failures(failed)
     result = {
-        "command": "python -m experiments.identify_covers " + " ".join(sys.argv[1:]),
+        "command": script.command("identify_covers"),
         "corpus": str(_CORPUS.value),
         "hasher": {"name": hasher.name, "digest": hasher.digest},
         "recordings": len(searcher.rows),

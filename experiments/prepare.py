@@ -62,4 +62,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    script.run(main, more_of="set")
+    script.run(main, more_of="set", resumes=True)

@@ -117,4 +117,4 @@ def _percent(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    script.run(main, more_of="set")
+    script.run(main, more_of="set", resumes=True)

@@ -15,7 +15,6 @@ same command. About an hour for 60 recordings, 500 queries and 2 cores.
 import math
 import os
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,10 +81,7 @@ def main() -> int:
     begun, workdir = time.perf_counter(), Path(_WORKDIR.value)
     lengths = _seconds(_LENGTHS.value or _default(DEFAULT_LENGTHS, QUICK_LENGTHS))
     names = _DEGRADATIONS.value or _default(DEFAULT_DEGRADATIONS, QUICK_DEGRADATIONS)
-    names = list(degrade.NAMES) if names == ["all"] else names
-    if unknown := [name for name in names if name not in degrade.NAMES]:
-        known = ", ".join(degrade.NAMES)
-        raise ValueError(f"Unknown degradation {unknown[0]!r}; there are {known}.")
+    names = degrade.chosen(names)
     programs = workdir / "outside"
     chosen: list[str | systems.Outside] = [
         audfprint.system(programs, _AUDFPRINT.value) if name == "audfprint" else name
@@ -116,7 +112,7 @@ def main() -> int:
     )
     rows = cells.summarise(measured, contestants)
     result = {
-        "command": "python -m experiments.robustness " + " ".join(sys.argv[1:]),
+        "command": script.command("robustness"),
         "versions": versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "seconds": time.perf_counter() - begun,
@@ -172,4 +168,4 @@ def _seconds(values: Sequence[str]) -> list[float]:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run(main, resumes=True)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -36,6 +37,11 @@ def _strict(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_strict(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def command(name: str) -> str:
+    """The command line of this run, as a shell takes it."""
+    return shlex.join(["python", "-m", f"experiments.{name}", *sys.argv[1:]])
 
 
 def whole_numbers(flag: str, values: Sequence[str]) -> tuple[int, ...]:
@@ -114,7 +120,13 @@ def trained(name: str, arguments: Sequence[str], directory: Path) -> Path:
     return directory
 
 
-def run(main: Callable[..., int | None], *, more_of: str = "", one_of: Sequence[str] = ()) -> None:
+def run(
+    main: Callable[..., int | None],
+    *,
+    more_of: str = "",
+    one_of: Sequence[str] = (),
+    resumes: bool = False,
+) -> None:
     """Runs a script under absl; bad input ends in one line on stderr and EXIT_BAD_INPUT, not in a
     traceback.
 
@@ -123,6 +135,7 @@ def run(main: Callable[..., int | None], *, more_of: str = "", one_of: Sequence[
       more_of: a flag that takes any number of name=value: ``--set a=1 b=2`` is ``--set a=1 --set
         b=2``.
       one_of: words of which the command has one, which ``main`` is given.
+      resumes: what was done before it is stopped counts when it is run again.
     """
 
     def guarded(argv: Sequence[str]) -> int | None:
@@ -142,7 +155,8 @@ def run(main: Callable[..., int | None], *, more_of: str = "", one_of: Sequence[
             print(f"error: {error}", file=sys.stderr)
             return EXIT_BAD_INPUT
         except KeyboardInterrupt:
-            print("stopped; the same command goes on where it was", file=sys.stderr)
+            more = "; the same command goes on where it was" if resumes else ""
+            print(f"stopped{more}", file=sys.stderr)
             return EXIT_STOPPED
 
     flags.FLAGS.set_gnu_getopt()  # flags may follow other words

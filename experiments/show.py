@@ -18,7 +18,6 @@ import csv
 import io
 import shlex
 import statistics
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -198,7 +197,7 @@ def _kept(path: Path, made_of: str) -> Answers:
 
 
 def _keep(path: Path, made_of: str, answers: Answers) -> None:
-    command = "python -m experiments.show " + " ".join(sys.argv[1:])
+    command = script.command("show")
     about = {"command": command, "versions": evaluate.versions(), "made_of": made_of}
     script.write_json(path, about | {"answers": answers})
 

@@ -119,4 +119,4 @@ def _line(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    script.run(main, more_of="set")
+    script.run(main, more_of="set", resumes=True)

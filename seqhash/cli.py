@@ -338,7 +338,7 @@ def _add(values: flags.FlagValues, others: list[str]) -> int:
     gathered = ingest.gather(_named(others, "file, folder or manifest"))
     new = _is_new(path)
     hasher = _load_hasher(values) if new else None
-    identity = ingest.identity_of(hasher) if hasher else None
+    identity = Identity.of(hasher) if hasher else None
     if not new and values.hasher:
         identity = _identity(values, path)
     channel, create = _channel(values), identity is not None
@@ -349,7 +349,7 @@ def _add(values: flags.FlagValues, others: list[str]) -> int:
 
         def load() -> "Hasher":  # jax only where there is something to hash
             loaded = hasher or _load_hasher(values, path)
-            require_same(Path(path), index.identity, ingest.identity_of(loaded))
+            require_same(Path(path), index.identity, Identity.of(loaded))
             return loaded
 
         try:
@@ -406,7 +406,7 @@ def _identity(values: flags.FlagValues, path: str) -> Identity | None:
     with contextlib.suppress(IndexFileError), open_index(path, readonly=True) as index:
         if index.identity.digest == exported.stated_digest(values.hasher):
             return index.identity
-    return ingest.identity_of(_load_hasher(values, path))
+    return Identity.of(_load_hasher(values, path))
 
 
 def _print_counts(
@@ -441,33 +441,39 @@ def _print_counts(
 
 
 def _remove(values: flags.FlagValues, others: list[str]) -> int:
+    names = _named(others, "id, path or folder")
     with _open(values, readonly=False) as index:
-        rows = index.rows()
-        chosen = [_found(rows, name) for name in _named(others, "id, path or folder")]
-        missing = [name for name, ids in zip(others, chosen, strict=True) if not ids]
+        # What is named by its id goes, however damaged its line is.
+        rows = [] if all(map(_is_id, names)) else index.rows()
+        by_name = [_found(index, rows, name) for name in names]
+        missing = [name for name, found in zip(names, by_name, strict=True) if not any(found)]
         if missing:
             hint = "nothing was removed ('seqhash list' shows all)"
             raise ValueError(f"not in the index: {', '.join(missing)}; {hint}.")
-        roots = [Path(os.path.abspath(name)) for name in others if not _is_id(name)]
+        roots = [Path(os.path.abspath(name)) for name in names if not _is_id(name)]
+        removed, below = (set().union(*ids) for ids in zip(*by_name, strict=True))
         elsewhere = dict[int, str]()
-        for i in {i for ids in chosen for i in ids if len(ids) > 1}:
+        for i in below - removed:
             outside = (place for place in index.places(i) if not follow.is_below(place, roots))
             if there := next((place for place in outside if not follow.is_gone(place)), None):
                 elsewhere[i] = there
-        removed = {i for ids in chosen for i in ids} - elsewhere.keys()
+        removed |= below - elsewhere.keys()
         index.move(elsewhere, {}, removed)
     kept = f", kept {len(elsewhere)} that have a copy elsewhere" if elsewhere else ""
     print(f"removed {len(removed)}{kept}")
     return 0
 
 
-def _found(rows: Sequence[Row], name: str) -> list[int]:
-    """Ids that an argument names: a number is an id, all else a file or a folder."""
+def _found(index: "Index", rows: Sequence[Row], name: str) -> tuple[set[int], set[int]]:
+    """Ids that an argument names, and those of what lies in the folder that it names: a number is
+    an id, all else a file or a folder.
+    """
     if _is_id(name):
-        return [row.id for row in rows if row.id == int(name)]
+        return index.ids() & {int(name)}, set()
     path = os.path.abspath(name)
-    exact = [row.id for row in rows if row.path in (name, path)]
-    return exact or [row.id for row in rows if follow.is_below(row.path, [Path(path)])]
+    if exact := {row.id for row in rows if row.path in (name, path)}:
+        return exact, set()
+    return set(), {row.id for row in rows if follow.is_below(row.path, [Path(path)])}
 
 
 def _is_id(name: str) -> bool:
@@ -610,6 +616,11 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
             false_positive_rate=values.false_positive_rate,
             everywhere=values.all,
         )
+        if "-" in files:
+            searchers = together.searchers.values()
+            heard = {(one.hasher.sample_rate, _channel(values) or one.channel) for one in searchers}
+            if len(heard) > 1:  # it can be read once
+                raise UsageError("- can be asked of indexes of one sample rate and channel only.")
         for file in files:
             told = _Told()
             if file == "-" and not plot:
@@ -685,21 +696,20 @@ def _listen(together: "Together", values: flags.FlagValues, told: _Told) -> tupl
     """
     from seqhash.index import listen
 
-    searchers, found = [*together.searchers.values()], False
-    rates = {searcher.hasher.sample_rate for searcher in searchers}
-    if len(rates) > 1:
-        raise UsageError("- can be asked of indexes of one sample rate only.")
-    hasher, error = searchers[0].hasher, None
-    blocks = _standard_input(values, searchers[0], told, block_seconds=audio.LIVE_SECONDS)
+    searchers, found, error = [*together.searchers.values()], False, None
+    rate = searchers[0].hasher.sample_rate
     least = max(searcher.hasher.shortest_seconds for searcher in searchers)
     try:
+        blocks = _standard_input(values, searchers[0], told, block_seconds=audio.LIVE_SECONDS)
         ear = together.at_rate(values.false_positive_rate / listen.ASKED)
-        events = listen.listen(blocks, ear, sample_rate=hasher.sample_rate, least=least)
+        events = listen.listen(blocks, ear, sample_rate=rate, least=least)
         for event in events:
             found = True
             _print_event(event, told, as_json=values.json)
     except audio.AudioError as broken:
         error = broken.reason
+    except BrokenPipeError:  # of what was printed
+        raise
     except (ValueError, OSError) as broken:
         error = str(broken)
     if not found or error or (told.flaws and values.json):
@@ -834,10 +844,10 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
         a, b = map(samples, others)
     found = compare.compare_variants(a, b, hasher=hasher, shifts=hasher.shifts)
     said = compare.verdict(found, code_rate=hasher.code_rate)
-    seconds = min(  # to the end of the last code's sound
-        (found.codes - 1) / hasher.code_rate + hasher.segment_seconds,
+    seconds = min(  # of the first, to the end of the last code's sound
+        ((found.codes - 1) / hasher.code_rate + hasher.segment_seconds) / found.tempo,
         len(a) / hasher.sample_rate - found.start_a,
-        len(b) / hasher.sample_rate - found.start_b,
+        (len(b) / hasher.sample_rate - found.start_b) / found.tempo,
     )
     if values.json:
         numbers = {"verdict": said, "seconds": seconds, **found._asdict()}
@@ -845,10 +855,10 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
         del numbers["differences"]
         print(json.dumps({"a": others[0], "b": others[1], **numbers}, allow_nan=False))
     else:
-        starts = (found.start_a, found.start_b)
-        cells = [
-            (file, _time(s), _time(s + seconds)) for file, s in zip(others, starts, strict=True)
-        ]
+        begins = (found.start_a, found.start_b)
+        ends = (found.start_a + seconds, found.start_b + seconds * found.tempo)
+        times = ((_time(begin), _time(end)) for begin, end in zip(begins, ends, strict=True))
+        cells = [(file, *both) for file, both in zip(others, times, strict=True)]
         _print_table(("file", "from", "to"), cells)
         errors = f"{found.distance} of {found.differences.size} bits in {found.codes} codes"
         print(f"bit error rate {found.bit_error_rate:.2%}: {errors}")

@@ -16,7 +16,7 @@ Neither level nor polarity moves a bit, and a transposition moves pitch classes 
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -56,11 +56,6 @@ def fine(config: HarmonyConfig) -> BandsConfig:
 def stream(blocks: Iterable[np.ndarray], *, config: HarmonyConfig) -> np.ndarray:
     """Powers of a recording that comes in blocks of samples: float32 (frames, thirds)."""
     return bands.stream(blocks, config=fine(config))
-
-
-def pieces(blocks: Iterable[np.ndarray], *, config: HarmonyConfig) -> Iterator[np.ndarray]:
-    """``stream``, a piece at a time."""
-    return bands.pieces(blocks, config=fine(config))
 
 
 def tuning(powers: np.ndarray, *, config: HarmonyConfig) -> int:

@@ -303,6 +303,9 @@ def test_verify_tells_of_damage(run, index):
     assert done.status == cli.EXIT_NONE
     assert "one.wav" in done.out
     assert done.out.endswith("1 problems\n")
+    removed = run("remove", f"--index={index}", "1")  # as the message says
+    assert (removed.status, removed.out) == (0, "removed 1\n")
+    assert run("verify", f"--index={index}").status == 0
 
 
 def test_remove_by_id_and_by_path(run, index, music, monkeypatch):
@@ -328,6 +331,13 @@ def test_remove_by_folder(run, index, music, tmp_path):
     done = run("remove", f"--index={index}", music)
     assert done.out == "removed 2, kept 1 that have a copy elsewhere\n"
     assert ids(run, index).keys() == {"copy.wav"}
+    soundfile.write(tmp_path / "more" / "five.wav", tune(5), RATE)
+    (tmp_path / "one").mkdir()
+    shutil.copy(tmp_path / "more" / "five.wav", tmp_path / "one")
+    run("add", f"--index={index}", tmp_path / "one", tmp_path / "more" / "five.wav")
+    done = run("remove", f"--index={index}", tmp_path / "one")  # as of many, so of one
+    assert done.out == "removed 0, kept 1 that have a copy elsewhere\n"
+    assert run("remove", f"--index={index}", tmp_path / "more" / "five.wav").out == "removed 1\n"
 
 
 def test_adding_again_starts_no_jax(index, music):
@@ -477,11 +487,12 @@ class FakeSearcher:
 @pytest.fixture
 def searcher(monkeypatch, tmp_path, made):
     """Stands in for a searcher of the index ``i`` here; notes what it is asked."""
-    asked = SimpleNamespace(samples=None, options=None)
+    asked = SimpleNamespace(samples=None, options=None, channels={})
 
     def open_searcher(path, hasher, **options):
-        asked.options = options
-        return FakeSearcher(asked, hasher)
+        asked.options, made = options, FakeSearcher(asked, hasher)
+        made.channel = asked.channels.get(path, "first")
+        return made
 
     monkeypatch.setattr(together, "open_searcher", open_searcher)
     (tmp_path / "here").mkdir()
@@ -602,6 +613,10 @@ def test_identify_reads_raw_samples(run, searcher, monkeypatch, name, dtype, sca
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     run("identify", "--index=i", *PAPER, f"--format={name}", "--rate=8000", "-")
     assert searcher.samples.shape == (40_000,)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    done = run("identify", "--index=i", *PAPER, "--json", f"--format={name}", "--channel=2", "-")
+    assert done.status == cli.EXIT_FAILED
+    assert "channel" in lines("identify", done.out)[0]["error"]
     for broken in (data[:1], b""):
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(broken)))
         done = run("identify", "--index=i", *PAPER, "--json", f"--format={name}", "-")
@@ -615,6 +630,27 @@ def test_identify_takes_the_channel_of_the_index_unless_another_is_named(run, se
         assert searcher.reading.pop("report")
         assert isinstance(searcher.reading.pop("read").__self__, decode.Reader)
         assert searcher.reading == {"channel": channel, "strict": strict}
+
+
+@pytest.mark.parametrize("more", [[], ["--plot=x.png"]])
+def test_standard_input_is_asked_of_indexes_that_hear_alike(run, searcher, made, more):
+    with open_index(made, readonly=True) as index:
+        open_index("mixed", identity=index.identity, channel="mix", create=True).close()
+    both = ["identify", "--index=i", "--index=mixed", *PAPER, *more, "-"]
+    searcher.channels = {"mixed": "mix"}
+    done = run(*both)
+    assert done.status == cli.EXIT_BAD_INPUT
+    assert "one sample rate and channel only" in done.err
+
+
+def test_a_reader_of_a_stream_that_ends_early_is_no_failure(searcher, monkeypatch):
+    def broken(*_, **__):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(bytes(80_000))))
+    monkeypatch.setattr(cli, "_print_event", broken)
+    with pytest.raises(BrokenPipeError):
+        cli._run(["identify", "--index=i", *PAPER, "--format=s16le", "-"])
 
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG"])

@@ -152,6 +152,14 @@ def test_a_match_is_drawn_from_the_grid_of_the_reference(hasher, recording):
         compare.compare_match(query, words, start=0.0, end=5.0, offset=100.0, hasher=hasher)
 
 
+def test_what_was_played_faster_is_shorter_in_the_picture():
+    words = np.random.default_rng(0).integers(0, 2**32, (40, 1), np.uint32)
+    found = compare.compare_codes(words, words, 16.0)._replace(start_a=3.0, tempo=1.25)
+    figure = compare.draw_differences(found, title="", code_rate=16.0)
+    for axes in figure.axes:
+        assert axes.get_xlim() == pytest.approx((3.0, 3.0 + 40 / 16 / 1.25))
+
+
 def test_the_picture_shows_the_bits(tmp_path):
     a = random_words(0, 40, 4)
     found = compare.compare_codes(a, a, 4.0)

@@ -189,6 +189,10 @@ def test_of_many_recordings_those_are_weighed_that_have_neighbours(searcher, cov
 def test_misses_are_told_and_what_can_be_answered(searcher, cover):
     survey = searcher.survey([cover[: 4 * RATE]])
     assert survey.needed == pytest.approx(2)
+    copy = played(chords(4))  # from begin to end, whatever is asked of it
+    (whole,) = searcher.identify(copy)
+    assert (whole.distance, whole.start, whole.score) == (0, 0.0, 30.0)
+    assert searcher.survey([copy]).matches == [whole]
     assert all(match.score >= 2 for match in survey.matches)
     assert all(miss.score < 2 for miss in survey.misses)
     assert searcher.reach(20.0) == 1.0

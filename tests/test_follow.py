@@ -24,7 +24,7 @@ class Collection(NamedTuple):
 
     def add(self, *items, **options):
         """What ``add_files`` says: it is another process's."""
-        identity = ingest.identity_of(telling())
+        identity = catalogue.Identity.of(telling())
         with catalogue.open_index(self.index, identity=identity, create=True) as store:
             return add(store, telling, items or [self.folder], **options)
 
@@ -101,6 +101,21 @@ def test_an_add_that_is_stopped_before_it_follows_loses_no_entry(music, monkeypa
             music.add()
     assert music.add() == (0, 4, [], ([], [str(music.folder / "1.flac")], [], []))
     assert music.there() == before | {"1.flac": (before["1.flac"][0], "Other")}
+
+
+def test_a_file_that_is_retagged_again_after_a_stopped_add_keeps_its_entry(music):
+    before = alone(music).there()
+    write(music.folder / "1.flac", 2.0, seed=1, title="Other")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest.follow, "follow", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            music.add()
+    write(music.folder / "2b.flac", 2.0, seed=1, title="Another")
+    (music.folder / "1.flac").unlink()
+    music.add()
+    assert music.there() == {name: before[name] for name in ("0.flac", "2.flac", "3.flac")} | {
+        "2b.flac": (before["1.flac"][0], "Another")
+    }
 
 
 def test_a_copy_takes_the_place_of_a_file_that_is_gone(music):
@@ -207,7 +222,7 @@ def test_nothing_new_is_looked_at_twice_and_no_hasher_is_loaded(music, monkeypat
     monkeypatch.setattr(ingest, "_SETTLED_SECONDS", 0.0)  # files are seconds old here
     reason = music.add().failed[0][1]
     monkeypatch.setattr(ingest, "_digest", lambda path: pytest.fail(f"{path} was read"))
-    identity = ingest.identity_of(telling())
+    identity = catalogue.Identity.of(telling())
     with catalogue.open_index(music.index, identity=identity) as store:
         counts = add(store, lambda: pytest.fail("the hasher was loaded"), [music.folder])
     assert counts[:3] == (0, 4, [(str(music.folder / "text.mp3"), reason)])

@@ -9,7 +9,7 @@ from seqhash import controls, evaluate, mfcc
 from seqhash.config import Config, override
 from seqhash.corpus import Recording
 from seqhash.index import compare, identify, ingest
-from seqhash.index.catalogue import open_index
+from seqhash.index.catalogue import Identity, open_index
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -73,7 +73,7 @@ def test_any_hasher_finds_and_is_measured(files, tmp_path, rate, hop, bits, seco
     hasher = controls.untrained(jax.random.key(0), settings, statistics)
     assert (hasher.bits, hasher.words, hasher.sample_rate) == (bits, bits // 32, rate)
     sounds = sorted(files.glob("*.flac"))
-    with open_index(tmp_path / "index", identity=ingest.identity_of(hasher), create=True) as index:
+    with open_index(tmp_path / "index", identity=Identity.of(hasher), create=True) as index:
         counts = ingest.add_files(index, hasher, sounds, workers=1, progress=False)
         assert (counts.added, counts.failed) == (10, [])
         words = index.words_of(row.id for row in index.rows())

@@ -17,8 +17,8 @@ import seqhash
 from seqhash import songbook
 from seqhash.audio import AudioError
 from seqhash.codes import AS_IS
-from seqhash.index import calibration, identify, ingest, windows
-from seqhash.index.catalogue import Collection, Entry, IndexFileError, Row, open_index
+from seqhash.index import calibration, identify, windows
+from seqhash.index.catalogue import Collection, Entry, Identity, IndexFileError, Row, open_index
 from seqhash.index.searcher import _groups, _Hits
 from seqhash.search import hamming, planar
 
@@ -50,7 +50,7 @@ def index(hasher, music, tmp_path_factory):
         )
         for i, work in enumerate(WORKS[:-2])
     ]
-    with open_index(path, identity=ingest.identity_of(hasher), create=True) as opened:
+    with open_index(path, identity=Identity.of(hasher), create=True) as opened:
         opened.add(entries)
     return path
 
@@ -355,7 +355,7 @@ def test_a_bare_rhythm_at_another_tempo_is_no_match(hasher, searcher):
 @pytest.mark.slow
 def test_an_empty_index_finds_nothing(hasher, tmp_path, music):
     path = tmp_path / "index"
-    open_index(path, identity=ingest.identity_of(hasher), create=True).close()
+    open_index(path, identity=Identity.of(hasher), create=True).close()
     assert identify.open_searcher(path, hasher).identify(music[WORKS[0]][: 3 * RATE]) == []
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from seqhash.index import catalogue, exchange
-from seqhash.index.catalogue import Entry, Identity, IndexFileError, open_index
+from seqhash.index.catalogue import Entry, Identity, IndexFileError, delete_empty, open_index
 
 ROOT = Path(__file__).parents[1]
 IDENTITY = Identity("paper-128", "ab" * 32, 4.0, 4, 8_000)
@@ -584,3 +584,15 @@ def test_a_readonly_file(guarded):
     path.chmod(0o200)
     with pytest.raises(IndexFileError, match="i: it cannot be opened"):
         open_index(path, readonly=True)
+
+
+def test_an_index_that_is_deleted_while_another_process_writes_is_said_so(tmp_path):
+    path, entry = tmp_path / "i", Entry("/a", "0" * 64, np.zeros((3, 4), np.uint32), 1.0)
+    with open_index(path, identity=IDENTITY, create=True) as index:
+        delete_empty(path)
+        with pytest.raises(IndexFileError, match="moved or deleted meanwhile; run the same"):
+            index.add([entry])
+    with open_index(path, identity=IDENTITY, create=True) as index:
+        index.add([entry])
+        delete_empty(path)
+    assert path.exists()

@@ -61,7 +61,7 @@ def write(path, seconds=2.0, *, seed=0, rate=RATE, **tags):
 
 
 def opened(path, hasher):
-    return catalogue.open_index(path, identity=ingest.identity_of(hasher), create=True)
+    return catalogue.open_index(path, identity=catalogue.Identity.of(hasher), create=True)
 
 
 def add(store, hasher, items, workers=2, **options):
@@ -143,7 +143,7 @@ def test_bad_files_are_listed_with_the_reason_and_the_others_added(tmp_path):
 def test_the_index_says_which_channel_is_taken(tmp_path):
     hasher, left = fake_hasher(), 0.1 * np.random.default_rng(0).standard_normal(2 * RATE)
     soundfile.write(tmp_path / "x.wav", np.stack([left, 0 * left], 1), RATE)
-    identity = ingest.identity_of(hasher)
+    identity = catalogue.Identity.of(hasher)
     for channel, failed in {"first": 0, "mix": 0, "2": 1}.items():
         index = tmp_path / channel
         opened = catalogue.open_index(index, identity=identity, create=True, channel=channel)
@@ -237,7 +237,7 @@ def test_codes_in_blocks_are_those_of_the_whole(monkeypatch, hasher, changes):
 
 
 def test_a_long_recording_is_hashed_while_it_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(ingest, "BLOCKS", 1)
+    monkeypatch.setattr(decode, "HELD", 1)
     monkeypatch.setattr(codes, "PIECES", 1)
     monkeypatch.setattr(codes, "PIECE_SECONDS", 25.0)
     pieces = []
@@ -263,7 +263,7 @@ def test_a_long_recording_is_hashed_while_it_is_decoded(tmp_path, monkeypatch):
 @pytest.mark.parametrize("most", [1, 3])
 def test_decoding_stays_a_few_recordings_ahead(tmp_path, monkeypatch, most):
     files = [write(tmp_path / f"{i:02}.wav", 1.5, seed=i) for i in range(12)]
-    monkeypatch.setattr(ingest, "BLOCKS", most)
+    monkeypatch.setattr(decode, "HELD", most)
     real, taken, hashed = ingest._jobs, 0, 0
 
     def jobs(*arguments):
@@ -416,7 +416,7 @@ def main():
         name="fake", digest="0" * 64, config=Config(), code_rate=4.0, sample_rate=16000,
         words=4, hop=4000, span=16240, whole=False, shortest_seconds=1.00506, hash_many=hash_many,
     )
-    identity = ingest.identity_of(hasher)
+    identity = catalogue.Identity.of(hasher)
     with catalogue.open_index({str(tmp_path / "index")!r}, identity=identity, create=True) as store:
         print("ready", flush=True)
         music = {str(tmp_path / "music")!r}
@@ -451,7 +451,7 @@ def test_workers_do_not_run_the_callers_script(tmp_path):
 def test_a_killed_run_leaves_a_good_index_and_no_processes_and_is_continued(tmp_path, number):
     for i in range(24):
         write(tmp_path / "music" / f"{i}.wav", 1.5, seed=i)
-    identity = ingest.identity_of(fake_hasher())
+    identity = catalogue.Identity.of(fake_hasher())
     with script(tmp_path, pause=0.2) as process:
         process.stdout.readline()
         with catalogue.open_index(tmp_path / "index", readonly=True) as store:

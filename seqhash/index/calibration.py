@@ -40,7 +40,8 @@ COPY_CODES = 2  # ... where a window has so many codes: a single one is often as
 # Of many bits one that is smaller than COPY_MOST may be a copy: so many seconds on both sides are
 # nearer than COPY, or on one than this where the recording is no nearer to itself elsewhere
 COPY_MOST, BESIDE, COPY_BESIDE = 0.8, 3.0, 0.65
-SAMPLE = 512  # windows that say what is typical
+SAMPLE = 512  # windows that say what is typical, ...
+FEW_WINDOWS = 64  # ... and, where there are fewer, as many with their codes in reverse order
 LOW_SHARE = 0.1  # a low quantile of the distances to them
 ROWS = 2**17  # codes of each half at most: what is left out enters as ``copies``
 KNEE, LOW = 0.3, 0.1  # quantiles through which the tail goes; it begins at KNEE
@@ -189,7 +190,7 @@ def estimate(
     if tried is None:
         return assumed(words, starts, n=n, tries=tries) if many_bits else None
     trials, shares, copies, left = tried
-    sample = draw_windows(words, low, high, n, 1, SAMPLE, rng)
+    sample = _sample(words, low, high, n, rng, both=many_bits and _are_few(low, high, n))
     if many_bits:
         edge, excess = _lowest(trials)
         mean = edge - excess * math.log(LOW)
@@ -220,7 +221,8 @@ def assumed(
     windows = int(np.maximum(high - low - n + 1, 0).sum())
     if not windows:
         return None
-    sample = draw_windows(words, low, high, n, 1, SAMPLE, np.random.default_rng(n))
+    rng = np.random.default_rng(n)
+    sample = _sample(words, low, high, n, rng, both=windows < FEW_WINDOWS)
     null = NullDistribution(np.array([-np.inf]), 0.0, ASSUMED, float(windows * tries), sample)
     return null if n < ASSUMED_CODES else _with_shares(null, *ASSUMED_SHARES, 1.0)
 
@@ -234,8 +236,8 @@ def of_length(
     low, high = starts[:-1], starts[1:]
     if (high - low < n).all():
         return None
-    rng = np.random.default_rng(n)
-    return null._replace(sample=draw_windows(words, low, high, n, 1, SAMPLE, rng))
+    both, rng = _are_few(low, high, n), np.random.default_rng(n)
+    return null._replace(sample=_sample(words, low, high, n, rng, both=both))
 
 
 def _trials(
@@ -255,6 +257,7 @@ def _trials(
     """
     # One program serves all halves, however uneven they are.
     room = min(len(words), ROWS + int((high - low).max(initial=0)))
+    both = many_bits and _are_few(low, high, n)
     asked_all, searched = [], 0
     for _ in range(DEALS):
         halves = [_half(high - low, works, own, rng) for own in _deal(works, rng)]
@@ -267,7 +270,7 @@ def _trials(
             queries = words[begins[:, None] + np.arange(n)]
             found = hamming.search(database, queries, 1, progressive=False)
             nearest, row = found.distance[:, 0], rows[found.row[:, 0]]
-            sample = draw_windows(words, low[there], high[there], n, 1, SAMPLE, rng)
+            sample = _sample(words, low[there], high[there], n, rng, both=both)
             usual = typical(sample, queries, many_bits=many_bits)
             shares = nearest / usual.low
             strange = shares >= (COPY_MOST if many_bits else COPY)
@@ -389,17 +392,37 @@ def _rows(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(rows), np.concatenate([[0], np.cumsum(high - low)])
 
 
+def _are_few(low: np.ndarray, high: np.ndarray, n: int) -> bool:
+    """Whether recordings hold so few windows of n codes that most of them share codes."""
+    return int(np.maximum(high - low - n + 1, 0).sum()) < FEW_WINDOWS
+
+
+def _sample(
+    words: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
+    *,
+    both: bool,
+) -> np.ndarray:
+    """Windows that say what is typical, ``both`` as they are and in reverse order: these hold the
+    same sounds, and are no copies of what a clip shares codes with.
+    """
+    drawn = draw_windows(words, low, high, n, SAMPLE, rng)
+    return np.concatenate([drawn, drawn[:, ::-1]]) if both else drawn
+
+
 def draw_windows(
     words: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
     n: int,
-    tries: int,
     count: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Windows (count * tries, n, words) at ``draw_rows``."""
-    return words[draw_rows(low, high, n, tries, count, rng)[:, None] + np.arange(n)]
+    """Windows (count, n, words) at ``draw_rows``."""
+    return words[draw_rows(low, high, n, 1, count, rng)[:, None] + np.arange(n)]
 
 
 def draw_rows(

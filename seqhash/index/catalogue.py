@@ -293,7 +293,7 @@ class Index:
         with self._transaction(write=True) as db:
             for path in forget:
                 db.execute(f"DELETE FROM files WHERE path = {_TEXT}", (_encoded(path),))
-            there = {i for (i,) in db.execute("SELECT id FROM recordings").fetchall()}
+            there = self.ids()
             for i in there & paths.keys():
                 self._rewrite(db, i, self._row(db, i)._replace(path=paths[i]))
             for old, new in retagged.items():
@@ -328,6 +328,11 @@ class Index:
         valid = [int(i) for i in ids if 0 < i < 2**63]
         with self._transaction(write=True) as db:
             return sum(_delete(db, i) for i in valid)
+
+    def ids(self) -> set[int]:
+        """Of all recordings, also of those whose lines are damaged."""
+        with self._transaction() as db:
+            return {i for (i,) in db.execute("SELECT id FROM recordings").fetchall()}
 
     def rows(self) -> list[Row]:
         """The catalogue, by ascending id."""
@@ -530,10 +535,9 @@ def open_index(
 
 def delete_empty(path: str | os.PathLike[str]) -> None:
     """Deletes an index that holds nothing."""
-    with open_index(path, readonly=True) as index:
-        empty = not index.info()["recordings"]
-    if empty:
-        os.unlink(path)
+    with open_index(path) as index, index._transaction(write=True):
+        if not index.ids():  # nor does another process add to it meanwhile
+            os.unlink(path)
 
 
 @contextlib.contextmanager
@@ -559,6 +563,8 @@ def _explain(path: Path, error: Exception) -> str:
         sqlite3.SQLITE_READONLY: "it cannot be written, or what a killed process left "
         "(FILE-journal) not be undone; give yourself write permission for it and its folder, or "
         "copy both files to a folder of your own",
+        sqlite3.SQLITE_READONLY_DBMOVED: "it was moved or deleted meanwhile; run the same command "
+        "again",
         sqlite3.SQLITE_CANTOPEN: "it cannot be opened, or no file be made beside it; check the "
         "permissions of both",
         sqlite3.SQLITE_CORRUPT: "damaged or cut short, or not to be read from its disk; run the "
@@ -568,9 +574,8 @@ def _explain(path: Path, error: Exception) -> str:
         "copy",
         sqlite3.SQLITE_NOTADB: "not a seqhash index; name another file",
     }
-    reason = reasons.get(
-        getattr(error, "sqlite_errorcode", other) & 0xFF
-    )  # the low byte; the others are its kind
+    code = getattr(error, "sqlite_errorcode", other)
+    reason = reasons.get(code, reasons.get(code & 0xFF))  # the low byte; the others are its kind
     return f"{path}: {reason} ({error})." if reason else f"{path}: {error}."
 
 

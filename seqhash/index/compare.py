@@ -231,12 +231,13 @@ def compare_match(
             ahead = tempo
         codes = views.get((pitch, tempo), views.get((pitch, 1.0), codes))
     beside = first + np.rint(np.arange(len(codes)) * ahead).astype(np.int64)
+    tempo /= ahead  # of codes of A beside those of B
     words_a, words_b = _checked(codes, "The query's codes"), words[beside[beside < len(words)]]
     words_b = _checked(words_b, "The reference's codes there")
     chance = compare_codes(words_a, words, rate).chance
     count = min(len(words_a), len(words_b))
     one = _comparison(words_a, words_b, 0, 0, count, chance=chance, code_rate=rate)
-    return one._replace(start_a=begin, start_b=first / rate)
+    return one._replace(start_a=begin, start_b=first / rate, tempo=tempo)
 
 
 def beside(
@@ -273,6 +274,7 @@ def draw_differences(comparison: Comparison, *, title: str, code_rate: float) ->
     from seqhash import style  # late, for matplotlib
 
     codes, bits = comparison.differences.shape
+    code_rate *= comparison.tempo  # of what was played faster
     end = comparison.start_a + codes / code_rate
     figure = Figure(figsize=(9.0, 4.6), layout="constrained")
     matrix, rates = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})

@@ -80,6 +80,7 @@ def follow(
         for old in [*replaced.values(), *lost.values()]:
             # One that is not fresh is where an ``add`` that was stopped has put it.
             may_be = (is_fresh or old.path == row.path) and old.id not in (row.id, *retagged)
+            may_be = may_be and row.id not in retagged
             alike = (old.codes, old.duration) == (row.codes, row.duration)
             if may_be and alike and _same_codes(index, old.id, row.id):
                 retagged[old.id] = row.id
@@ -87,8 +88,13 @@ def follow(
     for i in retagged:
         replaced.pop(i, None)
         lost.pop(i, None)
+    between = set[int]()
+    for first in [*retagged]:  # what was retagged twice is the first of them
+        while (new := retagged.get(first)) in retagged:
+            retagged[first] = retagged.pop(new)
+            between.add(new)
     gone = [row for i, row in lost.items() if i not in replaced]
-    dropped = {*replaced, *(row.id for row in gone if prune)}
+    dropped = {*replaced, *between, *(row.id for row in gone if prune)}
     if paths or retagged or dropped:
         forget = [row.path for row in gone] if prune else []
         index.move(paths, retagged, dropped, forget)

@@ -77,7 +77,10 @@ def open_searcher(
 
     Raises:
       IndexFileError: the index cannot be read, or is another hasher's.
+      ValueError: a false-positive rate that is none.
     """
+    if not 0 < false_positive_rate <= 1:
+        raise ValueError(f"A false-positive rate is above 0, 1 at most, got {false_positive_rate}.")
     with contextlib.ExitStack() as stack:
         if not isinstance(index, Index):
             identity = Identity.of(hasher)

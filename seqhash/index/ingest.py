@@ -35,19 +35,17 @@ from tqdm import tqdm
 
 from seqhash import audio, corpus, decode, digests, parallel
 from seqhash.index import follow
-from seqhash.index.catalogue import Entry, File, Identity, Index
+from seqhash.index.catalogue import Entry, File, Index
 
 if TYPE_CHECKING:  # not at run time: a hasher brings jax, and not every command hashes
     from seqhash.codes import Hasher
 
-BLOCKS = 10  # blocks of a minute that are held of one recording
 # files digested at a time, so that their content is still in the page cache when it is decoded
 _DIGESTED = 16
 _GROUP_SECONDS = 0.5  # between two transactions, each of which waits for the disk a few times
 _SETTLED_SECONDS = 2.0  # a file that changed later than that may change again under one stamp
 
 Item = str | os.PathLike[str] | corpus.Recording
-identity_of = Identity.of
 
 
 class Gathered(NamedTuple):
@@ -202,6 +200,7 @@ class _Tally:
 
     index: Index
     bar: Any
+    reader: str
     added: int = 0
     present: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
@@ -210,7 +209,6 @@ class _Tally:
     pending: list[Entry] = field(default_factory=list)
     files: list[File] = field(default_factory=list)  # what was seen, to be noted
     since: float = field(default_factory=time.monotonic)
-    reader: str = field(default_factory=lambda: reader())
 
     def take(self, entry: Entry, job: "_Job") -> None:
         self.pending.append(entry)

@@ -122,7 +122,7 @@ def _place(match: Match, time: float) -> float:
 def _trimmed(found: Found, along: Along | None) -> Found:
     """A match of a window as long as it lasts in it: a window is found as one."""
     match = found.match
-    if along is None or along.end <= along.start:
+    if along is None:
         return found
     offset = max(0.0, _place(match, along.start))
     match = match._replace(start=along.start, end=along.end, offset=offset)

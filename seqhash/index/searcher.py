@@ -302,7 +302,7 @@ class Searcher:
     def along(self, samples: np.ndarray, recording: int, offset: float) -> Along | None:
         """Samples beside a recording, by its id, of which ``offset`` s sound as they begin: the
         stretch whose codes are nearer than half-way to what codes of the two differ by anyway.
-        None where no code lies beside another.
+        None where no code lies beside another, or none is as near.
         """
         words = self._words(int(np.searchsorted(self.collection.ids, recording)))
         rate, best = self.hasher.code_rate, None
@@ -324,7 +324,9 @@ class Searcher:
         different, usual, low, later = best
         between = (np.quantile(different, 0.25) + usual) / 2
         first, last = windows.most(between - different)
-        errors = float(different[first:last].mean() / self.hasher.bits) if last > first else 1.0
+        if last == first:
+            return None
+        errors = float(different[first:last].mean() / self.hasher.bits)
         end = (low + last - 1) / rate + later + self.hasher.segment_seconds
         return Along((low + first) / rate + later, end, errors, usual / self.hasher.bits)
 
@@ -396,8 +398,10 @@ class Searcher:
         """
         count, code_rate = min(len(shift) for shift in codes), self.hasher.code_rate
         rate = 1.0 if everything else self.false_positive_rate
-        length, begins = windows.cut(count, code_rate)
-        null = self._null(windows.cut(as_it_is, code_rate)[0], len(codes))
+        usual = windows.cut(as_it_is, code_rate)[0]
+        one = usual == as_it_is
+        length = count if one else usual
+        begins, null = windows.begins_of(count, length), self._null(usual, len(codes))
         if null is not None and null.sample.shape[1] != length:
             null = calibration.of_length(
                 null, self.collection.words, self.collection.starts, length
@@ -405,7 +409,7 @@ class Searcher:
         matches = self._matches(codes, length, begins, rate, null, variant)
         room = int(np.median(np.diff(self.collection.starts))) - len(codes) + 1
         piece = min(windows.codes_in(PIECE_SECONDS, code_rate), room)
-        again = 2 * piece <= count <= windows.SHORT_SECONDS * code_rate or null is None
+        again = (one and 2 * piece <= count) or null is None
         unsure = all(match.bit_error_rate > UNSURE for match in matches)
         rest = rate * PIECES_RATE
         if unsure and again and 0 < piece < count and not everything:

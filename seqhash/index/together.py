@@ -6,6 +6,7 @@ hold is answered once, by the best match.
 """
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class Together:
                 kept.append(_placed(index, lowered))
         return kept
 
-    @property
+    @functools.cached_property
     def _digests(self) -> dict[str, dict[int, str]]:
         return {
             index: {row.id: row.digest for row in searcher.rows}

@@ -61,7 +61,7 @@ class WorkSearcher(Searcher):
         if not len(states):
             self.hasher.hash_query(frames)  # says how long it must be
         weights, turned = self._asked(states, weighted=self.weighted)
-        matches = [] if everything else self._wholes(turned[0])
+        matches = self._wholes(turned[0])
         pieces = covers.pieces(len(states), self.hasher.code_rate)
         least = 0.0 if everything else -math.log10(self.false_positive_rate)
         for low, high in pieces:
@@ -104,7 +104,7 @@ class WorkSearcher(Searcher):
             )
             chosen = np.union1d(drawn, near)
         drawn_words = calibration.draw_windows(
-            self.collection.words, starts[:-1], starts[1:], n, 1, covers.TYPICAL, rng
+            self.collection.words, starts[:-1], starts[1:], n, covers.TYPICAL, rng
         )
         bits = weights.shape[2]
         sample = covers.signs(drawn_words.reshape(-1, drawn_words.shape[2]))[:, :bits]
@@ -156,7 +156,7 @@ class WorkSearcher(Searcher):
             return 0.0
         rng = np.random.default_rng(count)
         clips = calibration.draw_windows(
-            self.collection.words, starts[:-1], starts[1:], count, 1, REACH_CLIPS, rng
+            self.collection.words, starts[:-1], starts[1:], count, REACH_CLIPS, rng
         )
         found = 0
         for clip in clips:

@@ -543,6 +543,14 @@ def _entries(
 NAMES = (*(entry.name for entry in _entries((), (), ())), *CHAINS)  # what ``registry`` has
 
 
+def chosen(names: Sequence[str]) -> list[str]:
+    """Names of degradations, of all where they are "all"; ValueError where there is no such one."""
+    names = list(NAMES) if list(names) == ["all"] else list(names)
+    if unknown := [name for name in names if name not in NAMES]:
+        raise ValueError(f"Unknown degradation {unknown[0]!r}; there are {', '.join(NAMES)}.")
+    return names
+
+
 def described(degradation: Degradation) -> str:
     """What it does, in a few words."""
     parts = " + ".join(CHAINS.get(degradation.name, ()))
