@@ -239,6 +239,21 @@ def test_a_second_of_a_plain_tune_is_found_among_its_like(hasher, count):
 
 
 @pytest.mark.slow
+def test_a_short_sound_that_is_alone_finds_its_own(hasher):
+    """Its windows share most of their codes, so that they alone say little of what is typical."""
+    rate, rng = hasher.sample_rate, np.random.default_rng(0)
+    right, false = [], []
+    for seed in range(8):
+        sound, stranger = (sparse(one, 20.0)[3 * rate : 9 * rate // 2] for one in (seed, 50 + seed))
+        searcher = searcher_of(hasher, {"": sound})
+        places = rng.integers(0, rate // 2, 3)
+        right += [bool(searcher.identify(sound[place : place + rate])) for place in places]
+        false += [bool(searcher.identify(stranger[place : place + rate])) for place in places]
+    assert sum(right) >= 20
+    assert not any(false)
+
+
+@pytest.mark.slow
 def test_another_edit_that_nobody_labelled_says_nothing_of_strangers(hasher):
     """Else its windows would be the nearest trials, and a clip would have to be nearer still."""
     tunes = [sparse(seed, 30.0) for seed in range(32)]
