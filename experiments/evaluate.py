@@ -25,6 +25,7 @@ hash and 18 % at 9, for the trained model and for its floors alike (chance 5 %; 
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -161,40 +162,9 @@ def _evaluate_hasher(name: str, workdir: Path) -> int:
         samples = _degraded(samples, known.covers, hasher.sample_rate)
     distractors = _hashed(others, hasher)
     if isinstance(hasher, CoverHasher):
-        control = controls.random_harmony(jax.random.key(0), hasher.config)
-        frames = [hasher.frames_of([one]) for one in samples]
-        states = [hasher.states_of(one) for one in frames]
-        asked = [i for i in known.covers if len(states[i])]
-        drawn = workdir / "figures" / "pca.png"
-        _draw_states([states[i] for i in asked], [kept[i] for i in asked], drawn)
-        result = evaluate.report_keys(
-            states,
-            [control.states_of(one) for one in frames],
-            kept,
-            lengths=lengths,
-            config=hasher.config,
-            resamples=_RESAMPLES.value,
-            distractors=distractors,
-        )
+        result = _turned(hasher, kept, samples, distractors, lengths=lengths)
     else:
-        unlearned = {}
-        if hasher.config.encoder.front_end == "bands" and not distractors:
-            unlearned["unlearned"] = controls.difference(hasher.config)
-            unlearned["random kernel"] = controls.random_kernel(jax.random.key(0), hasher.config)
-        system, *measured = (
-            evaluate.measure(
-                [one.hash_many(samples)], kept, lengths=lengths, distractors=distractors
-            )
-            for one in (hasher, *unlearned.values())
-        )
-        result = evaluate.report(
-            system,
-            dict(zip(unlearned, measured, strict=True)),
-            kept,
-            config=hasher.config,
-            resamples=_RESAMPLES.value,
-            distractors=len(distractors),
-        )
+        result = _plain(hasher, kept, samples, distractors, lengths=lengths)
     result["hasher"] = hasher.digest
     result["heard"] = {
         "degradation": _DEGRADATION.value or "clean",
@@ -210,6 +180,63 @@ def _evaluate_hasher(name: str, workdir: Path) -> int:
     print(evaluate.verdict(result))
     print(f"Numbers: {workdir / 'results.json'}")
     return 0
+
+
+def _turned(
+    hasher: CoverHasher,
+    recordings: Sequence[corpus.Recording],
+    samples: Sequence[np.ndarray],
+    distractors: Sequence[np.ndarray],
+    *,
+    lengths: Sequence[int],
+) -> dict[str, Any]:
+    """The report of a hasher whose codes turn with the key, beside a random kernel; draws the
+    states of the covers.
+    """
+    control = controls.random_harmony(jax.random.key(0), hasher.config)
+    frames = [hasher.frames_of([one]) for one in samples]
+    states = [hasher.states_of(one) for one in frames]
+    asked = [i for i in evaluate.roles(recordings).covers if len(states[i])]
+    drawn = Path(_WORKDIR.value) / "figures" / "pca.png"
+    _draw_states([states[i] for i in asked], [recordings[i] for i in asked], drawn)
+    return evaluate.report_keys(
+        states,
+        [control.states_of(one) for one in frames],
+        recordings,
+        lengths=lengths,
+        config=hasher.config,
+        resamples=_RESAMPLES.value,
+        distractors=distractors,
+    )
+
+
+def _plain(
+    hasher: Hasher,
+    recordings: Sequence[corpus.Recording],
+    samples: Sequence[np.ndarray],
+    distractors: Sequence[np.ndarray],
+    *,
+    lengths: Sequence[int],
+) -> dict[str, Any]:
+    """The report of any other hasher; of one of bands, beside controls that did not learn."""
+    unlearned = {}
+    if hasher.config.encoder.front_end == "bands" and not distractors:
+        unlearned["unlearned"] = controls.difference(hasher.config)
+        unlearned["random kernel"] = controls.random_kernel(jax.random.key(0), hasher.config)
+    system, *measured = (
+        evaluate.measure(
+            [one.hash_many(samples)], recordings, lengths=lengths, distractors=distractors
+        )
+        for one in (hasher, *unlearned.values())
+    )
+    return evaluate.report(
+        system,
+        dict(zip(unlearned, measured, strict=True)),
+        recordings,
+        config=hasher.config,
+        resamples=_RESAMPLES.value,
+        distractors=len(distractors),
+    )
 
 
 def _hashed(recordings: Sequence[corpus.Recording], hasher: Hasher) -> list[np.ndarray]:

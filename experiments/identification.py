@@ -161,10 +161,8 @@ def _summary(rows: list[dict]) -> dict:
 
 
 def _rate(rows: list[dict], what: Callable[[dict], bool]) -> dict:
-    interval = metrics.share(
-        [what(row) for row in rows], np.ones(len(rows)), groups=[row["recording"] for row in rows]
-    )
-    return dict(zip(("value", "low", "high"), interval, strict=True))
+    part, groups = [what(row) for row in rows], [row["recording"] for row in rows]
+    return metrics.share(part, np.ones(len(rows)), groups=groups)._asdict()
 
 
 def _table(result: dict) -> str:

@@ -169,8 +169,8 @@ def _summary(rows: Sequence[_Row]) -> dict[str, Any]:
 
 
 def _rate(part: Sequence[bool], rows: Sequence[_Row]) -> dict[str, float]:
-    interval = metrics.share(part, np.ones(len(rows)), groups=[row.work for row in rows])
-    return dict(zip(("value", "low", "high"), interval, strict=True))
+    groups = [row.work for row in rows]
+    return metrics.share(part, np.ones(len(rows)), groups=groups)._asdict()
 
 
 def _table(result: dict[str, Any]) -> str:

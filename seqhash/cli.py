@@ -308,7 +308,7 @@ def _load_hasher(values: flags.FlagValues, index: str | None = None) -> "Hasher"
     name = values.hasher
     if name is None and index is not None and os.path.exists(index):
         with open_index(index, readonly=True) as opened:
-            name = opened.info()["hasher"]["name"]
+            name = opened.identity.name
     own = values.hasher or name in exported.packaged()
     return load_hasher(name if own else exported.DEFAULT)
 
@@ -551,7 +551,7 @@ def _merge(values: flags.FlagValues, others: list[str]) -> int:
 def _import(values: flags.FlagValues, others: list[str]) -> int:
     path = _required(values, "index")
     first = _named(others, "npz file")[0]
-    identity, channel = exchange.npz_identity(first), exchange.npz_channel(first)
+    identity, channel = exchange.npz_made_of(first)
     with open_index(path, identity=identity, create=True, channel=channel) as index:
         counts = [exchange.import_npz(index, other) for other in others]
     _print_brought(counts)
@@ -781,15 +781,8 @@ def _match_cells(found: "Found") -> tuple[str, ...]:
     name = f"{_short(match.title)} ({match.path})" if match.title else match.path
     name += ", which is gone" if found.gone else ""
     numbers = f"{match.bit_error_rate:.1%}", f"{match.score:.2f}"
-    played = _played(match.pitch, match.tempo)
+    played = compare.played(match.pitch, match.tempo)
     return name, _short(match.work), times, _time(match.offset), *numbers, played
-
-
-def _played(pitch: float, tempo: float) -> str:
-    """How a query was played, where not as its recording."""
-    higher = f"{pitch:+.1f} semitones" if pitch else ""
-    faster = f"{tempo - 1:+.0%} tempo" if tempo != 1 else ""
-    return ", ".join(filter(None, (higher, faster)))
 
 
 def _try_plot(
@@ -863,7 +856,7 @@ def _compare(values: flags.FlagValues, others: list[str]) -> int:
         errors = f"{found.distance} of {found.differences.size} bits in {found.codes} codes"
         print(f"bit error rate {found.bit_error_rate:.2%}: {errors}")
         print(f"any two codes of these files differ in {found.chance:.2%}")
-        if played := _played(found.pitch, found.tempo):
+        if played := compare.played(found.pitch, found.tempo):
             print(f"the first is played {played} beside the second")
         limits = f"related from {compare.RELATED:g} on, unrelated below {compare.UNRELATED:g}"
         print(f"{said}: {found.deviations:.1f} deviations above other alignments ({limits})")

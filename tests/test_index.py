@@ -374,7 +374,7 @@ def test_the_channel_is_kept_and_another_one_refused(tmp_path):
         assert opened.channel == opened.info()["channel"] == "mix"
     with pytest.raises(IndexFileError, match="made of the mix channel of each file, not of first"):
         open_index(tmp_path / "mix", channel="first")
-    assert exchange.npz_channel(tmp_path / "mix.npz") == "mix"
+    assert exchange.npz_made_of(tmp_path / "mix.npz")[1] == "mix"
     with open_index(tmp_path / "first", **make) as first:
         with pytest.raises(IndexFileError, match="mix channel"):
             exchange.merge(first, tmp_path / "mix")
@@ -581,7 +581,7 @@ def test_npz_there_and_back(tmp_path):
     path, _ = _filled(tmp_path)
     with open_index(path, readonly=True) as opened:
         exchange.export_npz(opened, tmp_path / "x.npz")
-    identity = exchange.npz_identity(tmp_path / "x.npz")
+    identity, _ = exchange.npz_made_of(tmp_path / "x.npz")
     assert identity == IDENTITY
     copy = _make(tmp_path / "j", identity=identity)
     with open_index(copy) as opened:

@@ -114,7 +114,7 @@ def test_damaged_npz_files(tmp_path, index, bounded):
     data, path, made = (tmp_path / "right.npz").read_bytes(), tmp_path / "x.npz", tmp_path / "i"
 
     def bring():
-        identity = exchange.npz_identity(path)
+        identity, _ = exchange.npz_made_of(path)
         with open_index(made, identity=identity, create=True) as opened:
             exchange.import_npz(opened, path)
         return all_of(made)[2]

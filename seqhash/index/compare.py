@@ -348,9 +348,15 @@ def match_figure(
     found = beside(samples, words, match, hasher=hasher)
     name = match.title or Path(match.path).name
     title = f"{query} and {name}: {found.bit_error_rate:.1%} of bits differ"
-    title += f", {match.pitch:+.1f} semitones" if match.pitch else ""
-    title += f", {match.tempo - 1:+.0%} tempo" if match.tempo != 1 else ""
+    title = ", ".join(filter(None, (title, played(match.pitch, match.tempo))))
     return differences_figure(found, path, title=title, code_rate=hasher.code_rate)
+
+
+def played(pitch: float, tempo: float) -> str:
+    """How a query was played, in words, where not as its recording: "+0.8 semitones, +5% tempo"."""
+    higher = f"{pitch:+.1f} semitones" if pitch else ""
+    faster = f"{tempo - 1:+.0%} tempo" if tempo != 1 else ""
+    return ", ".join(filter(None, (higher, faster)))
 
 
 def _comparison(

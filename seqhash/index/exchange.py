@@ -175,14 +175,12 @@ def import_npz(index: Index, path: str | os.PathLike[str]) -> Added:
     return Added(added, len(entries) - added)
 
 
-def npz_identity(path: str | os.PathLike[str]) -> Identity:
-    """The hasher whose codes an npz holds, so that an index can be made for them."""
-    return _identity(Path(path), _read_npz(Path(path)))
-
-
-def npz_channel(path: str | os.PathLike[str]) -> str:
-    """The channel that the codes of an npz were made of."""
-    return _channel(Path(path), _read_npz(Path(path)))
+def npz_made_of(path: str | os.PathLike[str]) -> tuple[Identity, str]:
+    """The hasher whose codes an npz holds, and the channel that they were made of, so that an index
+    can be made for them.
+    """
+    arrays = _read_npz(Path(path))
+    return _identity(Path(path), arrays), _channel(Path(path), arrays)
 
 
 def _channel(path: Path, arrays: Mapping[str, np.ndarray]) -> str:

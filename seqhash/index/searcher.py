@@ -47,7 +47,7 @@ from jax.sharding import Mesh
 
 from seqhash import audio, parallel
 from seqhash.codes import AS_IS, Hasher, Variant, check_samples
-from seqhash.index import calibration, windows
+from seqhash.index import calibration, compare, windows
 from seqhash.index.catalogue import Collection, Row
 from seqhash.search import hamming, planar
 
@@ -98,13 +98,14 @@ class Match(NamedTuple):
     work: str = ""  # of the recording, where the index knows it
 
     def __repr__(self) -> str:
-        played = f", {self.pitch:+.1f} semitones" if self.pitch else ""
-        played += f", {self.tempo - 1:+.0%} tempo" if self.tempo != 1 else ""
-        return (
-            f"Match({self.recording} {self.title or self.path!r}: {self.start:.2f}-{self.end:.2f} s"
-            f" from {self.offset:.2f} s on, {self.bit_error_rate:.1%} of bits differ, "
-            f"score {self.score:.1f}{played})"
+        facts = (
+            f"{self.recording} {self.title or self.path!r}: {self.start:.2f}-{self.end:.2f} s "
+            f"from {self.offset:.2f} s on",
+            f"{self.bit_error_rate:.1%} of bits differ",
+            f"score {self.score:.1f}",
+            compare.played(self.pitch, self.tempo),
         )
+        return f"Match({', '.join(filter(None, facts))})"
 
 
 class Survey(NamedTuple):
