@@ -229,15 +229,18 @@ def compiler_options(platform: str) -> dict[str, Any] | None:
     """Of the programs that scan on it: names that are no API, so only those that are known."""
     if platform != "cpu":
         return None
-    return {name: value for name, value in CPU_OPTIONS.items() if _is_known(name, value)}
+    if _are_known(*CPU_OPTIONS):
+        return CPU_OPTIONS
+    return {name: value for name, value in CPU_OPTIONS.items() if _are_known(name)}
 
 
 @functools.cache
-def _is_known(option: str, value: Any) -> bool:
-    """Whether this jaxlib compiles for a CPU with an option."""
-    nothing = jax.device_put(np.int32(0), jax.devices("cpu")[0])
+def _are_known(*names: str) -> bool:
+    """Whether this jaxlib compiles for a CPU with some of CPU_OPTIONS."""
+    nothing, options = jax.device_put(np.int32(0), jax.devices("cpu")[0]), CPU_OPTIONS
+    options = {name: options[name] for name in names}
     try:
-        jax.jit(lambda x: x).lower(nothing).compile(compiler_options={option: value})
+        jax.jit(lambda x: x).lower(nothing).compile(compiler_options=options)
     except jax.errors.JaxRuntimeError:
         return False
     return True
