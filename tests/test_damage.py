@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from seqhash import audio, containers, libav
-from seqhash.containers import flac, mpeg
+from seqhash.containers import flac, mpeg, ogg
 from tests import damage
 
 RATE = damage.RATE
@@ -360,6 +360,22 @@ def test_a_bad_page_of_ogg_is_told_with_its_place(tmp_path, name):
     begin = int(flaws[0].start * RATE)
     np.testing.assert_array_equal(samples[: begin - 2000], expected[: begin - 2000])
     assert np.abs(samples[-8000:] - expected[-8000:]).max() < 1e-4
+
+
+@pytest.mark.parametrize(("name", "which", "more"), [("Opus", 3, 278), ("Vorbis", -1, 128)])
+def test_granules_that_are_a_little_off_cost_nothing(tmp_path, name, which, more):
+    """As FFmpeg writes them: of Opus after time stamps that jitter, of Vorbis at the end."""
+    name = f"Ogg {name}"
+    data = bytearray(damage.whole(name))
+    page = [found.start() for found in re.finditer(b"OggS", data)][which]
+    granule = int.from_bytes(data[page + 6 : page + 14], "little") + more
+    data[page + 6 : page + 14] = granule.to_bytes(8, "little")
+    end = page + 27 + data[page + 26] + sum(data[page + 27 : page + 27 + data[page + 26]])
+    data[page + 22 : page + 26] = bytes(4)
+    data[page + 22 : page + 26] = ogg._crc(bytes(data[page:end])).to_bytes(4, "little")
+    samples, flaws = heard(made(tmp_path, bytes(data)))
+    assert flaws == []
+    np.testing.assert_array_equal(samples, reference(name))
 
 
 # What PyAV reads.

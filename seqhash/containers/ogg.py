@@ -8,6 +8,9 @@ from seqhash.containers.source import MOST, Hole, Piece, Source, whole
 from seqhash.containers.tags import tag_length
 
 
+JITTER = 960  # granules, 20 ms: nearer than that to what its packets hold, an Opus page means it
+
+
 class _Page(NamedTuple):
     begin: int
     end: int
@@ -33,8 +36,9 @@ def _piece(source: Source, pages: list[_Page | int]) -> Piece:
     first = next((p for p in pages if isinstance(p, _Page) and p.whole), None)
     if first is None:
         return whole(source, 0)
-    rate = _rate(source.at(first.begin + 28, 64))
-    spans, holes = list[tuple[int, int]](), list[Hole]()
+    head = source.at(first.begin + 28, 64)
+    rate, opus = _rate(head), _Opus() if head.startswith(b"OpusHead") else None
+    spans, holes = list[bytes | tuple[int, int]](), list[Hole]()
     granule, bad, at, ended = 0, 0, 0.0, False
     base: int | None = None  # of granules; a recording of a radio begins anywhere
     for page in pages:
@@ -51,8 +55,11 @@ def _piece(source: Source, pages: list[_Page | int]) -> Piece:
             granule = page.granule
             base = granule if base is None and granule > 10 * rate else base or 0
         ended = ended or bool(page.flags & 4)
-        if spans and spans[-1][1] == page.begin:
-            spans[-1] = spans[-1][0], page.end
+        before = spans[-1] if spans else b""
+        if opus and (mended := opus.mended(source, page)):
+            spans.append(mended)
+        elif isinstance(before, tuple) and before[1] == page.begin:
+            spans[-1] = before[0], page.end
         else:
             spans.append((page.begin, page.end))
     if not ended:
@@ -60,7 +67,63 @@ def _piece(source: Source, pages: list[_Page | int]) -> Piece:
         holes.append(Hole(place, float("nan"), "cut: its last Ogg page is missing"))
     elif bad:
         holes.append(Hole(at, float("nan"), "damaged Ogg pages at its end"))
-    return Piece(tuple(spans), holes=tuple(holes))
+    # Of Vorbis a last block may be counted that no decoder makes.
+    slack = 1 << (head[28] >> 4) if head.startswith(b"\x01vorbis") and len(head) > 28 else 0
+    return Piece(tuple(spans), holes=tuple(holes), slack=slack)
+
+
+class _Opus:
+    """Granules of an Opus stream, page by page. FFmpeg takes them from the time stamps of what it
+    encodes, which jitter where that was Vorbis; libsndfile ends at a page that counts fewer samples
+    than its packets hold.
+    """
+
+    def __init__(self) -> None:
+        self.granule: int | None = None  # of the last page, put right; none before the first
+        self.begun = b""  # the first two bytes of a packet that goes on in the next page
+
+    def mended(self, source: Source, page: _Page) -> bytes:
+        """The page with the granule that its packets make, empty where it has it, or another one
+        for a reason: a gap, the end.
+        """
+        data = source.at(page.begin, page.end - page.begin)
+        samples = self._samples(data)
+        if page.granule < 0 or not samples:
+            return b""
+        before, self.granule = self.granule, page.granule
+        if before is None or page.flags & 4 or page.granule - before - samples >= JITTER:
+            return b""
+        self.granule = before + samples
+        if self.granule == page.granule:
+            return b""
+        granule = self.granule.to_bytes(8, "little")
+        crc = _crc(data[:6] + granule + data[14:22] + bytes(4) + data[26:]).to_bytes(4, "little")
+        return data[:6] + granule + data[14:22] + crc + data[26:]
+
+    def _samples(self, data: bytes) -> int:
+        """At 48 kHz, of the packets that end in a page."""
+        at, samples = 27 + data[26], 0
+        for size in data[27:at]:
+            self.begun = self.begun or data[at : at + min(size, 2)]
+            at += size
+            if size < 255:
+                samples += _opus_samples(self.begun)
+                self.begun = b""
+        return samples
+
+
+def _opus_samples(packet: bytes) -> int:
+    """Of an Opus packet, by its first two bytes (RFC 6716, section 3.1); 0 of the headers."""
+    if not packet or packet == b"Op":
+        return 0
+    mode, count = packet[0] >> 3, packet[0] & 3
+    if mode < 12:
+        frame = (480, 960, 1920, 2880)[mode & 3]
+    else:
+        frame = (480, 960)[mode & 1] if mode < 16 else (120, 240, 480, 960)[mode & 3]
+    if count < 3:
+        return frame * (1, 2, 2)[count]
+    return frame * (packet[1] & 63) if len(packet) > 1 else 0
 
 
 def _pages(source: Source, position: int) -> Iterator[_Page | int]:
