@@ -91,11 +91,12 @@ class _Opus:
         if page.granule < 0 or not samples:
             return b""
         before, self.granule = self.granule, page.granule
-        if before is None or page.flags & 4 or page.granule - before - samples >= JITTER:
+        if before is None:
+            return b""
+        more = page.granule - before - samples
+        if more == 0 or more >= JITTER or (more < 0 and page.flags & 4):
             return b""
         self.granule = before + samples
-        if self.granule == page.granule:
-            return b""
         granule = self.granule.to_bytes(8, "little")
         crc = _crc(data[:6] + granule + data[14:22] + bytes(4) + data[26:]).to_bytes(4, "little")
         return data[:6] + granule + data[14:22] + crc + data[26:]
