@@ -11,7 +11,7 @@ import soxr
 import seqhash
 from seqhash import songbook
 from seqhash.codes import AS_IS
-from seqhash.index import calibration, identify, listen, windows
+from seqhash.index import calibration, compare, identify, listen, windows
 from seqhash.index.catalogue import Collection, Row
 from seqhash.index.searcher import Heard
 from seqhash.index.together import Found
@@ -350,6 +350,25 @@ def test_a_copy_is_known_from_begin_to_end_however_steady_it_is(hasher):
     matches = searcher._answer(views, heard)
     assert [(m.recording, m.start, m.end) for m in matches] == [(0, 0.0, 2.4995), (2, 0.0, 2.4995)]
     assert searcher._wholes(steady[:38]) == []
+
+
+@pytest.mark.slow
+def test_nothing_begins_or_ends_in_digital_silence(searcher, hasher, music):
+    rate, title = hasher.sample_rate, WORKS[0]
+    silence, song = np.zeros(20 * rate, np.float32), music[title]
+    first, second = song[10 * rate : 18 * rate], song[3 * rate : 9 * rate]
+    found = searcher.identify(np.concatenate([silence, first, silence, second]))
+    assert [match.title for match in found] == [title, title]
+    found = sorted(found, key=lambda match: match.start)
+    for match, times in zip(found, ((20, 28, 10), (48, 54, 3)), strict=True):
+        assert (match.start, match.end, match.offset) == pytest.approx(times, abs=0.5)
+        assert match.bit_error_rate < 0.2
+    (match,) = searcher.identify(np.concatenate([silence[:rate], first[: 3 * rate]]))
+    assert (match.start, match.end) == pytest.approx((1, 4), abs=0.4)
+    padded = np.concatenate([silence, first, silence])
+    compared = compare.compare_variants(first, padded, hasher=hasher, shifts=4)
+    assert compare.verdict(compared, code_rate=hasher.code_rate) == "same"
+    assert (compared.start_a, compared.start_b) == pytest.approx((0, 20), abs=0.1)
 
 
 @pytest.mark.slow

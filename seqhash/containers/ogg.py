@@ -7,7 +7,6 @@ from typing import NamedTuple
 from seqhash.containers.source import MOST, Hole, Piece, Source, whole
 from seqhash.containers.tags import tag_length
 
-
 JITTER = 960  # granules, 20 ms: nearer than that to what its packets hold, an Opus page means it
 
 

@@ -122,8 +122,31 @@ def compare_variants(
 ) -> Comparison:
     """``compare_samples``, and where that does not say that the two are related, the middle of A as
     if it had been transposed or played at another tempo than B: the comparison of the most
-    deviations.
+    deviations. Digital silence at their ends is left out.
     """
+    begin_a, samples_a = _sounding(samples_a, hasher)
+    begin_b, samples_b = _sounding(samples_b, hasher)
+    found = _most_deviations(samples_a, samples_b, hasher=hasher, shifts=shifts)
+    return found._replace(start_a=found.start_a + begin_a, start_b=found.start_b + begin_b)
+
+
+def _sounding(samples: np.ndarray, hasher: "Hasher") -> tuple[float, np.ndarray]:
+    """Where samples begin to sound, in s and on the grid of codes, and what sounds; all of them
+    where that is too short for a code.
+    """
+    changes = np.flatnonzero(np.diff(samples))
+    if not len(changes):
+        return 0.0, samples
+    begin = int(changes[0]) // hasher.hop * hasher.hop
+    sounding = samples[begin : int(changes[-1]) + 2]
+    if len(sounding) < hasher.shortest_seconds * hasher.sample_rate:
+        return 0.0, samples
+    return begin / hasher.sample_rate, sounding
+
+
+def _most_deviations(
+    samples_a: np.ndarray, samples_b: np.ndarray, *, hasher: "Hasher", shifts: int
+) -> Comparison:
     best = compare_samples(samples_a, samples_b, hasher=hasher, shifts=shifts)
     if best.deviations >= RELATED or verdict(best, code_rate=hasher.code_rate) == "same":
         return best

@@ -708,12 +708,18 @@ class Searcher:
         different = hamming.code_distances(codes[low:high], reference[low + lag : high + lag])
         begins = query.begins[hits.window[group]]
         first, last = max(begins.min(), low), min(begins.max() + query.length, high)
-        # Of a code, half-way between what matches and what does not.
+        # Of a code, half-way between what matches and what does not; digital silence has no weight
+        # and is as near to anything, so it says nothing, and nothing begins or ends in it.
         between = (hits.distance[best] + hits.low[best]) / (2 * query.length)
+        weights = codes[low:high, reference.shape[1] :]
+        heard: np.ndarray = weights.any(axis=1) | (weights.shape[1] == 0)
+        gains = np.where(heard, between - different, 0.0)
         if len(query.begins) > 1:
-            first, last = windows.extent(between - different, first - low, last - low) + low
-        gain = float((between - different[first - low : last - low]).sum())
-        return _Alignment(shift, lag, first, last, different, low, gain)
+            first, last = windows.extent(gains, first - low, last - low) + low
+        if len(sounding := np.flatnonzero(heard[first - low : last - low])):
+            first, last = first + sounding[0], first + sounding[-1] + 1
+        gain = float(gains[first - low : last - low].sum())
+        return _Alignment(shift, lag, int(first), int(last), different, low, gain)
 
     def _chances(
         self, query: _Query, typicals: calibration.Typical, recording: int, along: _Alignment
