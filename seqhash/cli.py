@@ -155,7 +155,9 @@ def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
     hint = "(seqhash COMMAND --help has the command's flags and an example)"
-    more = ["", "seqhash --version says which one this is."]
+    statuses = "exit status: 0 done, 2 wrong input, 130 interrupted, 141 nobody reads the output;"
+    more = ["", statuses, "1 and 3 are in the help of add, identify and verify", ""]
+    more += ["seqhash --version says which one this is."]
     return "\n".join([f"usage: seqhash COMMAND ARGUMENTS...     {hint}", "", *lines, *more])
 
 
@@ -191,7 +193,7 @@ def _indexes_flag(values: flags.FlagValues) -> None:
 def _hasher_flag(values: flags.FlagValues) -> None:
     text = (
         "a hasher of the package, or the folder of an exported one; default: the index's own, "
-        "where the package has it, and semitone-32 for a new index"
+        "where the package has it; semitone-32 for a new index, or without one"
     )
     flags.DEFINE_string("hasher", None, text, flag_values=values)
 
@@ -232,7 +234,10 @@ def _add_flags(values: flags.FlagValues) -> None:
 
 
 def _channel_flag(values: flags.FlagValues) -> None:
-    text = "of each file: first, mix (the mean of all), or a number from 1; default: the index's"
+    text = (
+        "of each file: first, mix (the mean of all), or a number from 1; default: the index's, "
+        "or first"
+    )
     flags.DEFINE_string("channel", None, text, flag_values=values)
 
 
@@ -436,7 +441,7 @@ def _print_counts(
     others["skipped"] = gathered.skipped.total()
     numbers |= {what: number for what, number in others.items() if number}
     print(", ".join(f"{what} {number}" for what, number in numbers.items()))
-    done = counts.added or counts.present or any(followed)
+    done = counts.added or counts.present or any(followed._replace(gone=[]))
     return EXIT_FAILED if counts.failed and (strict or not done) else 0
 
 
@@ -621,6 +626,9 @@ def _identify(values: flags.FlagValues, others: list[str]) -> int:
             heard = {(one.hasher.sample_rate, _channel(values) or one.channel) for one in searchers}
             if len(heard) > 1:  # it can be read once
                 raise UsageError("- can be asked of indexes of one sample rate and channel only.")
+        for path, searcher in together.searchers.items():
+            if not searcher.rows:
+                print(f"{path}: an empty index; 'seqhash add' fills it", file=sys.stderr)
         for file in files:
             told = _Told()
             if file == "-" and not plot:
@@ -969,6 +977,7 @@ COMMANDS = {
         (_index_flag,),
         _verify,
         "--index=music.index",
+        "Exit status: 1 where there are problems.",
     ),
     "compact": Command(
         "--index=FILE",

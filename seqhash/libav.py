@@ -19,6 +19,7 @@ _FORMATS = (
 # Those whose length is not guessed from the bit rate.
 _TIMED = {"ape", "asf", "avi", "caf", "matroska", "mov", "ogg", "tak", "tta", "wav", "wv", "aiff"}
 _FULL_SCALE = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
+_BUFFER, _LIVE_BUFFER = 2**15, 2**10  # bytes read at a time; of a stream, where 32 KiB may be 16 s
 _PLANES = 8  # channels beyond which PyAV reads what is not there
 _GAP = 0.5  # s between where sound should be and where it is, that are told ...
 _COUNTED = 0.05  # ... and where frames say the number of their first sample
@@ -62,6 +63,7 @@ def decoded(
         container = av.open(
             file,
             container_options={"format_whitelist": _FORMATS, "protocol_whitelist": ""},
+            buffer_size=_BUFFER if file.seekable() else _LIVE_BUFFER,
             **lenient,
         )
     except (av.FFmpegError, OSError, ValueError) as error:

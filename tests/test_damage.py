@@ -381,6 +381,25 @@ def test_granules_that_are_a_little_off_cost_nothing(tmp_path, name, which, more
 # What PyAV reads.
 
 
+def test_a_stream_is_heard_as_it_comes(tmp_path):
+    """Not after 32 KiB, which are 16 s of some streams."""
+    pytest.importorskip("av")
+    data, read = damage.whole("Ogg Opus"), []
+
+    class Live(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def read(self, count=-1):
+            part = data[sum(read) :][:count]
+            read.append(len(part))
+            return part
+
+    first = next(libav.decoded(Live(), lambda *_: None))
+    assert len(first[1])
+    assert sum(read) < len(data) / 2
+
+
 @pytest.mark.parametrize("name", ["M4A, AAC", "Ogg FLAC", "WMA", "AC-3"])
 def test_what_libsndfile_does_not_read_is_read_by_pyav(tmp_path, name):
     pytest.importorskip("av")

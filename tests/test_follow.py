@@ -183,6 +183,19 @@ def test_a_file_that_cannot_be_looked_at_is_not_gone(music, monkeypatch):
     assert follow.is_gone(hidden + "/not")
 
 
+def test_what_lay_in_a_folder_that_is_not_there_stays(music):
+    """As of a disk that is unplugged, whose mount point goes with it."""
+    alone(music)
+    away = music.folder.rename(music.folder.with_name("away"))
+    counts = music.add(prune=True)
+    assert (len(counts.failed), counts.followed.gone) == (1, [])
+    away.rename(music.folder)
+    (music.folder / "0.flac").unlink()
+    counts = music.add(music.folder / "0.flac", prune=True)  # a file that is named is gone
+    assert counts.followed.gone == [str(music.folder / "0.flac")]
+    assert music.there().keys() == {"1.flac", "2.flac", "3.flac"}
+
+
 def test_a_disk_that_answers_now_and_then_loses_nothing(music, monkeypatch):
     """What was moved is not pruned where its old path could not be looked at just then."""
     alone(music)

@@ -254,6 +254,28 @@ def test_a_short_sound_that_is_alone_finds_its_own(hasher):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("copies", [2, 3, 9])
+def test_a_collection_in_several_formats_finds_its_own_and_no_stranger(hasher, copies):
+    """Most trials meet a copy of themselves then, which says nothing of strangers."""
+    songs, there = {f"{seed}": sparse(seed, 30.0) for seed in range(8)}, {}
+    for title, song in songs.items():
+        for copy in range(copies):
+            noise = (
+                0.003 * copy * np.random.default_rng(copy).standard_normal(len(song) - 37 * copy)
+            )
+            there[f"{title}.{copy}"] = (song[37 * copy :] + noise).astype("f")
+    searcher = searcher_of(hasher, there)
+    for seconds in (1.0, 3.0):
+        clips = list(excerpts(songs, songs, seconds, seed=3, each=2))
+        found = [match and match.title[0] for *_, match in answers(searcher, clips)]
+        right = [title == asked for title, (asked, *_) in zip(found, clips, strict=True)]
+        assert sum(right) >= len(right) - 2
+    strangers = {f"{seed}": sparse(seed, 30.0) for seed in range(100, 108)}
+    clips = excerpts(strangers, strangers, 1.0, seed=2, each=3)
+    assert sum(bool(searcher.identify(clip)) for *_, clip in clips) <= 1
+
+
+@pytest.mark.slow
 def test_another_edit_that_nobody_labelled_says_nothing_of_strangers(hasher):
     """Else its windows would be the nearest trials, and a clip would have to be nearer still."""
     tunes = [sparse(seed, 30.0) for seed in range(32)]

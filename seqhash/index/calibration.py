@@ -40,6 +40,8 @@ COPY_CODES = 2  # ... where a window has so many codes: a single one is often as
 # Of many bits one that is smaller than COPY_MOST may be a copy: so many seconds on both sides are
 # nearer than COPY, or on one than this where the recording is no nearer to itself elsewhere
 COPY_MOST, BESIDE, COPY_BESIDE = 0.8, 3.0, 0.65
+IS_COPY, IS_STEADY, IS_STRANGER = range(3)  # what the nearest of a trial is to it
+STRANGERS = 64  # trials of them, at least: of fewer, what is known beforehand counts alone
 SAMPLE = 512  # windows that say what is typical, ...
 FEW_WINDOWS = 64  # ... and, where there are fewer, as many with their codes in reverse order
 LOW_SHARE = 0.1  # a low quantile of the distances to them
@@ -273,23 +275,28 @@ def _trials(
             sample = _sample(words, low[there], high[there], n, rng, both=both)
             usual = typical(sample, queries, many_bits=many_bits)
             shares = nearest / usual.low
-            strange = shares >= (COPY_MOST if many_bits else COPY)
-            for i in np.flatnonzero(~strange) if many_bits else ():
+            kind = np.where(shares >= (COPY_MOST if many_bits else COPY), IS_STRANGER, IS_COPY)
+            for i in np.flatnonzero(kind == IS_COPY) if many_bits else ():
                 pair = begins[i], row[i], usual.low[i]
-                strange[i] = _is_stranger(words, (low, high), *pair, n, code_rate)
-            trial = np.stack([nearness(nearest, usual), shares, strange])
+                kind[i] = _kind(words, (low, high), *pair, n, code_rate)
+            trial = np.stack([nearness(nearest, usual), shares, kind])
             asked_all.append(trial.reshape(3, TRIALS, tries).min(axis=2))
             searched += database.rows
     if not asked_all:
         return None
-    trials, shares, strange = np.concatenate(asked_all, axis=1)
-    if n >= COPY_CODES and strange.mean() > 0.5:
-        trials, shares = trials[strange > 0], shares[strange > 0]
+    trials, shares, kind = np.concatenate(asked_all, axis=1)
+    strange = kind == IS_STRANGER
+    others = (kind != IS_COPY).sum() if many_bits else len(kind)
+    if n >= COPY_CODES and 2 * strange.sum() >= others:
+        if strange.sum() >= STRANGERS:
+            trials, shares = trials[strange], shares[strange]
+        elif many_bits:
+            return None
     copies = max(1.0, len(words) * len(asked_all) / searched)
     return np.sort(trials), shares, copies, float(strange.mean())
 
 
-def _is_stranger(
+def _kind(
     words: np.ndarray,
     bounds: tuple[np.ndarray, np.ndarray],
     asked: int,
@@ -297,20 +304,20 @@ def _is_stranger(
     low: float,
     n: int,
     code_rate: float,
-) -> bool:
-    """Whether n codes that are near, at rows of two recordings, say how near strangers come.
+) -> int:
+    """What n codes that are near, at rows of two recordings, are to each other.
 
-    Not where they are of silence, or of a sound so steady that nobody is answered with it. Nor
-    where they are of one recording that is there twice (another edit, or a little faster): then
-    what is beside them is near, too, and they are as near as the recording is to itself elsewhere,
-    or nearly the same. With strangers what is beside them is as far as anything, and a rhythm is
-    nearer to its own next beat.
+    IS_STEADY where they are of silence, or of a sound so steady that nobody is answered with it.
+    IS_COPY where they are of one recording that is there twice (another edit or format, or a little
+    faster): then what is beside them is near, too, and they are as near as the recording is to
+    itself elsewhere, or nearly the same. Else IS_STRANGER: what is beside them is as far as
+    anything, and a rhythm is nearer to its own next beat.
     """
     begins, ends = bounds
     i, j = (np.flatnonzero((begins <= row) & (row < ends))[0] for row in (asked, found))
     window, own, other = words[asked : asked + n], *(words[begins[k] : ends[k]] for k in (i, j))
     if (window == window[0]).all():
-        return False
+        return IS_STEADY
 
     def distances(recording: np.ndarray, places: np.ndarray) -> np.ndarray:
         places = places[(places >= 0) & (places + n <= len(recording))]
@@ -325,15 +332,15 @@ def _is_stranger(
         for side in sides
     ]
     if max(beside, default=distance) < COPY * low:
-        return False
+        return IS_COPY
     if min(beside, default=np.inf) < COPY_BESIDE * low:  # one side may have been cut away
         elsewhere = np.arange(len(own))
         again = distances(own, elsewhere[np.abs(elsewhere - at) > code_rate])
         if distance <= again.min(initial=hamming.NOWHERE):
-            return False
+            return IS_COPY
     around = distances(other, place + np.rint(np.array(ELSEWHERE) * code_rate).astype(np.int64))
     usual = np.quantile(around, 0.4, method="lower") if len(around) else np.inf
-    return not is_steady(float(usual), distance, low)
+    return IS_STEADY if is_steady(float(usual), distance, low) else IS_STRANGER
 
 
 def _lowest(values: np.ndarray) -> tuple[float, float]:

@@ -69,7 +69,13 @@ def follow(
         elif row.path not in places:
             replaced[row.id] = row
     rows = index.rows()
-    below = [row for row in rows if row.path not in seen and is_below(row.path, roots)]
+    # A folder that is not there may be on a disk that is not: what lay in it is not known.
+    named, known = {str(root) for root in roots}, [root for root in roots if not is_gone(root)]
+    below = [
+        row
+        for row in rows
+        if row.path not in seen and (row.path in named or is_below(row.path, known))
+    ]
     lost = {row.id: row for row in below if row.id not in paths and no_file(row.path)}
     before = {row.id: row for row in rows}
     digests, old_paths = set(fresh), {row.path for row in replaced.values()}

@@ -255,7 +255,7 @@ class Searcher:
         heard = Heard(blocks, self.hasher.sample_rate)
         first, again = itertools.tee(self._views(heard))
         matches = self._answer(first, heard)
-        short = not matches and heard.seconds < REACH_SECONDS
+        short = not matches and heard.seconds < REACH_SECONDS and len(self.collection.words) > 0
         reach = self.reach(heard.seconds) if short else None
         if not misses:
             return Survey(matches, [], 0.0, reach)
