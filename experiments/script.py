@@ -41,7 +41,7 @@ def _strict(value: Any) -> Any:
 
 def command(name: str) -> str:
     """The command line of this run, as a shell takes it."""
-    return shlex.join(["python", "-m", f"experiments.{name}", *sys.argv[1:]])
+    return f"python -m experiments.{name} {shlex.join(sys.argv[1:])}"
 
 
 def whole_numbers(flag: str, values: Sequence[str]) -> tuple[int, ...]:
