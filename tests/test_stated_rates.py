@@ -19,7 +19,7 @@ STRANGERS = int(os.environ.get("SEQHASH_STRANGERS", "4"))
 RATE = 8_000
 RATES = (0.1, 0.01, 0.001)
 LENGTHS = (1.0, 3.0)  # s
-INDEXES = 4
+INDEXES = min(4, max(1, STRANGERS // 4))
 
 
 def drums(seed, seconds):
