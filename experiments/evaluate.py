@@ -362,4 +362,4 @@ def _draw(
 
 
 if __name__ == "__main__":
-    script.run(main, resumes=True)
+    script.run(main)

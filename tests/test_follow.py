@@ -72,6 +72,13 @@ def alone(music):
     return music
 
 
+def stopped_before_it_follows(music):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest.follow, "follow", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            music.add()
+
+
 def test_a_file_that_is_moved_retagged_or_both_keeps_its_entry(music):
     before = alone(music).there()
     (music.folder / "deep").mkdir()
@@ -92,13 +99,10 @@ def test_a_file_that_is_moved_retagged_or_both_keeps_its_entry(music):
     assert music.add()[1:] == (4, [], ([], [], [], []))
 
 
-def test_an_add_that_is_stopped_before_it_follows_loses_no_entry(music, monkeypatch):
+def test_an_add_that_is_stopped_before_it_follows_loses_no_entry(music):
     before = alone(music).there()
     write(music.folder / "1.flac", 2.0, seed=1, title="Other")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest.follow, "follow", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            music.add()
+    stopped_before_it_follows(music)
     assert music.add() == (0, 4, [], ([], [str(music.folder / "1.flac")], [], []))
     assert music.there() == before | {"1.flac": (before["1.flac"][0], "Other")}
 
@@ -106,10 +110,7 @@ def test_an_add_that_is_stopped_before_it_follows_loses_no_entry(music, monkeypa
 def test_a_file_that_is_retagged_again_after_a_stopped_add_keeps_its_entry(music):
     before = alone(music).there()
     write(music.folder / "1.flac", 2.0, seed=1, title="Other")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest.follow, "follow", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            music.add()
+    stopped_before_it_follows(music)
     write(music.folder / "2b.flac", 2.0, seed=1, title="Another")
     (music.folder / "1.flac").unlink()
     music.add()

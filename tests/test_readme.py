@@ -6,8 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+import soxr
 
+from seqhash import cli, songbook
 from tests.processes import QUICKLY, ROOT, Running
 
 
@@ -24,6 +28,38 @@ def test_the_tour_of_the_readme_runs(tmp_path):
     assert done.status == 0, done.err[-2000:]
     said = re.findall(r"^# (bit error rate .+)$", blocks[0], re.MULTILINE)
     assert said == done.out.splitlines()[:1]  # what the page says that it prints
+
+
+@pytest.mark.slow
+def test_the_quick_start_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    """Seven songs of the songbook; a clip in noise as loud as it is, and one that is faster."""
+    rate, names = songbook.SAMPLE_RATE, [work.work_id for work in songbook.works()][:7]
+    songs = {name: songbook.render(name, "orig", seed=0) for name in names}
+    (tmp_path / "music").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, song in songs.items():
+        soundfile.write(tmp_path / "music" / f"{name}.flac", song, rate)
+    clip = songs["greensleeves"][20 * rate : 23 * rate]
+    noise = np.random.default_rng(0).standard_normal(len(clip))
+    soundfile.write("clip.wav", clip + noise * clip.std() / noise.std(), rate)
+    soundfile.write("faster.wav", soxr.resample(clip, 1.05 * rate, rate), rate)
+
+    def numbers(lines):
+        return [float(one) for line in lines for one in re.findall(r"[+-]?\d+(?:\.\d+)?", line)]
+
+    shown = (ROOT / "README.md").read_text().partition("**I have music and a clip.**")[2]
+    shown = [line.strip() for line in shown.partition("A score of")[0].splitlines() if line.strip()]
+    commands = [line for line in shown if line.startswith("$ ")]
+    for command in commands:
+        words = command.replace(" /music", f" {tmp_path / 'music'}").split()[2:]
+        assert cli.main(words) == 0
+    out, err = capsys.readouterr()
+    said = [*err.splitlines(), *out.replace(f"{tmp_path}", "").splitlines()]
+    wanted = [line for line in shown if line not in commands]
+    assert [re.sub(r"[-+.:%\d\s]", "", line) for line in said] == [
+        re.sub(r"[-+.:%\d\s]", "", line) for line in wanted
+    ]
+    assert numbers(said) == pytest.approx(numbers(wanted), abs=0.3)
 
 
 def imported(module: str) -> set[str]:

@@ -55,7 +55,8 @@ def _piece(source: Source, pages: list[_Page | int]) -> Piece:
             base = granule if base is None and granule > 10 * rate else base or 0
         ended = ended or bool(page.flags & 4)
         before = spans[-1] if spans else b""
-        if opus and (mended := opus.mended(source, page)):
+        # Another stream may lie between the pages, as of a film.
+        if opus and page.serial == first.serial and (mended := opus.mended(source, page)):
             spans.append(mended)
         elif isinstance(before, tuple) and before[1] == page.begin:
             spans[-1] = before[0], page.end
@@ -103,6 +104,8 @@ class _Opus:
     def _samples(self, data: bytes) -> int:
         """At 48 kHz, of the packets that end in a page."""
         at, samples = 27 + data[26], 0
+        if not data[5] & 1:  # what was begun before goes on in a page that is lost
+            self.begun = b""
         for size in data[27:at]:
             self.begun = self.begun or data[at : at + min(size, 2)]
             at += size

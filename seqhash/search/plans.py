@@ -237,8 +237,8 @@ def compiler_options(platform: str) -> dict[str, Any] | None:
 @functools.cache
 def _are_known(*names: str) -> bool:
     """Whether this jaxlib compiles for a CPU with some of CPU_OPTIONS."""
-    nothing, options = jax.device_put(np.int32(0), jax.devices("cpu")[0]), CPU_OPTIONS
-    options = {name: options[name] for name in names}
+    nothing = jax.device_put(np.int32(0), jax.devices("cpu")[0])
+    options = {name: CPU_OPTIONS[name] for name in names}
     try:
         jax.jit(lambda x: x).lower(nothing).compile(compiler_options=options)
     except jax.errors.JaxRuntimeError:
