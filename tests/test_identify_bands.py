@@ -254,7 +254,7 @@ def test_a_short_sound_that_is_alone_finds_its_own(hasher):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("copies", [2, 9])
+@pytest.mark.parametrize("copies", [3, 9])
 def test_a_collection_in_several_formats_finds_its_own_and_no_stranger(hasher, copies):
     """Most trials meet a copy of themselves then, which says nothing of strangers."""
     songs, there = {f"{seed}": sparse(seed, 30.0) for seed in range(8)}, {}
